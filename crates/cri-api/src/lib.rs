@@ -5,7 +5,7 @@
 //! the two have drifted apart.
 
 mod endpoint;
-#[expect(missing_docs, clippy::pedantic, reason = "generated: documented in proto/runtime.proto")]
+#[expect(missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated: documented in proto/runtime.proto")]
 #[rustfmt::skip]
 mod generated;
 
