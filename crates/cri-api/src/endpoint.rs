@@ -55,7 +55,9 @@ impl Endpoint {
         if !path.starts_with('/') {
             return Err(EndpointError::Relative(text.to_owned()));
         }
-        Ok(Self { path: PathBuf::from(path) })
+        Ok(Self {
+            path: PathBuf::from(path),
+        })
     }
 
     /// The socket's path.
@@ -85,7 +87,10 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, ConnectError> {
     tonic::transport::Endpoint::from_static("http://localhost")
         .connect_with_connector(connector)
         .await
-        .map_err(|source| ConnectError { endpoint: endpoint.clone(), source })
+        .map_err(|source| ConnectError {
+            endpoint: endpoint.clone(),
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -104,7 +109,13 @@ mod tests {
     fn other_addresses_are_refused_with_the_fix() {
         assert_eq!(Endpoint::parse(""), Err(EndpointError::Empty));
         let tcp = Endpoint::parse("tcp://1.2.3.4:1").unwrap_err();
-        assert!(tcp.to_string().contains("use unix:///path/to.sock"), "{tcp}");
-        assert!(matches!(Endpoint::parse("x.sock"), Err(EndpointError::Relative(_))));
+        assert!(
+            tcp.to_string().contains("use unix:///path/to.sock"),
+            "{tcp}"
+        );
+        assert!(matches!(
+            Endpoint::parse("x.sock"),
+            Err(EndpointError::Relative(_))
+        ));
     }
 }

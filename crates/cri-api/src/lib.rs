@@ -5,11 +5,13 @@
 //! the two have drifted apart.
 
 mod endpoint;
+mod status;
 #[expect(missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated: documented in proto/runtime.proto")]
 #[rustfmt::skip]
 mod generated;
 
 pub use endpoint::{ConnectError, Endpoint, EndpointError, connect};
+pub use status::{Code, RpcError};
 
 /// The messages, clients and servers of package `runtime.v1`.
 pub mod v1 {
