@@ -1,0 +1,450 @@
+//! Connections and the shape of one HTTP exchange.
+//!
+//! Idle connections are kept and used again (PRF-31). HTTP/1.1 has no pipelining here: a connection
+//! serves one call at a time, so a long call (pull, events, attach) never delays a short one.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::{ApiVersion, Engine, EngineError, NEWEST_API, OLDEST_API};
+
+/// Largest unary answer that is read; a container list of thousands stays far below.
+const MAX_ANSWER: usize = 64 << 20;
+/// Idle connections kept: enough for a burst of inspects, small enough to go unnoticed by dockerd.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// The peer's address in the forms that Docker's own clients accept.
+#[derive(Debug, Clone)]
+enum Address {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    client: Client<Connector, Full<Bytes>>,
+    endpoint: Arc<str>,
+}
+
+impl Transport {
+    pub(super) fn new(endpoint: &str) -> Result<Self, EngineError> {
+        let bad = |problem| EngineError::Endpoint {
+            endpoint: endpoint.to_owned(),
+            problem,
+        };
+        let address = match endpoint.split_once("://") {
+            Some(("unix", "")) | None if endpoint.is_empty() => {
+                return Err(bad("it is empty; write unix:///var/run/docker.sock"));
+            }
+            Some(("unix", path)) => Address::Unix(path.into()),
+            Some(("tcp" | "http", rest)) => {
+                let host = rest.trim_end_matches('/');
+                if host.is_empty() || host.contains('/') {
+                    return Err(bad("write tcp://host:port"));
+                }
+                let has_port = host
+                    .rsplit_once(':')
+                    .is_some_and(|(_, p)| p.parse::<u16>().is_ok());
+                Address::Tcp(if has_port {
+                    host.to_owned()
+                } else {
+                    format!("{host}:2375")
+                })
+            }
+            Some(("https", _)) => {
+                return Err(bad("TLS is not supported; use a unix socket or tcp://"));
+            }
+            Some(_) => return Err(bad("unknown scheme; write unix:///path or tcp://host:port")),
+            None if endpoint.starts_with('/') => Address::Unix(endpoint.into()),
+            None => return Err(bad("no scheme; write unix:///path or tcp://host:port")),
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(Connector { address });
+        Ok(Self {
+            client,
+            endpoint: endpoint.into(),
+        })
+    }
+
+    fn client_error(&self, call: &str, source: ClientError) -> EngineError {
+        if source.is_connect() {
+            EngineError::Connect {
+                endpoint: self.endpoint.to_string(),
+                source,
+            }
+        } else {
+            EngineError::Http {
+                call: call.to_owned(),
+                source: source.into(),
+            }
+        }
+    }
+}
+
+/// One call in preparation.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    /// Path and query behind the version prefix.
+    path: String,
+    has_query: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl Call {
+    /// A call to `path`, whose variable parts the caller passed through [`segment`].
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            has_query: false,
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(super) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    /// Adds `name=value`, percent-encoded.
+    pub(super) fn query(mut self, name: &str, value: &str) -> Self {
+        self.path.push(if self.has_query { '&' } else { '?' });
+        self.has_query = true;
+        self.path.push_str(name);
+        self.path.push('=');
+        percent_encode(&mut self.path, value, b"-._~");
+        self
+    }
+
+    /// Adds the parameter when there is a value.
+    pub(super) fn query_opt(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> Self {
+        // Our request types have string keys and no fallible serializers.
+        self.body = serde_json::to_vec(body)
+            .expect("request types always serialize")
+            .into();
+        self.header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+    }
+
+    pub(super) fn body(mut self, kind: &'static str, body: Bytes) -> Self {
+        self.body = body;
+        self.header(CONTENT_TYPE, HeaderValue::from_static(kind))
+    }
+
+    pub(super) fn upgrade(self) -> Self {
+        self.header(CONNECTION, HeaderValue::from_static("Upgrade"))
+            .header(UPGRADE, HeaderValue::from_static("tcp"))
+    }
+
+    fn name(&self) -> String {
+        let path = self
+            .path
+            .split_once('?')
+            .map_or(self.path.as_str(), |(path, _)| path);
+        format!("{} {path}", self.method)
+    }
+}
+
+/// Encodes a name or id for use as one path segment. Slashes of image names stay: Docker's router
+/// takes `{name:.*}`.
+pub(super) fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    percent_encode(&mut out, text, b"-._~/:@");
+    out
+}
+
+fn percent_encode(out: &mut String, text: &str, plain: &[u8]) {
+    use std::fmt::Write;
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || plain.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+impl Engine {
+    /// Sends `call` and waits for the response header. An error status is read and returned as
+    /// [`EngineError::Api`]; 304 counts as success (DKR-17).
+    pub(super) async fn send(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, EngineError> {
+        let name = call.name();
+        let version = match self.api.load(Ordering::Relaxed) {
+            0 => self.negotiate().await?,
+            minor => ApiVersion(minor),
+        };
+        let prefix = format!("/v{version}");
+        within(&name, limit, self.exchange(&name, &prefix, call)).await
+    }
+
+    async fn exchange(
+        &self,
+        name: &str,
+        prefix: &str,
+        call: Call,
+    ) -> Result<Response<Incoming>, EngineError> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority("docker")
+            .path_and_query(format!("{prefix}{}", call.path))
+            .build()
+            .expect("paths are percent-encoded");
+        let mut request = Request::new(Full::new(call.body));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_static("docker"));
+        headers.extend(
+            call.headers
+                .into_iter()
+                .map(|(name, value)| (Some(name), value)),
+        );
+
+        let response = self
+            .transport
+            .client
+            .request(request)
+            .await
+            .map_err(|source| self.transport.client_error(name, source))?;
+        let status = response.status();
+        if status.is_success()
+            || status == StatusCode::NOT_MODIFIED
+            || status == StatusCode::SWITCHING_PROTOCOLS
+        {
+            return Ok(response);
+        }
+        let body = read_all(name, response).await?;
+        Err(EngineError::Api {
+            call: name.to_owned(),
+            status: status.as_u16(),
+            message: error_message(&body),
+        })
+    }
+
+    /// Sends `call` and decodes the JSON answer, all within `limit`.
+    pub(super) async fn fetch<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<T, EngineError> {
+        let name = call.name();
+        within(&name, limit, async {
+            let response = self.send(call, limit).await?;
+            let body = read_all(&name, response).await?;
+            serde_json::from_slice(&body).map_err(|source| EngineError::Decode {
+                call: name.clone(),
+                source,
+            })
+        })
+        .await
+    }
+
+    /// Sends `call` and reads the answer to its end, so that the connection can be used again.
+    pub(super) async fn run(&self, call: Call, limit: Duration) -> Result<(), EngineError> {
+        let name = call.name();
+        within(&name, limit, async {
+            let response = self.send(call, limit).await?;
+            read_all(&name, response).await.map(drop)
+        })
+        .await
+    }
+
+    /// Asks the daemon for its newest API and settles on the newest that both sides know.
+    ///
+    /// # Errors
+    /// [`EngineError::TooOld`] below [`OLDEST_API`]; else as any call.
+    pub(crate) async fn negotiate(&self) -> Result<ApiVersion, EngineError> {
+        let call = Call::get("/_ping");
+        let name = call.name();
+        let response = within(&name, self.timeout, async {
+            let response = self.exchange(&name, "", call).await?;
+            let (head, body) = response.into_parts();
+            read_all(&name, Response::from_parts(head.clone(), body)).await?;
+            Ok(head)
+        })
+        .await?;
+        // The header is as old as API 1.24; a daemon without it is far too old.
+        let server = response
+            .headers
+            .get("api-version")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(ApiVersion(24));
+        if server < OLDEST_API {
+            return Err(EngineError::TooOld { found: server });
+        }
+        let chosen = server.min(NEWEST_API);
+        self.api.store(chosen.0, Ordering::Relaxed);
+        Ok(chosen)
+    }
+}
+
+async fn within<T>(
+    call: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(EngineError::Timeout {
+            call: call.to_owned(),
+            limit,
+        }),
+    }
+}
+
+async fn read_all(call: &str, response: Response<Incoming>) -> Result<Bytes, EngineError> {
+    match Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+    {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(source) if source.is::<http_body_util::LengthLimitError>() => {
+            Err(EngineError::TooLarge {
+                call: call.to_owned(),
+                limit: MAX_ANSWER,
+            })
+        }
+        Err(source) => Err(EngineError::Http {
+            call: call.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Docker's error text: `{"message": "..."}`, or plain text from proxies and very early failures.
+fn error_message(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Message {
+        message: String,
+    }
+    match serde_json::from_slice::<Message>(body) {
+        Ok(Message { message }) => message,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    }
+}
+
+/// Opens connections for the pool.
+#[derive(Debug, Clone)]
+struct Connector {
+    address: Address,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Wire>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let address = self.address.clone();
+        Box::pin(async move {
+            let wire = match address {
+                Address::Unix(path) => Wire::Unix(UnixStream::connect(path).await?),
+                Address::Tcp(host) => {
+                    let stream = TcpStream::connect(host).await?;
+                    stream.set_nodelay(true)?;
+                    Wire::Tcp(stream)
+                }
+            };
+            Ok(TokioIo::new(wire))
+        })
+    }
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+enum Wire {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
