@@ -1,2 +1,14 @@
-//! (to come)
-fn main() {}
+//! The multi-call binary. The program is picked by the name it was started under, else by the first
+//! word, before any flag is looked at (style 2.4); the rest is handed over untouched.
+
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
+
+mod programs;
+
+fn main() -> ExitCode {
+    let mut words = env::args_os();
+    let started_as = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    let name = Path::new(&started_as).file_name().unwrap_or_default().to_string_lossy();
+    programs::run(&name, words)
+}

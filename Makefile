@@ -1,0 +1,31 @@
+# Everything a developer or CI runs. `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+RELEASE := target/$(TARGET)/release/berth
+
+.PHONY: help test fmt lint unit engine build release run image bench clean-node
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+test: engine fmt lint unit ## everything CI runs: format, lints, unit, property and Docker tests
+
+engine: ## install Docker Engine and what the tests need, where they are missing
+	.ci/install-engine
+
+fmt: ## check the format
+	cargo fmt --all --check
+
+lint: ## lints as errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## unit, property, component and Docker tests
+	REQUIRE=docker,root cargo test --workspace --locked --no-fail-fast
+
+build: ## debug build
+	cargo build --locked
+
+release: ## the binary that ships: static and stripped
+	cargo build --locked --release -p berth
+	@ls -l $(RELEASE)
