@@ -1,1 +1,3 @@
-//! (to come)
+//! Every decision of the kubelet and none of the effects: no I/O, no clock, no async runtime.
+
+pub mod yaml;
