@@ -1,0 +1,80 @@
+//! The runtime of a daemon and its small pool for blocking work.
+
+use std::{io, time::Duration};
+
+/// Threads that may block at once. Work beyond it waits its turn: a sweep of `/proc` or a file
+/// tree is one call, so a queue here means the disk is slow, and more threads would not help.
+const BLOCKING_THREADS: usize = 8;
+/// Enough for the deepest HTTP and gRPC call chains; glibc's default of 8 MiB is address space only,
+/// but pages once touched stay resident.
+const STACK_BYTES: usize = 1024 * 1024;
+/// How long an idle blocking thread is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Runs a closure that blocks (files, `/proc`, cgroups, name lookups) away from the async threads.
+///
+/// A panic in `f` continues in the caller. Dropping the future does not stop `f`: it runs to its
+/// end, unobserved.
+pub async fn blocking<T, F>(f: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let span = tracing::Span::current();
+    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
+    let handle = tokio::task::spawn_blocking(move || span.in_scope(f));
+    match handle.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(payload) => std::panic::resume_unwind(payload),
+            // Only a runtime that is going away cancels blocking work, and it drops us next.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// Builds a runtime whose threads are called `name`: `workers` of them (1 runs everything on the
+/// calling thread) and a blocking pool of eight (DEC-42).
+///
+/// # Errors
+/// When the kernel refuses a thread or an epoll instance.
+pub fn runtime(workers: usize, name: &str) -> io::Result<tokio::runtime::Runtime> {
+    let mut builder = if workers <= 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(workers);
+        builder
+    };
+    builder
+        .enable_all()
+        .thread_name(name)
+        .thread_stack_size(STACK_BYTES)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(KEEP_ALIVE)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_runtime_run_blocking_work_on_other_threads() {
+        for workers in [1, 2] {
+            let runtime = runtime(workers, "daemon-test").unwrap();
+            let here = std::thread::current().id();
+            let there = runtime.block_on(blocking(|| std::thread::current().id()));
+            assert_ne!(here, there);
+        }
+    }
+
+    #[test]
+    fn panic_in_blocking_work_continues_in_the_caller() {
+        let runtime = runtime(1, "daemon-test").unwrap();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            runtime.block_on(blocking(|| panic!("boom")));
+        }));
+        assert_eq!(*outcome.unwrap_err().downcast::<&str>().unwrap(), "boom");
+    }
+}
