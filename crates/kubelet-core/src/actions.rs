@@ -1,0 +1,712 @@
+//! What to do next for one pod, from what is wanted, what is there and what happened before.
+//!
+//! Kubernetes kubelet, `computePodActions` and `SyncPod` (CTR-01..36), as one pure function. The
+//! caller applies the plan in the order of its parts:
+//!
+//! ```text
+//! kill_pod ─or─ kill      stop what must not run           (removals before additions)
+//! remove                  dead init containers
+//! create_sandbox          unless one stands
+//! start                   one after the other, each waits for its postStart
+//! wait, retry_at          nothing to do now; look again then
+//! ```
+//!
+//! If stopping fails the caller starts nothing, reads the state again and plans again. Applying the
+//! plan and planning again gives an empty plan.
+
+mod init;
+mod kill;
+mod sandbox;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::backoff::{Backoffs, CrashKey, crash_loop_message};
+use crate::hash::container_hash;
+use crate::ids::{ContainerId, ContainerName, SandboxId};
+use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
+use crate::reasons::WaitingReason;
+use crate::spec::{self, ContainerKind, RestartPolicy, RestartRules};
+
+pub use kill::{MIN_STOP_SECONDS, container_grace_seconds, plan_pod_kill, stop_timeout_seconds};
+pub use sandbox::{SandboxReason, sandbox_needed};
+
+/// Outcome of a probe so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The success threshold was reached.
+    Success,
+    /// The failure threshold was reached.
+    Failure,
+    /// Too early to say.
+    Unknown,
+}
+
+/// Latest results of a container's probes; `None` where the probe has no result yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProbeResults {
+    /// Startup probe.
+    pub startup: Option<ProbeResult>,
+    /// Liveness probe.
+    pub liveness: Option<ProbeResult>,
+    /// Readiness probe.
+    pub readiness: Option<ProbeResult>,
+}
+
+/// The latest failure to start a container: pull, create, start or `postStart` (CTR-23).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// `waiting.reason` of the container.
+    pub reason: WaitingReason,
+    /// `waiting.message` of the container.
+    pub message: String,
+    /// No new try before this; `None` allows one at once.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What happened before, as far as it is not in the runtime.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// Probe results by container instance.
+    pub probes: BTreeMap<ContainerId, ProbeResults>,
+    /// Latest start failure by container name; removed by the caller after a success.
+    pub start_failures: BTreeMap<ContainerName, StartFailure>,
+    /// No sandbox is created before this, after a failure to create one (CTR-05).
+    pub sandbox_retry_at: Option<Timestamp>,
+    /// Restart count that follows from the log files on disk (CTR-21), for names of which the
+    /// runtime has no container.
+    pub next_restart_by_logs: BTreeMap<ContainerName, u32>,
+    /// Delays of restarts.
+    pub crash_backoff: Backoffs<CrashKey>,
+}
+
+impl History {
+    /// Nothing happened yet.
+    pub fn new(policy: crate::backoff::BackoffPolicy) -> Self {
+        Self {
+            probes: BTreeMap::new(),
+            start_failures: BTreeMap::new(),
+            sandbox_retry_at: None,
+            next_restart_by_logs: BTreeMap::new(),
+            crash_backoff: Backoffs::new(policy),
+        }
+    }
+
+    /// Results of one container.
+    pub fn probes_of(&self, id: &ContainerId) -> ProbeResults {
+        self.probes.get(id).copied().unwrap_or_default()
+    }
+
+    /// Notes a start that [`compute_pod_actions`] planned; call it when the start is tried.
+    pub fn note_start(&mut self, start: &ContainerStart, now: Timestamp) {
+        if let Some((key, ended_at)) = &start.after_exit {
+            self.crash_backoff
+                .fail(key.clone(), *ended_at, now, Duration::ZERO);
+        }
+    }
+}
+
+/// All that [`compute_pod_actions`] looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct ActionsInput<'a> {
+    /// The pod as it is wanted.
+    pub pod: &'a Pod,
+    /// What the runtime has of it.
+    pub observed: &'a ObservedPod,
+    /// What happened before.
+    pub history: &'a History,
+    /// Gate `ContainerRestartRules`.
+    pub rules: RestartRules,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Why a container is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillReason {
+    /// The whole pod is stopped.
+    PodStops,
+    /// Name or image changed (CTR-12).
+    DefinitionChanged,
+    /// Liveness probe failed (CTR-13).
+    LivenessProbe,
+    /// Startup probe failed (CTR-14).
+    StartupProbe,
+    /// State unknown: it may still run (CTR-11).
+    UnknownState,
+    /// The pod no longer has a container of that name.
+    NotInPod,
+    /// A newer container of the same name is there.
+    Superseded,
+}
+
+/// A container to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerKill {
+    /// The runtime's id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// Why.
+    pub reason: KillReason,
+    /// Text of the event `Killing` (CTR-41).
+    pub message: String,
+    /// Seconds for `preStop` and the signal together (CTR-40); see [`stop_timeout_seconds`].
+    pub grace_seconds: i64,
+    /// Names that end before this one is signalled, as long as the grace lasts (CTR-42). Its
+    /// `preStop` does not wait.
+    pub after: Vec<ContainerName>,
+}
+
+/// Stopping a whole pod: containers at once (in order where they say so), then the sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodKill {
+    /// Containers to stop.
+    pub containers: Vec<ContainerKill>,
+    /// Sandboxes to stop afterwards, newest first.
+    pub sandboxes: Vec<SandboxId>,
+}
+
+impl PodKill {
+    /// Whether nothing is left to stop.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.sandboxes.is_empty()
+    }
+}
+
+/// A sandbox to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxCreate {
+    /// The attempt number; it only grows.
+    pub attempt: u32,
+    /// Why.
+    pub reason: SandboxReason,
+}
+
+/// Why a container is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartReason {
+    /// It never ran.
+    Missing,
+    /// It ended and its policy says again.
+    Exited,
+    /// It was created and never started (CTR-11).
+    OnlyCreated,
+    /// It is stopped by this plan and shall run again.
+    Replaced,
+    /// It is of unknown state and is stopped by this plan (CTR-11).
+    Unknown,
+}
+
+/// What a failing start means for the rest of the plan (CTR-02).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStartFailure {
+    /// Go on with the next.
+    Continue,
+    /// Start nothing more: the next containers rely on this one.
+    Abort,
+}
+
+/// A container to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerStart {
+    /// Its name.
+    pub name: ContainerName,
+    /// What it is to the pod.
+    pub kind: ContainerKind,
+    /// Its place in its list in the specification.
+    pub index: usize,
+    /// The restart count it gets (CTR-21).
+    pub attempt: u32,
+    /// Why.
+    pub reason: StartReason,
+    /// The instance before it ended then: [`History::note_start`] grows the delay from it.
+    pub after_exit: Option<(CrashKey, Timestamp)>,
+    /// What follows if it fails.
+    pub on_failure: OnStartFailure,
+}
+
+/// A container that shall run, but not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerWait {
+    /// Its name.
+    pub name: ContainerName,
+    /// What it is to the pod.
+    pub kind: ContainerKind,
+    /// `waiting.reason`.
+    pub reason: WaitingReason,
+    /// `waiting.message`.
+    pub message: String,
+    /// When to try again.
+    pub until: Timestamp,
+}
+
+/// A dead container to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerRemoval {
+    /// The runtime's id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+}
+
+/// The plan. Empty parts mean nothing to do there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodActions {
+    /// Stop everything (then [`Self::kill`] is empty).
+    pub kill_pod: PodKill,
+    /// Stop single containers.
+    pub kill: Vec<ContainerKill>,
+    /// Remove dead init containers: all of them before a new sandbox, else all but the newest of
+    /// each name.
+    pub remove: Vec<ContainerRemoval>,
+    /// Create a sandbox.
+    pub create_sandbox: Option<SandboxCreate>,
+    /// The sandbox that stands and is kept; `None` when one is created or none is needed.
+    pub sandbox: Option<SandboxId>,
+    /// Start these, in this order.
+    pub start: Vec<ContainerStart>,
+    /// These wait.
+    pub wait: Vec<ContainerWait>,
+    /// Nothing of the pod shall run any more (CTR-06): once [`Self::kill_pod`] is done it is over.
+    pub done: bool,
+    /// When to plan again although nothing happens.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl PodActions {
+    /// Whether there is nothing to do now.
+    pub fn is_empty(&self) -> bool {
+        self.kill_pod.is_empty()
+            && self.kill.is_empty()
+            && self.remove.is_empty()
+            && self.create_sandbox.is_none()
+            && self.start.is_empty()
+    }
+}
+
+/// Decides what to do for a pod that shall run. A pod that is to end is stopped by
+/// [`plan_pod_kill`] instead.
+pub fn compute_pod_actions(input: &ActionsInput<'_>) -> PodActions {
+    let mut actions = match sandbox_needed(input.pod, input.observed) {
+        Some(needed) => plan_with_new_sandbox(input, needed),
+        None => plan_in_sandbox(input),
+    };
+    let waits = actions.wait.iter().map(|wait| wait.until);
+    actions.retry_at = actions.retry_at.into_iter().chain(waits).min();
+    actions
+}
+
+/// CTR-03, CTR-04: all that runs is stopped, then a sandbox is created if something will run in it.
+fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> PodActions {
+    let ActionsInput {
+        pod,
+        observed,
+        history,
+        now,
+        ..
+    } = *input;
+    let kill_pod = plan_pod_kill(Some(pod), observed, None);
+    let finished = PodActions {
+        kill_pod: kill_pod.clone(),
+        done: true,
+        ..Default::default()
+    };
+
+    let never = spec::restart_policy(pod) == RestartPolicy::Never;
+    if pod.metadata.deletion_timestamp.is_some()
+        || (never && needed.attempt != 0 && !observed.containers.is_empty())
+    {
+        return finished;
+    }
+    let start: Vec<_> = spec::containers(pod)
+        .iter()
+        .enumerate()
+        .filter(|(_, container)| !(runs_once(input, container) && succeeded(observed, container)))
+        .collect();
+    if start.is_empty() && any_regular_created(pod, observed) {
+        return finished;
+    }
+
+    let mut plan = Plan::new(input);
+    plan.actions.kill_pod = kill_pod;
+    plan.actions.remove = init::dead_init_containers(pod, observed, 0);
+    if let Some(retry_at) = history.sandbox_retry_at.filter(|at| *at > now) {
+        plan.actions.retry_at = Some(retry_at);
+        return plan.actions;
+    }
+    plan.actions.create_sandbox = Some(needed);
+    if let Some(first) = spec::init_containers(pod).first() {
+        plan.start(spec::init_kind(first), 0, first, StartReason::Missing);
+    } else {
+        for (index, container) in start {
+            let reason = match observed.latest(&container.name).map(|latest| latest.state) {
+                None => StartReason::Missing,
+                Some(ContainerState::Exited) => StartReason::Exited,
+                Some(ContainerState::Created) => StartReason::OnlyCreated,
+                Some(ContainerState::Running) => StartReason::Replaced,
+                Some(ContainerState::Unknown) => StartReason::Unknown,
+            };
+            plan.start(ContainerKind::Regular, index, container, reason);
+        }
+    }
+    plan.actions
+}
+
+/// CTR-10..15, CTR-30..35: the sandbox stands; each container is looked at.
+fn plan_in_sandbox(input: &ActionsInput<'_>) -> PodActions {
+    let ActionsInput { pod, observed, .. } = *input;
+    let mut plan = Plan::new(input);
+    plan.actions.sandbox = observed.active_sandbox().map(|sandbox| sandbox.id.clone());
+    plan.kill_strangers();
+
+    for (index, ephemeral) in spec::ephemeral_containers(pod).iter().enumerate() {
+        if observed.latest(&ephemeral.name).is_none() {
+            let container = spec::ephemeral_as_container(ephemeral);
+            plan.start(
+                ContainerKind::Ephemeral,
+                index,
+                &container,
+                StartReason::Missing,
+            );
+        }
+    }
+
+    let init = init::plan_init(input);
+    if init.failed {
+        return plan.finish_pod();
+    }
+    let mut keep = 0;
+    let mut regular = Vec::new();
+    if init.initialized {
+        for (index, container) in spec::containers(pod).iter().enumerate() {
+            match regular_decision(input, container) {
+                Decision::Keep => keep += 1,
+                Decision::Leave => {}
+                Decision::Start(reason) => regular.push((index, container, reason)),
+                Decision::Kill(kill, start) => {
+                    plan.actions.kill.push(kill);
+                    if let Some(reason) = start {
+                        regular.push((index, container, reason));
+                    }
+                }
+            }
+        }
+        if keep == 0 && regular.is_empty() {
+            // Sidecars would keep the pod alive for nothing (CTR-34).
+            return plan.finish_pod();
+        }
+    }
+    plan.actions.kill.extend(init.kill);
+    plan.actions.remove = init::dead_init_containers(pod, observed, 1);
+    let mut blocked = false;
+    for (index, reason) in init.start {
+        let container = &spec::init_containers(pod)[index];
+        let kind = spec::init_kind(container);
+        let started = plan.start(kind, index, container, reason);
+        if !started && kind == ContainerKind::Init {
+            // The next ones rely on it (CTR-30).
+            blocked = true;
+            break;
+        }
+    }
+    if !blocked {
+        for (index, container, reason) in regular {
+            plan.start(ContainerKind::Regular, index, container, reason);
+        }
+    }
+    plan.actions
+}
+
+/// What becomes of one regular container.
+enum Decision {
+    /// It runs as it should.
+    Keep,
+    /// It ended and stays so (CTR-15).
+    Leave,
+    /// It shall run.
+    Start(StartReason),
+    /// It is stopped, and perhaps started again.
+    Kill(ContainerKill, Option<StartReason>),
+}
+
+fn regular_decision(input: &ActionsInput<'_>, container: &Container) -> Decision {
+    let ActionsInput {
+        pod,
+        observed,
+        history,
+        rules,
+        ..
+    } = *input;
+    let latest = observed.latest(&container.name);
+    let Some(latest) = latest.filter(|latest| latest.state == ContainerState::Running) else {
+        return not_running_decision(input, container, latest);
+    };
+    let probes = history.probes_of(&latest.id);
+    let name = &container.name;
+    let (reason, message) = if container_hash(container) != latest.hash {
+        (
+            KillReason::DefinitionChanged,
+            format!("Container {name} definition changed"),
+        )
+    } else if probes.liveness == Some(ProbeResult::Failure) {
+        (
+            KillReason::LivenessProbe,
+            format!("Container {name} failed liveness probe"),
+        )
+    } else if probes.startup == Some(ProbeResult::Failure) {
+        (
+            KillReason::StartupProbe,
+            format!("Container {name} failed startup probe"),
+        )
+    } else {
+        return Decision::Keep;
+    };
+    // A changed definition restarts under every policy (CTR-12); a failed probe asks the policy.
+    let own_policy = container
+        .restart_policy
+        .as_deref()
+        .filter(|_| rules == RestartRules::Enabled);
+    let policy_restarts = match own_policy {
+        Some(policy) => policy != "Never",
+        None => spec::restart_policy(pod) != RestartPolicy::Never,
+    };
+    let restart = (reason == KillReason::DefinitionChanged || policy_restarts)
+        && pod.metadata.deletion_timestamp.is_none();
+    let message = if restart {
+        format!("{message}, will be restarted")
+    } else {
+        message
+    };
+    let kill = kill::container_kill(pod, latest, Some(container), reason, message);
+    Decision::Kill(kill, restart.then_some(StartReason::Replaced))
+}
+
+fn not_running_decision(
+    input: &ActionsInput<'_>,
+    container: &Container,
+    latest: Option<&ObservedContainer>,
+) -> Decision {
+    let pod = input.pod;
+    if !should_restart(pod, container, latest, input.rules) {
+        return Decision::Leave;
+    }
+    match latest {
+        None => Decision::Start(StartReason::Missing),
+        Some(latest) if latest.state == ContainerState::Unknown => {
+            let message = format!(
+                "Container is in \"{}\" state, try killing it before restart",
+                latest.state.as_str()
+            );
+            let kill = kill::container_kill(
+                pod,
+                latest,
+                Some(container),
+                KillReason::UnknownState,
+                message,
+            );
+            Decision::Kill(kill, Some(StartReason::Unknown))
+        }
+        Some(latest) if latest.state == ContainerState::Created => {
+            Decision::Start(StartReason::OnlyCreated)
+        }
+        Some(_) => Decision::Start(StartReason::Exited),
+    }
+}
+
+/// Whether a container that does not run shall run (Kubernetes kubelet,
+/// `ShouldContainerBeRestarted`; CTR-10, CTR-11, CTR-15). `latest` is its newest instance.
+pub fn should_restart(
+    pod: &Pod,
+    container: &Container,
+    latest: Option<&ObservedContainer>,
+    rules: RestartRules,
+) -> bool {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    match latest.map(|latest| (latest.state, latest.exit_code)) {
+        Some((ContainerState::Running, _)) => false,
+        None | Some((ContainerState::Created | ContainerState::Unknown, _)) => true,
+        Some((ContainerState::Exited, code)) => {
+            spec::restarts_after_exit(pod, container, rules, code)
+        }
+    }
+}
+
+/// Whether the container is not run again once it succeeded.
+fn runs_once(input: &ActionsInput<'_>, container: &Container) -> bool {
+    match container
+        .restart_policy
+        .as_deref()
+        .filter(|_| input.rules == RestartRules::Enabled)
+    {
+        Some(policy) => policy == "OnFailure",
+        None => spec::restart_policy(input.pod) == RestartPolicy::OnFailure,
+    }
+}
+
+fn succeeded(observed: &ObservedPod, container: &Container) -> bool {
+    observed
+        .latest(&container.name)
+        .is_some_and(|latest| latest.state == ContainerState::Exited && latest.exit_code == 0)
+}
+
+fn any_regular_created(pod: &Pod, observed: &ObservedPod) -> bool {
+    spec::containers(pod).iter().any(|container| {
+        observed
+            .latest(&container.name)
+            .is_some_and(|latest| latest.state != ContainerState::Unknown)
+    })
+}
+
+/// The plan as it grows.
+struct Plan<'a> {
+    input: &'a ActionsInput<'a>,
+    actions: PodActions,
+}
+
+impl<'a> Plan<'a> {
+    fn new(input: &'a ActionsInput<'a>) -> Self {
+        Self {
+            input,
+            actions: PodActions::default(),
+        }
+    }
+
+    /// Starts the container, or lets it wait: for its restart delay (CTR-22) or for the retry after
+    /// a failed start. Tells whether it is started.
+    fn start(
+        &mut self,
+        kind: ContainerKind,
+        index: usize,
+        container: &Container,
+        reason: StartReason,
+    ) -> bool {
+        let ActionsInput {
+            pod,
+            observed,
+            history,
+            now,
+            ..
+        } = *self.input;
+        let name = ContainerName::from(container.name.as_str());
+        let key = CrashKey::new(pod, container);
+        let ended_at = observed
+            .latest_exited(&container.name)
+            // A runtime that lost the time of the end does not save the container from waiting.
+            .and_then(|exited| {
+                exited
+                    .finished_at
+                    .or(exited.started_at)
+                    .or(exited.created_at)
+            });
+        if let Some(wait) =
+            ended_at.and_then(|ended_at| history.crash_backoff.wait_since(&key, ended_at, now))
+        {
+            let message = crash_loop_message(pod, &container.name, wait.delay);
+            let reason = WaitingReason::CrashLoopBackOff;
+            self.actions.wait.push(ContainerWait {
+                name,
+                kind,
+                reason,
+                message,
+                until: wait.until,
+            });
+            return false;
+        }
+        if let Some(failure) = history.start_failures.get(&name)
+            && let Some(until) = failure.retry_at.filter(|at| *at > now)
+        {
+            let (reason, message) = (failure.reason, failure.message.clone());
+            self.actions.wait.push(ContainerWait {
+                name,
+                kind,
+                reason,
+                message,
+                until,
+            });
+            return false;
+        }
+        let on_failure = match kind {
+            ContainerKind::Init => OnStartFailure::Abort,
+            _ => OnStartFailure::Continue,
+        };
+        self.actions.start.push(ContainerStart {
+            attempt: next_attempt(observed, history, &name),
+            name,
+            kind,
+            index,
+            reason,
+            after_exit: ended_at.map(|ended_at| (key, ended_at)),
+            on_failure,
+        });
+        true
+    }
+
+    /// Stops containers whose name the pod no longer has, and all but the newest of one name.
+    /// Differs: upstream leaves both running. An API pod's containers can't change; a static pod
+    /// with its own uid can be edited (SRC-41).
+    fn kill_strangers(&mut self) {
+        let ActionsInput { pod, observed, .. } = *self.input;
+        for container in &observed.containers {
+            let name = &container.name;
+            let (reason, message) = if spec::find_container(pod, name).is_none() {
+                (
+                    KillReason::NotInPod,
+                    format!("Container {name} is no longer in the pod"),
+                )
+            } else if observed
+                .latest(name.as_str())
+                .is_some_and(|latest| latest.id != container.id)
+            {
+                (
+                    KillReason::Superseded,
+                    format!("Container {name} runs twice, stopping the older"),
+                )
+            } else {
+                continue;
+            };
+            if container.state == ContainerState::Running {
+                self.actions
+                    .kill
+                    .push(kill::container_kill(pod, container, None, reason, message));
+            }
+        }
+    }
+
+    /// CTR-06: nothing shall run any more.
+    fn finish_pod(self) -> PodActions {
+        let kill_pod = plan_pod_kill(Some(self.input.pod), self.input.observed, None);
+        PodActions {
+            kill_pod,
+            done: true,
+            ..Default::default()
+        }
+    }
+}
+
+/// CTR-21: one more than any instance of that name that the runtime has, else what the log files
+/// say.
+fn next_attempt(observed: &ObservedPod, history: &History, name: &ContainerName) -> u32 {
+    let instances = observed
+        .containers
+        .iter()
+        .filter(|container| container.name == *name);
+    let by_runtime = instances
+        .map(|container| container.restart_count.saturating_add(1))
+        .max();
+    by_runtime.unwrap_or_else(|| {
+        history
+            .next_restart_by_logs
+            .get(name)
+            .copied()
+            .unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Stopping containers and pods: grace and order (CTR-40..42).
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::{ContainerKill, KillReason, PodKill};
+use crate::ids::ContainerName;
+use crate::observed::{ObservedContainer, ObservedPod, SandboxState};
+use crate::spec::{self, ContainerKind};
+
+/// The least a container gets between the polite and the final signal, in seconds (CTR-40).
+pub const MIN_STOP_SECONDS: i64 = 2;
+
+/// Seconds from the decision to the final signal (CTR-40): the deletion's grace, else the failed
+/// probe's own, else the pod's. Without a pod, what the container was made with.
+pub fn container_grace_seconds(
+    pod: &Pod,
+    container: Option<&Container>,
+    observed: &ObservedContainer,
+    reason: KillReason,
+) -> i64 {
+    if let Some(seconds) = pod.metadata.deletion_grace_period_seconds {
+        return seconds;
+    }
+    let probe = match reason {
+        KillReason::LivenessProbe => container.and_then(|c| c.liveness_probe.as_ref()),
+        KillReason::StartupProbe => container.and_then(|c| c.startup_probe.as_ref()),
+        _ => None,
+    };
+    let pod_grace = || {
+        pod.spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds)
+    };
+    probe
+        .and_then(|probe| probe.termination_grace_period_seconds)
+        .or_else(pod_grace)
+        .or(observed.grace_seconds)
+        .unwrap_or(MIN_STOP_SECONDS)
+}
+
+/// Timeout of `StopContainer` after `spent_seconds` of the grace went to `preStop` and to waiting
+/// for others (CTR-40).
+pub fn stop_timeout_seconds(grace_seconds: i64, spent_seconds: i64) -> i64 {
+    grace_seconds
+        .saturating_sub(spent_seconds.max(0))
+        .max(MIN_STOP_SECONDS)
+}
+
+pub(super) fn container_kill(
+    pod: &Pod,
+    observed: &ObservedContainer,
+    container: Option<&Container>,
+    reason: KillReason,
+    message: String,
+) -> ContainerKill {
+    ContainerKill {
+        id: observed.id.clone(),
+        name: observed.name.clone(),
+        reason,
+        message,
+        grace_seconds: container_grace_seconds(pod, container, observed, reason),
+        after: Vec::new(),
+    }
+}
+
+/// Stops all of a pod that may run (CTR-42): regular containers at once, then sidecars in reverse
+/// order, then every ready sandbox. `grace_override` replaces each container's grace. Without a
+/// pod (a runtime-only orphan, SRC-44) grace comes from the containers' annotations.
+pub fn plan_pod_kill(
+    pod: Option<&Pod>,
+    observed: &ObservedPod,
+    grace_override: Option<i64>,
+) -> PodKill {
+    let unknown = Pod::default();
+    let known = pod.unwrap_or(&unknown);
+    let live: Vec<_> = observed
+        .containers
+        .iter()
+        .filter(|container| container.is_live())
+        .collect();
+    let mut containers: Vec<_> = live
+        .iter()
+        .map(|&observed| {
+            let found = spec::find_container(known, &observed.name);
+            let container = found.as_ref().map(|(_, container)| container.as_ref());
+            let message = format!("Stopping container {}", observed.name);
+            let mut kill =
+                container_kill(known, observed, container, KillReason::PodStops, message);
+            if pod.is_none() {
+                kill.grace_seconds = observed
+                    .deletion_grace_seconds
+                    .or(observed.grace_seconds)
+                    .unwrap_or(MIN_STOP_SECONDS);
+            }
+            kill.grace_seconds = grace_override.unwrap_or(kill.grace_seconds);
+            kill.after = predecessors(known, &observed.name, &live);
+            kill
+        })
+        .collect();
+    // The order of the list is for the reader; `after` is what counts.
+    containers
+        .sort_by(|a, b| (a.after.len(), &a.name, &a.id).cmp(&(b.after.len(), &b.name, &b.id)));
+    let sandboxes = observed
+        .sandboxes
+        .iter()
+        .filter(|sandbox| sandbox.state == SandboxState::Ready)
+        .map(|sandbox| sandbox.id.clone())
+        .collect();
+    PodKill {
+        containers,
+        sandboxes,
+    }
+}
+
+/// Who ends before a sidecar: every live regular container and every live later sidecar.
+fn predecessors(
+    pod: &Pod,
+    name: &ContainerName,
+    live: &[&ObservedContainer],
+) -> Vec<ContainerName> {
+    let init = spec::init_containers(pod);
+    let Some(position) = init.iter().position(|c| c.name == name.as_str()) else {
+        return Vec::new();
+    };
+    if spec::init_kind(&init[position]) != ContainerKind::Sidecar {
+        return Vec::new();
+    }
+    let later_sidecars = init[position + 1..]
+        .iter()
+        .filter(|later| spec::is_sidecar(later));
+    spec::containers(pod)
+        .iter()
+        .chain(later_sidecars)
+        .map(|container| ContainerName::from(container.name.as_str()))
+        .filter(|name| live.iter().any(|container| container.name == *name))
+        .collect()
+}
