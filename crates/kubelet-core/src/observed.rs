@@ -542,11 +542,11 @@ fn container(
 }
 
 /// Runtimes before CRI 1.30 only know the reference.
-fn image_id<'a>(image_id: &'a str, image_ref: &'a str) -> &'a str {
+fn image_id(image_id: &str, image_ref: &str) -> String {
     if image_id.is_empty() {
-        image_ref
+        image_ref.to_owned()
     } else {
-        image_id
+        image_id.to_owned()
     }
 }
 
