@@ -1,1 +1,15 @@
-//! (to come)
+//! For tests only: waiting for a level instead of sleeping, a Docker Engine of our own, an image
+//! that needs no registry, and fakes that speak the real protocol on real sockets.
+//!
+//! Everything here panics with a text that says what is missing and how to get it: a test that
+//! cannot run is a failed test, except where [`prerequisite`] says so.
+
+mod engine;
+mod eventually;
+mod image;
+mod prerequisite;
+
+pub use engine::{DockerEngine, EngineOptions, Network, Reply};
+pub use eventually::{eventually, eventually_async};
+pub use image::{TEST_IMAGE, test_image};
+pub use prerequisite::prerequisite;

@@ -1,0 +1,100 @@
+//! Waiting for a level: look again until it holds or the deadline passes, and then say what was
+//! seen last.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    panic::Location,
+    time::{Duration, Instant},
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Looks until `look` answers `Ok`, blocking between looks.
+///
+/// # Panics
+/// At the deadline, with the last `Err`.
+#[track_caller]
+pub fn eventually<T, S: Debug>(deadline: Duration, mut look: impl FnMut() -> Result<T, S>) -> T {
+    let mut wait = Wait::new(deadline, Location::caller());
+    loop {
+        match look() {
+            Ok(value) => return value,
+            Err(seen) => std::thread::sleep(wait.next(&seen)),
+        }
+    }
+}
+
+/// Looks until `look` answers `Ok`. The deadline is in real time even on a paused clock.
+///
+/// # Panics
+/// At the deadline, with the last `Err`.
+#[track_caller]
+pub fn eventually_async<T, S, F, Fut>(deadline: Duration, mut look: F) -> impl Future<Output = T>
+where
+    S: Debug,
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, S>>,
+{
+    let mut wait = Wait::new(deadline, Location::caller());
+    async move {
+        loop {
+            match look().await {
+                Ok(value) => return value,
+                Err(seen) => tokio::time::sleep(wait.next(&seen)).await,
+            }
+        }
+    }
+}
+
+struct Wait {
+    start: Instant,
+    deadline: Duration,
+    pause: Duration,
+    place: &'static Location<'static>,
+}
+
+impl Wait {
+    fn new(deadline: Duration, place: &'static Location<'static>) -> Self {
+        Self {
+            start: Instant::now(),
+            deadline,
+            pause: FIRST_PAUSE,
+            place,
+        }
+    }
+
+    fn next(&mut self, seen: &dyn Debug) -> Duration {
+        assert!(
+            self.start.elapsed() < self.deadline,
+            "{}: not within {:?}; last seen: {seen:?}",
+            self.place,
+            self.deadline
+        );
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_is_returned_as_soon_as_it_is_there() {
+        let mut looks = 0;
+        let value = eventually(Duration::from_secs(5), || {
+            looks += 1;
+            if looks < 3 { Err("not yet") } else { Ok(looks) }
+        });
+        assert_eq!(value, 3);
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "last seen: \"2 of 3\"")]
+    async fn deadline_reports_the_last_state() {
+        eventually_async::<(), _, _, _>(Duration::ZERO, async || Err("2 of 3")).await;
+    }
+}
