@@ -1,5 +1,109 @@
 //! CRI v1 in front of Docker Engine.
+//!
+//! ```text
+//!  kubelet ──gRPC──▶ service ─▶ sandbox, container, runtime_rpcs ──▶ translate (pure)
+//!                       │             │        │
+//!                       │             ▼        ▼
+//!                       └── reads ─▶ hub ◀── engine ──HTTP──▶ Docker
+//!                                     └ state (memory)   events ┘
+//! ```
+//!
+//! One process, one unix socket, at most two worker threads. State: Docker's labels, and one
+//! checkpoint file per sandbox below the root directory. Everything in memory is read again at
+//! start and after a reconnect.
 
-#![expect(dead_code, reason = "the modules that use the engine land one by one")]
-
+mod checkpoint;
+mod cli;
+mod container;
 mod engine;
+mod error;
+mod hub;
+mod labels;
+mod names;
+mod network;
+mod paths;
+mod runtime;
+mod runtime_rpcs;
+mod sandbox;
+mod server;
+mod service;
+mod start;
+mod state;
+mod translate;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use cli::Command;
+
+/// Bad usage and failed starts end with upstream's code (FLG-21).
+const EXIT_FAILED: u8 = 1;
+/// Worker threads (DEC-42).
+const WORKERS: usize = 2;
+
+/// Runs the program with its arguments (without its name) until a signal ends it.
+///
+/// Exit codes: 0 after an orderly end or `--help`, 1 for bad usage, a failed start or a second
+/// signal, 70 after a panic of an owner task (DEC-46).
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let docker_host = variable("DOCKER_HOST");
+    let settings = match cli::parse(args, docker_host.as_deref()) {
+        Ok(Command::Print(text)) => {
+            // Nobody reads: nothing to be done about it.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Ok(Command::Run(settings)) => settings,
+        Err(refused) => {
+            let mut text = if refused.usage {
+                cli::usage()
+            } else {
+                String::new()
+            };
+            for problem in refused.problems {
+                text.push_str(&format!("{problem}\n"));
+            }
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let logging = daemon::logging::Config {
+        format: daemon::logging::Format::Logrus,
+        verbosity: settings.verbosity,
+        ..Default::default()
+    };
+    // Set up before only in tests that run programs in one process.
+    let _ = daemon::logging::init(logging);
+    daemon::panics::install_hook();
+    let environment = start::Environment {
+        activation: server::Activation {
+            pid: variable("LISTEN_PID"),
+            fds: variable("LISTEN_FDS"),
+        },
+        notify_socket: variable("NOTIFY_SOCKET").map(OsString::from),
+    };
+    let runtime = match daemon::runtime(WORKERS, "cri-dockerd") {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "can't start the runtime");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let code = match runtime.block_on(start::run(*settings, environment)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(error = %daemon::ErrorChain(&error), "cri-dockerd ends");
+            error.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the command line of the program"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

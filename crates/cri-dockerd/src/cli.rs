@@ -1,0 +1,395 @@
+//! The command line (FLG-01..25) and what it means.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemon::pflag::{Flag, FlagSet, Kind, Parsed, utf8_args};
+
+use crate::engine::model::LogConfig;
+
+const FLAGS: &[Flag] = &[
+    Flag::new(
+        "container-runtime-endpoint",
+        Kind::String,
+        "unix:///var/run/cri-dockerd.sock",
+        "The endpoint of the CRI service: unix://PATH, or fd:// for a socket handed over by systemd.",
+    ),
+    Flag::new(
+        "docker-endpoint",
+        Kind::String,
+        "unix:///var/run/docker.sock",
+        "The docker endpoint to talk to. Empty: take DOCKER_HOST from the environment.",
+    ),
+    Flag::new(
+        "cri-dockerd-root-directory",
+        Kind::String,
+        "/var/lib/cri-dockerd",
+        "Path to the cri-dockerd root directory, where checkpoints are kept.",
+    ),
+    Flag::new(
+        "pod-infra-container-image",
+        Kind::String,
+        "registry.k8s.io/pause:3.10",
+        "The image whose network and ipc namespaces containers in each pod will use.",
+    ),
+    Flag::new(
+        "image-pull-progress-deadline",
+        Kind::Duration,
+        "1m0s",
+        "If no pulling progress is made before this deadline, the image pulling will be cancelled.",
+    ),
+    Flag::new(
+        "runtime-request-timeout",
+        Kind::Duration,
+        "0s",
+        "The timeout for all docker requests except long running ones; 0 is 1m59s.",
+    ),
+    Flag::new(
+        "streaming-bind-addr",
+        Kind::String,
+        "",
+        "The address to bind the streaming server to: IP or IP:port. Empty: 127.0.0.1, any port.",
+    ),
+    Flag::new(
+        "network-plugin",
+        Kind::String,
+        "cni",
+        "The network of pods: cni, or empty (no-op) for docker's own bridge.",
+    ),
+    Flag::new(
+        "cni-fallback",
+        Kind::String,
+        "none",
+        "What --network-plugin=cni does without a CNI configuration: none (pods wait) or bridge.",
+    ),
+    Flag::new(
+        "cni-conf-dir",
+        Kind::String,
+        "/etc/cni/net.d",
+        "The full path of the directory in which to search for CNI config files.",
+    ),
+    Flag::new(
+        "cni-bin-dir",
+        Kind::String,
+        "/opt/cni/bin",
+        "A comma-separated list of full paths of directories in which to search for CNI plugin binaries.",
+    ),
+    Flag::new(
+        "cni-cache-dir",
+        Kind::String,
+        "/var/lib/cni/cache",
+        "The full path of the directory in which CNI should store cache files.",
+    ),
+    Flag::new(
+        "pod-cidr",
+        Kind::String,
+        "",
+        "The CIDR to use for pod IP addresses, only used in standalone mode.",
+    ),
+    Flag::new(
+        "ipv6-dual-stack",
+        Kind::Bool,
+        "false",
+        "Accepted for compatibility: all addresses of a pod are always reported.",
+    ),
+    Flag::new(
+        "hairpin-mode",
+        Kind::String,
+        "none",
+        "Accepted for compatibility; upstream uses it with kubenet only.",
+    ),
+    Flag::new(
+        "network-plugin-mtu",
+        Kind::Int32,
+        "0",
+        "Accepted for compatibility; upstream uses it with kubenet only.",
+    ),
+    Flag::new(
+        "runtime-cgroups",
+        Kind::String,
+        "",
+        "Accepted for compatibility: docker's own service manager places docker.",
+    ),
+    Flag::new(
+        "log-level",
+        Kind::String,
+        "info",
+        "The log level (panic, fatal, error, warn, info, debug, trace).",
+    ),
+    Flag::new(
+        "version",
+        Kind::Bool,
+        "false",
+        "Prints the version of cri-dockerd",
+    ),
+    Flag::new(
+        "buildinfo",
+        Kind::Bool,
+        "false",
+        "Prints the build information of cri-dockerd",
+    ),
+    Flag::new("help", Kind::Bool, "false", "Help for cri-dockerd").short('h'),
+];
+
+/// Upstream's limit of an ordinary call when none is given (FLG-06).
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(119);
+
+/// Where the CRI is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// A socket of our own.
+    Path(PathBuf),
+    /// One handed over by systemd (SYS-03).
+    Inherited,
+}
+
+/// Which network pods get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plugin {
+    /// Docker's bridge.
+    Bridge,
+    /// CNI; the flag says whether the bridge stands in where no configuration is.
+    Cni {
+        /// `--cni-fallback=bridge`.
+        fall_back: bool,
+    },
+}
+
+/// The settings of a run, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) listen: Listen,
+    pub(crate) docker_endpoint: String,
+    pub(crate) root: PathBuf,
+    pub(crate) sandbox_image: String,
+    pub(crate) pull_progress_deadline: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) streaming: SocketAddr,
+    pub(crate) plugin: Plugin,
+    pub(crate) cni_conf_dir: PathBuf,
+    /// `--v` that shows what the level shows.
+    pub(crate) verbosity: u32,
+    pub(crate) log_config: LogConfig,
+}
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Command {
+    /// Serve.
+    Run(Box<Settings>),
+    /// Print this on stdout and end well.
+    Print(String),
+}
+
+/// A refused command line: text for stderr and exit code 1 (FLG-21).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Usage goes before the message.
+    pub(crate) usage: bool,
+    /// All that is wrong.
+    pub(crate) problems: Vec<String>,
+}
+
+/// The usage text (FLG-22).
+pub(crate) fn usage() -> String {
+    format!(
+        "Usage:\n  cri-dockerd [flags]\n\nFlags:\n{}",
+        FlagSet::new(FLAGS).usages()
+    )
+}
+
+/// Reads the arguments (without the program's name). `docker_host` is `DOCKER_HOST`.
+///
+/// # Errors
+/// [`Refused`] with every problem.
+pub(crate) fn parse(args: Vec<OsString>, docker_host: Option<&str>) -> Result<Command, Refused> {
+    let refuse = |text: String| Refused {
+        usage: true,
+        problems: vec![text],
+    };
+    let args = utf8_args(args).map_err(|error| refuse(error.to_string()))?;
+    let parsed = FlagSet::new(FLAGS)
+        .parse(args)
+        .map_err(|failure| refuse(failure.to_string()))?;
+    if let Some(word) = parsed.positional().first() {
+        return Err(refuse(format!("Unknown command: {word}")));
+    }
+    if parsed.bool("help") {
+        return Ok(Command::Print(format!(
+            "CRI v1 in front of Docker Engine.\n\n{}",
+            usage()
+        )));
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    if parsed.bool("version") {
+        return Ok(Command::Print(format!("cri-dockerd {version} (berth)\n")));
+    }
+    if parsed.bool("buildinfo") {
+        return Ok(Command::Print(format!(
+            "Program: cri-dockerd\nVersion: {version}\nGitCommit: berth\nGo version: none\n"
+        )));
+    }
+    settings(&parsed, docker_host).map(|settings| Command::Run(Box::new(settings)))
+}
+
+fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refused> {
+    let mut problems = Vec::new();
+    let mut check = |result: Result<(), String>| problems.extend(result.err());
+
+    let listen = listen(parsed.text("container-runtime-endpoint"));
+    check(listen.as_ref().map(drop).map_err(Clone::clone));
+    let streaming = streaming(parsed.text("streaming-bind-addr"));
+    check(streaming.as_ref().map(drop).map_err(Clone::clone));
+    let plugin = plugin(parsed.text("network-plugin"), parsed.text("cni-fallback"));
+    check(plugin.as_ref().map(drop).map_err(Clone::clone));
+    let verbosity = verbosity(parsed.text("log-level"));
+    check(verbosity.as_ref().map(drop).map_err(Clone::clone));
+    let (Ok(listen), Ok(streaming), Ok(plugin), Ok(verbosity)) =
+        (listen, streaming, plugin, verbosity)
+    else {
+        return Err(Refused {
+            usage: false,
+            problems,
+        });
+    };
+
+    let text_or = |name: &str, default: &str| match parsed.text(name) {
+        "" => default.to_owned(),
+        text => text.to_owned(),
+    };
+    let duration = |name: &str| parsed.duration(name).to_std_or_zero();
+    Ok(Settings {
+        listen,
+        docker_endpoint: text_or(
+            "docker-endpoint",
+            docker_host.unwrap_or("unix:///var/run/docker.sock"),
+        ),
+        root: parsed.text("cri-dockerd-root-directory").into(),
+        sandbox_image: text_or("pod-infra-container-image", "registry.k8s.io/pause:3.10"),
+        pull_progress_deadline: duration("image-pull-progress-deadline"),
+        request_timeout: match duration("runtime-request-timeout") {
+            Duration::ZERO => DEFAULT_REQUEST_TIMEOUT,
+            timeout => timeout,
+        },
+        streaming,
+        plugin,
+        cni_conf_dir: parsed.text("cni-conf-dir").into(),
+        verbosity,
+        log_config: LogConfig {
+            kind: "json-file".to_owned(),
+            config: [("max-size", "16m"), ("max-file", "2")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        },
+    })
+}
+
+fn listen(endpoint: &str) -> Result<Listen, String> {
+    let problem = |what: &str| Err(format!("--container-runtime-endpoint={endpoint}: {what}"));
+    match endpoint.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') => Ok(Listen::Path(path.into())),
+        Some(("fd", "")) => Ok(Listen::Inherited),
+        Some(("fd", _)) => problem("fd://NAME is not supported yet; write fd://"),
+        // Differs: upstream crashes on a bare path (FLG-24).
+        None if endpoint.starts_with('/') => Ok(Listen::Path(endpoint.into())),
+        _ => problem("only support unix socket endpoint; write unix:///PATH or fd://"),
+    }
+}
+
+fn streaming(text: &str) -> Result<SocketAddr, String> {
+    if text.is_empty() {
+        // Differs: upstream listens on all interfaces (CMP-12).
+        return Ok(SocketAddr::from(([127, 0, 0, 1], 0)));
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|t| t.strip_suffix(']'))
+        .unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, 0));
+    }
+    text.parse()
+        .map_err(|_| format!("Could not parse the given streaming bind address: {text}"))
+}
+
+fn plugin(name: &str, fallback: &str) -> Result<Plugin, String> {
+    let fall_back = match fallback {
+        "none" => false,
+        "bridge" => true,
+        other => return Err(format!("--cni-fallback={other}: write none or bridge")),
+    };
+    match name {
+        "" | "no-op" => Ok(Plugin::Bridge),
+        "cni" => Ok(Plugin::Cni { fall_back }),
+        "kubenet" => Err("--network-plugin=kubenet is not supported; use cni or \"\"".to_owned()),
+        other => Err(format!("network plugin {other:?} not found")),
+    }
+}
+
+fn verbosity(level: &str) -> Result<u32, String> {
+    match level {
+        "panic" | "fatal" | "error" | "warn" | "warning" | "info" => Ok(2),
+        "debug" => Ok(4),
+        "trace" => Ok(6),
+        other => Err(format!("Unknown log level: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<Command, Refused> {
+        parse(args.iter().map(OsString::from).collect(), None)
+    }
+
+    fn settings_of(args: &[&str]) -> Settings {
+        match run(args) {
+            Ok(Command::Run(settings)) => *settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let settings = settings_of(&[]);
+        assert_eq!(
+            settings.listen,
+            Listen::Path("/var/run/cri-dockerd.sock".into())
+        );
+        assert_eq!(settings.sandbox_image, "registry.k8s.io/pause:3.10");
+        assert_eq!(settings.request_timeout, Duration::from_secs(119));
+        assert_eq!(settings.plugin, Plugin::Cni { fall_back: false });
+        assert!(settings.streaming.ip().is_loopback());
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let refused = run(&["--network-plugin=none", "--log-level", "loud"]).unwrap_err();
+        assert_eq!(
+            refused.problems,
+            [
+                "network plugin \"none\" not found",
+                "Unknown log level: loud"
+            ]
+        );
+    }
+
+    #[test]
+    fn endpoints_and_addresses_have_their_forms() {
+        assert_eq!(listen("/run/x"), Ok(Listen::Path("/run/x".into())));
+        assert_eq!(listen("fd://"), Ok(Listen::Inherited));
+        assert!(listen("tcp://1").is_err());
+        assert_eq!(streaming("::1").unwrap().to_string(), "[::1]:0");
+        assert_eq!(streaming("[::1]:5").unwrap().to_string(), "[::1]:5");
+        assert!(streaming("localhost:1").is_err());
+    }
+
+    #[test]
+    fn stray_words_and_unknown_flags_show_the_usage() {
+        assert_eq!(run(&["go"]).unwrap_err().problems, ["Unknown command: go"]);
+        assert!(run(&["--nope"]).unwrap_err().usage);
+    }
+}

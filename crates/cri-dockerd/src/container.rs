@@ -1,0 +1,213 @@
+//! Containers: create, start, stop, remove, status, list, update.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cri_api::v1;
+
+use crate::error::Error;
+use crate::names::Name;
+use crate::runtime::Runtime;
+use crate::sandbox::{not_found, required};
+use crate::state::{self, Record};
+use crate::translate::container as translate;
+use crate::translate::security::{self, AppArmor, Seccomp};
+
+/// Larger seccomp profiles are refused; the largest known are some 20 KiB.
+const MAX_PROFILE: u64 = 4 << 20;
+/// The AppArmor profiles that the kernel holds.
+const APPARMOR_PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
+
+impl Runtime {
+    /// CreateContainer: one create and one inspect. Runs to its end even if the caller goes away.
+    pub(crate) async fn create_container(
+        &self,
+        request: v1::CreateContainerRequest,
+    ) -> Result<String, Error> {
+        let Some(mut config) = request.config else {
+            return Err(Error::Invalid("container config is nil".to_owned()));
+        };
+        let metadata = required(config.metadata.clone(), "config.metadata")?;
+        let container = metadata.name.as_str();
+        let Some(sandbox_config) = request.sandbox_config else {
+            let text = format!("sandbox config is nil for container {container:?}");
+            return Err(Error::Invalid(text));
+        };
+        let pod = required(sandbox_config.metadata.clone(), "sandbox_config.metadata")?;
+        let name = Name::container(&metadata, &pod)?;
+        let engine = self.hub.facts().await?;
+        let sandbox = self.hub.find(&request.pod_sandbox_id).await?;
+        let Some(sandbox) = sandbox.filter(|record| record.sandbox().is_some()) else {
+            return Err(not_found(&request.pod_sandbox_id));
+        };
+
+        for mount in &mut config.mounts {
+            let host = self.paths.to_host(Path::new(&mount.host_path));
+            mount.host_path = host.to_string_lossy().into_owned();
+        }
+        let seccomp_json = self.check_profiles(&config).await?;
+        let runtime = if sandbox.runtime == engine.info.default_runtime {
+            ""
+        } else {
+            &sandbox.runtime
+        };
+        let plan = translate::Plan {
+            sandbox_id: &sandbox.id,
+            runtime,
+            seccomp_json: seccomp_json.as_deref(),
+            log_config: &self.settings.log_config,
+        };
+        let facts = self.translation_facts(&engine)?;
+        let body = translate::translate(&config, &sandbox_config, plan, &facts)?;
+        let (id, operation) = self.create(&name, &body).await?;
+        operation.finish().await?;
+        Ok(id)
+    }
+
+    /// Reads the seccomp profile, if a file is named, and makes sure that a named AppArmor profile
+    /// is loaded: Docker would find out at start only (SEC-05, SEC-06).
+    async fn check_profiles(&self, config: &v1::ContainerConfig) -> Result<Option<String>, Error> {
+        let context = translate::security_context(config);
+        if let AppArmor::Profile(name) = security::apparmor(&context) {
+            let name = name.to_owned();
+            daemon::blocking(move || check_apparmor(&name)).await?;
+        }
+        let Seccomp::File(path) = security::seccomp(&context) else {
+            return Ok(None);
+        };
+        if !path.starts_with('/') {
+            return Err(Error::Invalid(format!(
+                "seccomp profile path must be absolute, but got relative path {path:?}"
+            )));
+        }
+        let path = path.to_owned();
+        daemon::blocking(move || read_seccomp(&path))
+            .await
+            .map(Some)
+    }
+
+    /// StartContainer: one start and one inspect.
+    pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
+        let record = self.container(id).await?;
+        let id = record.id.as_str();
+        let operation = self.hub.begin(id, Some(id));
+        let started = self.engine.start_container(id).await;
+        // Also after a failure: Docker keeps exit code and message of it (CTR-22).
+        let looked = operation.finish().await;
+        if let Err(source) = started {
+            self.learns_oom_limit(&source);
+            let step = format!("failed to start container {id:?}");
+            return Err(Error::Docker { step, source });
+        }
+        looked?;
+        Ok(())
+    }
+
+    /// StopContainer; an unknown container is a stopped one (CRT-16).
+    pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
+        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        match self.hub.find(id).await? {
+            None => Ok(()),
+            Some(record) => self.stop(&record.id, grace).await,
+        }
+    }
+
+    /// RemoveContainer, running or not (CTR-27); an unknown container is a removed one (CRT-17).
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        let Some(record) = self.hub.find(id).await? else {
+            return Ok(());
+        };
+        let id = &record.id;
+        self.remove(id)
+            .await
+            .map_err(Error::at(format!("failed to remove container {id:?}")))
+    }
+
+    /// UpdateContainerResources (CTR-40).
+    pub(crate) async fn update_container(
+        &self,
+        request: v1::UpdateContainerResourcesRequest,
+    ) -> Result<(), Error> {
+        let limits = required(request.linux, "linux")?;
+        let record = self.container(&request.container_id).await?;
+        let id = record.id.as_str();
+        let operation = self.hub.begin(id, Some(id));
+        self.engine
+            .update_container(id, &crate::translate::update(&limits))
+            .await
+            .map_err(Error::at(format!("failed to update container {id:?}")))?;
+        operation.finish().await?;
+        Ok(())
+    }
+
+    /// ContainerStatus, from memory; the image's names may take one call.
+    pub(crate) async fn container_status(
+        &self,
+        request: &v1::ContainerStatusRequest,
+    ) -> Result<v1::ContainerStatusResponse, Error> {
+        let record = self.container(&request.container_id).await?;
+        self.hub.load_image_names(&record.image_id).await;
+        Ok(v1::ContainerStatusResponse {
+            status: self.hub.container_status(&record),
+            info: if request.verbose {
+                state::info(&record)
+            } else {
+                Default::default()
+            },
+        })
+    }
+
+    /// ListContainers, from memory.
+    pub(crate) async fn list_containers(
+        &self,
+        filter: Option<v1::ContainerFilter>,
+    ) -> Result<Vec<v1::Container>, Error> {
+        let taken = |record: &Record| state::matches_container(record, filter.as_ref());
+        let records = self.hub.list(taken).await?;
+        Ok(records
+            .iter()
+            .filter_map(|record| state::container_item(record))
+            .collect())
+    }
+
+    /// The record of a container that must be there.
+    pub(crate) async fn container(&self, id: &str) -> Result<std::sync::Arc<Record>, Error> {
+        let record = self.hub.find(id).await?;
+        record
+            .filter(|record| record.container().is_some())
+            .ok_or_else(|| not_found(id))
+    }
+}
+
+fn check_apparmor(name: &str) -> Result<(), Error> {
+    let Ok(loaded) = std::fs::read_to_string(APPARMOR_PROFILES) else {
+        // Not readable from here: Docker decides at start.
+        return Ok(());
+    };
+    let is_loaded = loaded.lines().any(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(" ("))
+    });
+    if is_loaded {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "apparmor profile {name:?} is not loaded: load it with apparmor_parser"
+    )))
+}
+
+/// The profile as compact JSON, as it goes into Docker's security option.
+fn read_seccomp(path: &str) -> Result<String, Error> {
+    use std::io::Read as _;
+    let step = || format!("cannot load seccomp profile {path:?}");
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_PROFILE).read_to_string(&mut text))
+        .map_err(|source| Error::File {
+            step: step(),
+            source,
+        })?;
+    let profile: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", step())))?;
+    Ok(profile.to_string())
+}

@@ -1,0 +1,104 @@
+//! Failures of CRI calls, and the one table that turns them into gRPC codes.
+
+use cri_api::Code;
+use daemon::ErrorChain;
+
+use crate::checkpoint::CheckpointError;
+use crate::engine::{Class, EngineError};
+
+/// A CRI call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The request can't be carried out as written: the text names field and fix.
+    #[error("{0}")]
+    Invalid(String),
+    /// The object named in the request does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The call needs Docker, and Docker is away or not read in yet.
+    #[error("{0}")]
+    Unavailable(String),
+    /// This server does not do that.
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// Docker refused or failed; the text says at which step.
+    #[error("{step}")]
+    Docker {
+        /// The step, in upstream's words.
+        step: String,
+        /// What Docker said.
+        #[source]
+        source: EngineError,
+    },
+    /// Docker refused or failed, and the step goes without saying.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// A file could not be read or written.
+    #[error("{step}")]
+    File {
+        /// The step, with the path.
+        step: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The checkpoint store failed.
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
+    /// Several failures of one call: the first one first, clean-up behind it (SBX-16).
+    #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
+    Several(Vec<Error>),
+    /// A handler did not come to its end.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Error {
+    /// Adds the step at which Docker failed; for use with `map_err`.
+    pub(crate) fn at(step: impl Into<String>) -> impl FnOnce(EngineError) -> Self {
+        let step = step.into();
+        move |source| Self::Docker { step, source }
+    }
+
+    /// One error of many: nothing for none, the error itself for one.
+    pub(crate) fn several(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Several(errors)),
+        }
+    }
+
+    /// The gRPC code. Where Docker gives no better hint the code is upstream's: Unknown (BLD-07).
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Invalid(_) => Code::InvalidArgument,
+            Self::NotFound(_) => Code::NotFound,
+            Self::Unavailable(_) => Code::Unavailable,
+            Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Docker { source, .. } | Self::Engine(source) => match source.class() {
+                Class::NotFound => Code::NotFound,
+                Class::Conflict => Code::FailedPrecondition,
+                Class::Invalid => Code::InvalidArgument,
+                Class::Denied => Code::PermissionDenied,
+                Class::Unavailable => Code::Unavailable,
+                Class::Timeout => Code::DeadlineExceeded,
+                Class::Internal => Code::Unknown,
+            },
+            Self::File { .. } | Self::Checkpoint(_) => Code::Unknown,
+            Self::Several(errors) => errors.first().map_or(Code::Unknown, Self::code),
+            Self::Broken(_) => Code::Internal,
+        }
+    }
+
+    /// What the caller gets: code, and the whole chain as text.
+    pub(crate) fn into_status(self) -> tonic::Status {
+        tonic::Status::new(self.code(), ErrorChain(&self).to_string())
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(source: EngineError) -> Self {
+        Self::Engine(source)
+    }
+}

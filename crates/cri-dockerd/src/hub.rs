@@ -1,0 +1,499 @@
+//! Keeps the state cache true and tells those who wait.
+//!
+//! ```text
+//!             negotiate, info,          list + inspects
+//!  Down ────▶ open event stream ────▶ Syncing ────▶ Fresh
+//!   ▲   back-off 100 ms .. 5 s            │            │
+//!   └─────────────────────────────────────┴────────────┘ stream lost, or a call failed
+//! ```
+//!
+//! Owner task: [`Hub::run`]. Inputs: Docker's events, and the results of our own calls through
+//! [`Operation`]. Outputs: the cache (read through [`Hub`]), [`Health`], CRI events. While Docker
+//! is quiet nothing is sent to it. Nothing survives a restart; all is read again.
+//!
+//! Reads are answered from memory while `Fresh`. While `Syncing` they wait; while `Down` they fail.
+
+mod connection;
+mod operation;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cri_api::v1;
+use daemon::Spawner;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+
+use crate::engine::model::SystemInfo;
+use crate::engine::{ApiVersion, Engine, EngineError, Event};
+use crate::error::Error;
+use crate::labels;
+use crate::network::Network;
+use crate::state::{self, Cache, Change, Life, Record, Ticket};
+use crate::translate::CgroupDriver;
+
+pub(crate) use operation::Operation;
+
+/// Inspects under way at once: Docker serves more, but shares its locks with the starts.
+const INSPECTS: usize = 8;
+/// Events a subscriber may lag behind before it is cut off.
+const EVENT_QUEUE: usize = 1024;
+/// How long a read waits for a sync before it fails.
+const SYNC_WAIT: Duration = Duration::from_secs(30);
+/// How long an ended container is kept back for its log to be written (DEC-10).
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
+
+/// What is known of the engine since the last connect.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineFacts {
+    /// Engine version.
+    pub(crate) version: String,
+    /// Negotiated API.
+    pub(crate) api: ApiVersion,
+    /// Cgroup driver, or what is wrong with it.
+    pub(crate) cgroup_driver: Result<CgroupDriver, String>,
+    /// `GET /info`.
+    pub(crate) info: Arc<SystemInfo>,
+}
+
+/// Whether the cache can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// First contact, or reading everything in again.
+    Syncing,
+    /// The cache is what Docker has.
+    Fresh,
+    /// Docker can't be reached; the reason as text.
+    Down(String),
+}
+
+/// The logs of containers, as the hub needs them.
+pub(crate) trait ContainerLogs: std::fmt::Debug + Send + Sync {
+    /// A container runs or has run: its log is to be at `log_path`. Called again and again.
+    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool);
+    /// Waits until the log of an ended container is complete.
+    fn drained<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
+    /// A container is gone.
+    fn removed(&self, id: &str);
+}
+
+/// What a container's image calls itself (STS-07).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageNames {
+    image: Option<String>,
+    image_ref: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    engine: Engine,
+    network: Arc<dyn Network>,
+    logs: Arc<dyn ContainerLogs>,
+    spawner: Spawner,
+    cache: Mutex<Cache>,
+    /// Set at each connect; read by whoever talks to the engine.
+    facts: Mutex<Option<EngineFacts>>,
+    images: Mutex<HashMap<String, Arc<ImageNames>>>,
+    /// Counts image events and connects; whoever caches image facts compares it.
+    image_generation: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    /// Counts changes of the cache, for those who wait for one.
+    revision: watch::Sender<u64>,
+    events: broadcast::Sender<Arc<v1::ContainerEventResponse>>,
+    execs: Mutex<HashMap<String, oneshot::Sender<i64>>>,
+    /// Ids and names of containers that a call of ours works on.
+    busy: Mutex<HashMap<String, usize>>,
+    /// Ids waiting for an inspect.
+    pending: Mutex<HashSet<String>>,
+    inspects: Semaphore,
+    /// Docker's clock is ours: event times can be compared.
+    same_clock: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The data is plain maps: a panic between two statements leaves them usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// A question under way; ends with it, however it ends.
+struct OpenTicket<'a> {
+    hub: &'a Hub,
+    ticket: Ticket,
+}
+
+impl Drop for OpenTicket<'_> {
+    fn drop(&mut self) {
+        lock(&self.hub.cache).close(self.ticket);
+    }
+}
+
+impl Hub {
+    /// A hub that knows nothing yet; `same_clock` says that Docker runs on this machine.
+    pub(crate) fn new(
+        engine: Engine,
+        network: Arc<dyn Network>,
+        logs: Arc<dyn ContainerLogs>,
+        spawner: Spawner,
+        same_clock: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            network,
+            logs,
+            spawner,
+            cache: Mutex::default(),
+            facts: Mutex::default(),
+            images: Mutex::default(),
+            image_generation: watch::Sender::new(0),
+            health: watch::Sender::new(Health::Syncing),
+            revision: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENT_QUEUE),
+            execs: Mutex::default(),
+            busy: Mutex::default(),
+            pending: Mutex::default(),
+            inspects: Semaphore::new(INSPECTS),
+            same_clock,
+        })
+    }
+
+    /// The present health.
+    pub(crate) fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// What is known of the engine.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] before the first contact.
+    pub(crate) async fn facts(&self) -> Result<EngineFacts, Error> {
+        if lock(&self.facts).is_none() {
+            self.fresh().await?;
+        }
+        self.known_facts()
+            .ok_or_else(|| Error::Unavailable("docker has not been reached yet".to_owned()))
+    }
+
+    /// As [`Hub::facts`], without waiting.
+    pub(crate) fn known_facts(&self) -> Option<EngineFacts> {
+        lock(&self.facts).clone()
+    }
+
+    /// Waits until the cache can be trusted. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while Docker is down, or when a sync takes longer than 30 s.
+    pub(crate) async fn fresh(&self) -> Result<(), Error> {
+        let mut health = self.health.subscribe();
+        let settled = health.wait_for(|health| *health != Health::Syncing);
+        let settled = match tokio::time::timeout(SYNC_WAIT, settled).await {
+            Ok(Ok(health)) => health.clone(),
+            // The sender lives in self.
+            Ok(Err(_)) => unreachable!("the hub outlives its watchers"),
+            Err(_) => {
+                let text = "docker: reading the state of all containers takes too long";
+                return Err(Error::Unavailable(text.to_owned()));
+            }
+        };
+        match settled {
+            Health::Down(why) => Err(Error::Unavailable(why)),
+            Health::Fresh | Health::Syncing => Ok(()),
+        }
+    }
+
+    /// All records that `filter` takes, newest first.
+    ///
+    /// # Errors
+    /// As [`Hub::fresh`].
+    pub(crate) async fn list(
+        &self,
+        filter: impl Fn(&Record) -> bool,
+    ) -> Result<Vec<Arc<Record>>, Error> {
+        self.fresh().await?;
+        let mut all = lock(&self.cache).all();
+        all.retain(|record| filter(record));
+        Ok(all)
+    }
+
+    /// The record of an id or an unambiguous beginning of one.
+    ///
+    /// # Errors
+    /// As [`Hub::fresh`].
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+        self.fresh().await?;
+        Ok(self.known(id))
+    }
+
+    /// As [`Hub::find`] from what is in memory now, fresh or not.
+    pub(crate) fn known(&self, id: &str) -> Option<Arc<Record>> {
+        lock(&self.cache).find(id)
+    }
+
+    /// Containers of a sandbox, oldest first, from memory.
+    pub(crate) fn containers_of(&self, sandbox: &str) -> Vec<Arc<Record>> {
+        lock(&self.cache).containers_of(sandbox)
+    }
+
+    /// Rises with every image event and every reconnect: facts about images taken at a lower
+    /// number may be wrong.
+    pub(crate) fn image_generation(&self) -> u64 {
+        *self.image_generation.borrow()
+    }
+
+    /// A queue of CRI events from now on (UNI-02).
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<v1::ContainerEventResponse>> {
+        self.events.subscribe()
+    }
+
+    /// The exit code of an exec, when Docker says that it died. To be called before the exec is
+    /// started. The sender is dropped when the event stream is lost: then ask Docker.
+    pub(crate) fn exec_exit(&self, exec_id: &str) -> oneshot::Receiver<i64> {
+        let (sender, receiver) = oneshot::channel();
+        let mut execs = lock(&self.execs);
+        execs.retain(|_, sender| !sender.is_closed());
+        execs.insert(exec_id.to_owned(), sender);
+        receiver
+    }
+
+    /// Waits until an id is gone from Docker. Cancel-safe.
+    pub(crate) async fn gone(&self, id: &str) {
+        let mut revision = self.revision.subscribe();
+        while lock(&self.cache).get(id).is_some() {
+            if revision.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks Docker about one container and takes the answer in; `None` when it is gone or not ours.
+    ///
+    /// # Errors
+    /// As the inspect.
+    pub(crate) async fn refresh(&self, id: &str) -> Result<Option<Arc<Record>>, EngineError> {
+        let open = OpenTicket {
+            ticket: lock(&self.cache).open(now()),
+            hub: self,
+        };
+        let inspect = match self.engine.inspect_container(id).await {
+            Ok(inspect) => inspect,
+            Err(error) if error.is_not_found() => {
+                let change = lock(&self.cache).remove(open.ticket, id);
+                self.publish(change);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(record) = Record::from_inspect(&inspect) else {
+            return Ok(None);
+        };
+        self.load_image_names(&record.image_id).await;
+        self.follow_log(&record).await;
+        let id = record.id.clone();
+        let change = lock(&self.cache).put(open.ticket, record);
+        self.publish(change);
+        Ok(lock(&self.cache).get(&id))
+    }
+
+    /// Hands the log to the pump, and keeps an ended container back until its log is complete.
+    async fn follow_log(&self, record: &Record) {
+        let Some(facts) = record.container() else {
+            return;
+        };
+        if facts.log_path.is_empty() || record.life == Life::Created {
+            return;
+        }
+        self.logs
+            .started(&record.id, &facts.log_path, &facts.docker_log, facts.tty);
+        let ended = matches!(record.life, Life::Exited { .. });
+        let before = lock(&self.cache).get(&record.id);
+        let was_ended = before.is_some_and(|b| matches!(b.life, Life::Exited { .. }));
+        if ended
+            && !was_ended
+            && tokio::time::timeout(DRAIN_WAIT, self.logs.drained(&record.id))
+                .await
+                .is_err()
+        {
+            tracing::warn!(
+                container.id = record.id,
+                "the log of an ended container is not complete yet"
+            );
+        }
+    }
+
+    /// Notes that Docker removed a container at our request.
+    pub(crate) fn removed(&self, id: &str) {
+        let change = {
+            let mut cache = lock(&self.cache);
+            let ticket = cache.open(now());
+            let change = cache.remove(ticket, id);
+            cache.close(ticket);
+            change
+        };
+        self.publish(change);
+    }
+
+    fn publish(&self, change: Option<Change>) {
+        let Some(change) = change else {
+            return;
+        };
+        self.revision.send_modify(|revision| *revision += 1);
+        if change
+            .events
+            .contains(&v1::ContainerEventType::ContainerDeletedEvent)
+        {
+            self.logs.removed(&change.record.id);
+        }
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        let pod_id = change.record.pod_id();
+        let (pod, containers) = {
+            let cache = lock(&self.cache);
+            (cache.get(pod_id), cache.containers_of(pod_id))
+        };
+        let gone = change.record.sandbox().is_some().then(|| {
+            let mut last = (*change.record).clone();
+            if last.life.is_running() {
+                last.life = Life::Created;
+            }
+            Arc::new(last)
+        });
+        let pod = pod.or(gone).and_then(|pod| self.sandbox_status(&pod));
+        let containers: Vec<_> = containers
+            .iter()
+            .filter_map(|record| self.container_status(record))
+            .collect();
+        for kind in change.events {
+            let event = state::event(
+                kind,
+                &change.record.id,
+                now(),
+                pod.clone(),
+                containers.clone(),
+            );
+            // Nobody listening any more is fine.
+            drop(self.events.send(Arc::new(event)));
+        }
+    }
+
+    /// The status of a sandbox from memory; `None` for containers.
+    pub(crate) fn sandbox_status(&self, record: &Record) -> Option<v1::PodSandboxStatus> {
+        let facts = record.sandbox()?;
+        let on_host = facts.network == v1::NamespaceMode::Node;
+        let ips = if on_host {
+            Vec::new()
+        } else {
+            self.network.addresses(record, facts)
+        };
+        Some(state::sandbox_status(record, facts, &ips))
+    }
+
+    /// The status of a container from memory; `None` for sandboxes.
+    pub(crate) fn container_status(&self, record: &Record) -> Option<v1::ContainerStatus> {
+        let names = lock(&self.images).get(&record.image_id).cloned();
+        let names = names.map(|names| {
+            let image = names.image.clone().unwrap_or_else(|| record.image.clone());
+            (image, names.image_ref.clone())
+        });
+        state::container_status(record, names)
+    }
+
+    /// Makes sure that the names of an image are known, for statuses; asks Docker at most once per
+    /// image and image event. A failure is not one: the container's own words are used then.
+    pub(crate) async fn load_image_names(&self, image_id: &str) {
+        if image_id.is_empty() || lock(&self.images).contains_key(image_id) {
+            return;
+        }
+        let generation = self.image_generation();
+        let names = match self.engine.inspect_image(image_id).await {
+            Ok(image) => ImageNames {
+                image: image
+                    .repo_tags
+                    .into_iter()
+                    .find(|tag| tag != "<none>:<none>"),
+                image_ref: match image
+                    .repo_digests
+                    .into_iter()
+                    .find(|d| d != "<none>@<none>")
+                {
+                    Some(digest) => format!("docker-pullable://{digest}"),
+                    None => format!("docker://{image_id}"),
+                },
+            },
+            Err(error) if error.is_not_found() => ImageNames {
+                image: None,
+                image_ref: format!("docker://{image_id}"),
+            },
+            Err(error) => {
+                tracing::debug!(image = image_id, %error, "names of an image are unknown");
+                return;
+            }
+        };
+        if self.image_generation() == generation {
+            lock(&self.images).insert(image_id.to_owned(), Arc::new(names));
+        }
+    }
+
+    /// Takes one event of Docker's.
+    fn take_event(self: &Arc<Self>, event: &Event) {
+        let id = event.actor.id.as_str();
+        if event.kind == "image" {
+            self.image_generation
+                .send_modify(|generation| *generation += 1);
+            lock(&self.images).clear();
+            return;
+        }
+        let action = event.action.split(':').next().unwrap_or_default();
+        let attribute = |name: &str| event.actor.attributes.get(name).map(String::as_str);
+        match action {
+            "exec_die" => {
+                let waiting = attribute("execID").and_then(|exec| lock(&self.execs).remove(exec));
+                if let Some(waiting) = waiting {
+                    let code = attribute("exitCode").and_then(|code| code.parse().ok());
+                    // The caller may have gone.
+                    drop(waiting.send(code.unwrap_or_default()));
+                }
+            }
+            _ if !event.actor.attributes.contains_key(labels::TYPE) => {}
+            "destroy" => self.removed(id),
+            _ => {
+                let busy = {
+                    let busy = lock(&self.busy);
+                    busy.contains_key(id)
+                        || attribute("name").is_some_and(|name| busy.contains_key(name))
+                };
+                let asked = lock(&self.cache).asked_at(id);
+                let known = self.same_clock && asked.is_some_and(|asked| asked > event.time_nano);
+                if !busy && !known {
+                    self.schedule(id);
+                }
+            }
+        }
+    }
+
+    /// Has a container inspected soon. One waiting inspect serves all events before it begins.
+    fn schedule(self: &Arc<Self>, id: &str) {
+        if !lock(&self.pending).insert(id.to_owned()) {
+            return;
+        }
+        let (hub, id) = (Arc::clone(self), id.to_owned());
+        self.spawner.spawn_job("refresh", async move {
+            let Ok(_permit) = hub.inspects.acquire().await else {
+                return;
+            };
+            lock(&hub.pending).remove(&id);
+            if let Err(error) = hub.refresh(&id).await {
+                // The cache now lacks something: read everything in again.
+                tracing::warn!(container.id = id, %error, "can't inspect a container after an event");
+                hub.distrust();
+            }
+        });
+    }
+}

@@ -1,0 +1,155 @@
+//! What the handlers of the CRI's calls share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use daemon::Spawner;
+
+use crate::checkpoint::CheckpointStore;
+use crate::engine::model::{CreateContainer, LogConfig};
+use crate::engine::{Class, Engine, EngineError};
+use crate::error::Error;
+use crate::hub::{EngineFacts, Hub, Operation};
+use crate::names::{self, Name};
+use crate::network::Network;
+use crate::paths::PathView;
+use crate::state::Record;
+use crate::translate::Facts;
+
+/// How long a removal that somebody else began is waited for (CTR-25).
+const REMOVAL_WAIT: Duration = Duration::from_secs(10);
+
+/// Settings of the handlers.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Sandbox image (FLG-04).
+    pub(crate) sandbox_image: String,
+    /// Docker's own copy of each log (DEC-10).
+    pub(crate) log_config: LogConfig,
+}
+
+/// See the module. Handlers are methods in `sandbox`, `container` and `runtime_rpcs`.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) engine: Engine,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) paths: Arc<dyn PathView>,
+    pub(crate) checkpoints: CheckpointStore,
+    pub(crate) settings: Settings,
+    /// Lowest OOM score that the host was seen to accept (DEC-48).
+    pub(crate) lowest_oom_score: AtomicI64,
+    pub(crate) spawner: Spawner,
+}
+
+impl Runtime {
+    /// Facts for translations, as known now.
+    pub(crate) fn translation_facts(&self, engine: &EngineFacts) -> Result<Facts, Error> {
+        Ok(Facts {
+            api: engine.api,
+            cgroup_driver: engine.cgroup_driver.clone().map_err(Error::Invalid)?,
+            lowest_oom_score: self.lowest_oom_score.load(Ordering::Relaxed),
+        })
+    }
+
+    /// A start failed: whether that was because the host forbids a negative OOM score. If so, later
+    /// translations clamp (DEC-48). Our own capabilities would say nothing about the engine's, so
+    /// the failure itself is what we learn from.
+    pub(crate) fn learns_oom_limit(&self, error: &EngineError) -> bool {
+        let text = error.to_string().to_lowercase();
+        let forbidden = text.contains("oom_score_adj") && text.contains("permission denied");
+        if forbidden && self.lowest_oom_score.swap(0, Ordering::Relaxed) != 0 {
+            tracing::warn!("the host forbids negative OOM scores: containers get 0 instead");
+        }
+        forbidden
+    }
+
+    /// Creates a container under its name. The answered operation has the id and is to be
+    /// finished by the caller.
+    ///
+    /// A name that is taken by a dead container, or by one of the same pod, is freed within this
+    /// call (NAM-06). Differs: upstream removes a dead holder and fails once.
+    pub(crate) async fn create(
+        &self,
+        name: &Name,
+        body: &CreateContainer,
+    ) -> Result<(String, Operation), EngineError> {
+        let text = name.to_string();
+        let mut operation = self.hub.begin(&text, None);
+        let mut created = self.engine.create_container(&text, body).await;
+        if let Err(error) = &created
+            && error.class() == Class::Conflict
+            && let Some(holder) = names::conflict_holder(&error.to_string())
+        {
+            created = match self.free_name(holder, name).await? {
+                Freed::Yes => self.engine.create_container(&text, body).await,
+                Freed::No => created,
+            };
+            // Docker still keeps the name for a container that it no longer has (NAM-05).
+            if let Err(error) = &created
+                && error.class() == Class::Conflict
+                && let Some(holder) = names::conflict_holder(&error.to_string())
+                && self
+                    .engine
+                    .inspect_container(holder)
+                    .await
+                    .is_err_and(|e| e.is_not_found())
+            {
+                let other = format!("{text}_{:08x}", random());
+                operation = self.hub.begin(&other, None);
+                created = self.engine.create_container(&other, body).await;
+            }
+        }
+        let id = created?;
+        operation.created(&id);
+        Ok((id, operation))
+    }
+
+    async fn free_name(&self, holder: &str, name: &Name) -> Result<Freed, EngineError> {
+        let inspect = match self.engine.inspect_container(holder).await {
+            Ok(inspect) => inspect,
+            Err(error) if error.is_not_found() => return Ok(Freed::Yes),
+            Err(error) => return Err(error),
+        };
+        let same_pod = Record::from_inspect(&inspect).is_some_and(|r| r.name.uid == name.uid);
+        if inspect.state.running && !same_pod {
+            return Ok(Freed::No);
+        }
+        tracing::info!(container.id = inspect.id, %name, "removing a leftover that holds the name");
+        self.remove(&inspect.id).await?;
+        Ok(Freed::Yes)
+    }
+
+    /// Removes a container by force, with its anonymous volumes; gone already is fine (CTR-25).
+    pub(crate) async fn remove(&self, id: &str) -> Result<(), EngineError> {
+        let operation = self.hub.begin(id, Some(id));
+        match self.engine.remove_container(id, true).await {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) if error.class() == Class::Conflict => {
+                // Somebody else removes it: done when it is gone.
+                let gone = tokio::time::timeout(REMOVAL_WAIT, self.hub.gone(id)).await;
+                if gone.is_err() {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        operation.removed();
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freed {
+    Yes,
+    No,
+}
+
+/// A number that differs from call to call; only has to avoid a name in use.
+fn random() -> u32 {
+    use std::hash::{BuildHasher as _, RandomState};
+    let bytes = RandomState::new().hash_one(0_u8).to_ne_bytes();
+    u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}

@@ -1,0 +1,325 @@
+//! Pod sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, status and list.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cri_api::v1;
+use futures_util::future::join_all;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::engine::EngineError;
+use crate::error::Error;
+use crate::hub::EngineFacts;
+use crate::names::Name;
+use crate::runtime::Runtime;
+use crate::state::{self, Record};
+use crate::translate::sandbox as translate;
+
+/// Grace of the pause process (SBX-32); it ends at once on SIGTERM.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    /// RunPodSandbox: create, start, one inspect. What a failed call created, it removes (SBX-18
+    /// BEAT). Runs to its end even if the caller goes away.
+    pub(crate) async fn run_pod_sandbox(
+        &self,
+        request: v1::RunPodSandboxRequest,
+    ) -> Result<String, Error> {
+        let config = required(request.config, "config")?;
+        let metadata = required(config.metadata.clone(), "config.metadata")?;
+        let name = Name::sandbox(&metadata)?;
+        let pod = metadata.name.as_str();
+        let engine = self.hub.facts().await?;
+        self.hub.fresh().await?;
+        if !translate::on_host_network(&config) {
+            self.network.ready().map_err(Error::Unavailable)?;
+        }
+        self.ensure_sandbox_image().await?;
+        let runtime = runtime_of_handler(&request.runtime_handler, &engine)?;
+        let plan = translate::Plan {
+            image: &self.settings.sandbox_image,
+            network_mode: self.network.docker_mode(),
+            network: self.network.name(),
+            runtime: &runtime,
+        };
+
+        // A second round only for a host that turns out to forbid negative OOM scores.
+        let mut rounds = 0;
+        let (id, operation) = loop {
+            rounds += 1;
+            let body = translate::translate(&config, plan, &self.translation_facts(&engine)?)?;
+            let (id, operation) = self.create(&name, &body).await.map_err(Error::at(format!(
+                "failed to create a sandbox for pod {pod:?}"
+            )))?;
+            let started = match self.save_checkpoint(&id, &config).await {
+                Ok(()) => self.engine.start_container(&id).await.map_err(|source| {
+                    let clamp = rounds == 1 && self.learns_oom_limit(&source);
+                    let step = format!("failed to start sandbox container for pod {pod:?}");
+                    (Error::Docker { step, source }, clamp)
+                }),
+                Err(error) => Err((error, false)),
+            };
+            match started {
+                Ok(()) => break (id, operation),
+                Err((error, clamp)) => {
+                    let undone = self.undo(&id).await;
+                    if !clamp || undone.is_err() {
+                        return Err(with_clean_up(error, undone));
+                    }
+                }
+            }
+        };
+
+        let ready = async {
+            let record = operation.finish().await.map_err(Error::at(format!(
+                "failed to inspect sandbox container for pod {pod:?}"
+            )))?;
+            let record = record
+                .ok_or_else(|| Error::NotFound(format!("sandbox {id} of pod {pod:?} vanished")))?;
+            self.write_resolv_conf(&config, &record).await
+        };
+        match ready.await {
+            Ok(()) => Ok(id),
+            Err(error) => Err(with_clean_up(error, self.undo(&id).await)),
+        }
+    }
+
+    async fn save_checkpoint(&self, id: &str, config: &v1::PodSandboxConfig) -> Result<(), Error> {
+        let metadata = config.metadata.clone().unwrap_or_default();
+        let checkpoint = Checkpoint {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            port_mappings: config.port_mappings.iter().map(Into::into).collect(),
+            host_network: translate::on_host_network(config),
+            ..Checkpoint::default()
+        };
+        self.checkpoints
+            .write(id, &checkpoint)
+            .await
+            .map_err(Error::Checkpoint)
+    }
+
+    async fn remove_checkpoint(&self, id: &str) -> Result<(), Error> {
+        match self.checkpoints.remove(id).await {
+            // What can't be a key has no checkpoint.
+            Ok(()) | Err(CheckpointError::Key(_)) => Ok(()),
+            Err(error) => Err(Error::Checkpoint(error)),
+        }
+    }
+
+    async fn undo(&self, id: &str) -> Result<(), Error> {
+        let removed = self.remove(id).await.map_err(Error::at(format!(
+            "failed to remove sandbox container {id:?}"
+        )));
+        let forgotten = self.remove_checkpoint(id).await;
+        Error::several(
+            [removed, forgotten]
+                .into_iter()
+                .filter_map(Result::err)
+                .collect(),
+        )
+    }
+
+    /// Puts the pod's DNS settings into the file that all its containers share, keeping its inode
+    /// because it is bind-mounted (SBX-12).
+    async fn write_resolv_conf(
+        &self,
+        config: &v1::PodSandboxConfig,
+        record: &Record,
+    ) -> Result<(), Error> {
+        let Some(content) = translate::resolv_conf(config) else {
+            return Ok(());
+        };
+        let Some(facts) = record
+            .sandbox()
+            .filter(|facts| !facts.resolv_conf.is_empty())
+        else {
+            tracing::warn!(
+                sandbox.id = record.id,
+                "docker names no resolv.conf for the sandbox"
+            );
+            return Ok(());
+        };
+        let path = self.paths.from_host(facts.resolv_conf.as_ref());
+        daemon::blocking(move || {
+            use std::io::Write as _;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(&path)?;
+            file.write_all(content.as_bytes())
+        })
+        .await
+        .map_err(|source| {
+            let pod = &record.name.pod;
+            Error::File {
+                step: format!("rewrite resolv.conf failed for pod {pod:?}"),
+                source,
+            }
+        })
+    }
+
+    /// StopPodSandbox: network down, workload killed (SBX-33 BEAT), pause stopped. Idempotent; an
+    /// unknown sandbox is a stopped one.
+    pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error> {
+        let Some(record) = self.hub.find(id).await? else {
+            return self.remove_checkpoint(id).await;
+        };
+        let id = record.id.as_str();
+        let mut errors = Vec::new();
+        let containers = self.hub.containers_of(id);
+        let running = containers
+            .iter()
+            .filter(|container| container.life.is_running());
+        let stops = running.map(|container| self.stop(&container.id, Duration::ZERO));
+        errors.extend(join_all(stops).await.into_iter().filter_map(Result::err));
+        if record.life.is_running()
+            && let Err(error) = self.stop(id, STOP_GRACE).await
+        {
+            errors.push(error);
+        }
+        Error::several(errors)
+    }
+
+    /// RemovePodSandbox: its containers, itself, its checkpoint. Idempotent.
+    pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Error> {
+        let Some(record) = self.hub.find(id).await? else {
+            return self.remove_checkpoint(id).await;
+        };
+        let id = record.id.as_str();
+        let containers = self.hub.containers_of(id);
+        let removals = containers
+            .iter()
+            .map(|container| self.remove(&container.id));
+        let failed = join_all(removals).await.into_iter().filter_map(Result::err);
+        let mut errors: Vec<Error> = failed.map(Error::from).collect();
+        if errors.is_empty() {
+            match self.remove(id).await {
+                Ok(()) => errors.extend(self.remove_checkpoint(id).await.err()),
+                Err(error) => errors.push(error.into()),
+            }
+        }
+        Error::several(errors)
+    }
+
+    /// PodSandboxStatus, from memory.
+    pub(crate) async fn pod_sandbox_status(
+        &self,
+        request: &v1::PodSandboxStatusRequest,
+    ) -> Result<v1::PodSandboxStatusResponse, Error> {
+        let record = self.hub.find(&request.pod_sandbox_id).await?;
+        let status = record
+            .as_ref()
+            .and_then(|record| self.hub.sandbox_status(record));
+        let (Some(record), Some(status)) = (record, status) else {
+            return Err(not_found(&request.pod_sandbox_id));
+        };
+        let containers = self.hub.containers_of(&record.id);
+        for container in &containers {
+            self.hub.load_image_names(&container.image_id).await;
+        }
+        Ok(v1::PodSandboxStatusResponse {
+            status: Some(status),
+            info: if request.verbose {
+                state::info(&record)
+            } else {
+                BTreeMap::new()
+            },
+            containers_statuses: containers
+                .iter()
+                .filter_map(|container| self.hub.container_status(container))
+                .collect(),
+            timestamp: crate::hub::now(),
+        })
+    }
+
+    /// ListPodSandbox, from memory.
+    pub(crate) async fn list_pod_sandbox(
+        &self,
+        filter: Option<v1::PodSandboxFilter>,
+    ) -> Result<Vec<v1::PodSandbox>, Error> {
+        let taken = |record: &Record| state::matches_sandbox(record, filter.as_ref());
+        let records = self.hub.list(taken).await?;
+        Ok(records
+            .iter()
+            .map(|record| state::sandbox_item(record))
+            .collect())
+    }
+
+    /// Stops one container of either kind; gone already is fine.
+    pub(crate) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        let operation = self.hub.begin(id, Some(id));
+        match self.engine.stop_container(id, grace).await {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {
+                operation.removed();
+                return Ok(());
+            }
+            Err(source) => {
+                let step = format!("failed to stop container {id:?}");
+                return Err(Error::Docker { step, source });
+            }
+        }
+        operation.finish().await?;
+        Ok(())
+    }
+}
+
+/// Docker's runtime for a CRI handler. Differs: upstream knows only the default (SBX-03, CMP-13).
+fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
+    match handler {
+        "" | "docker" => Ok(String::new()),
+        name if engine.info.runtimes.contains_key(name) => Ok(name.to_owned()),
+        name => Err(Error::Invalid(format!(
+            "RuntimeHandler {name:?} not supported"
+        ))),
+    }
+}
+
+/// The first error, and the failures of cleaning up behind it.
+fn with_clean_up(error: Error, undone: Result<(), Error>) -> Error {
+    match undone {
+        Ok(()) => error,
+        Err(second) => Error::Several(vec![error, second]),
+    }
+}
+
+/// A field that must be there.
+pub(crate) fn required<T>(field: Option<T>, name: &str) -> Result<T, Error> {
+    field.ok_or_else(|| Error::Invalid(format!("{name} is required")))
+}
+
+/// In Docker's words, which callers may know.
+pub(crate) fn not_found(id: &str) -> Error {
+    Error::NotFound(format!(
+        "Error response from daemon: No such container: {id}"
+    ))
+}
+
+impl Runtime {
+    /// Has the sandbox image at hand (SBX-02).
+    async fn ensure_sandbox_image(&self) -> Result<(), Error> {
+        let image = &self.settings.sandbox_image;
+        let step = || format!("failed to inspect sandbox image {image:?}");
+        match self.engine.inspect_image(image).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => {
+                return Err(Error::Docker {
+                    step: step(),
+                    source: error,
+                });
+            }
+        }
+        let tar = pause::image_tar(image);
+        let load = async {
+            let mut stream = self.engine.load_image(tar.into()).await?;
+            while let Some(progress) = stream.next().await {
+                progress?;
+            }
+            Ok::<_, EngineError>(())
+        };
+        load.await
+            .map_err(Error::at(format!("failed pulling image {image:?}")))
+    }
+}

@@ -1,0 +1,200 @@
+//! Assembly: builds the parts, runs them, ends them in order.
+//!
+//! The socket opens at once, whether Docker is there or not (STA-03 BEAT). The first SIGTERM or
+//! SIGINT stops accepting, lets running calls finish for a while and ends with 0; a second one ends
+//! at once (SYS-05).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use daemon::{Notifier, Shutdown, TaskGroup};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::checkpoint::{CheckpointError, CheckpointStore};
+use crate::cli::{Plugin, Settings};
+use crate::engine::{Engine, EngineConfig, EngineError};
+use crate::hub::{ContainerLogs, Hub};
+use crate::network::{Bridge, Network};
+use crate::paths::SameHost;
+use crate::runtime::{self, Runtime};
+use crate::server::{self, Activation, ListenError};
+use crate::service::Service;
+
+/// What the environment says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// Socket activation.
+    pub(crate) activation: Activation,
+    /// `NOTIFY_SOCKET`.
+    pub(crate) notify_socket: Option<OsString>,
+}
+
+/// The program could not start or did not end in order.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The Docker endpoint is unusable.
+    #[error("--docker-endpoint")]
+    Engine(#[source] EngineError),
+    /// The root directory is unusable.
+    #[error("--cri-dockerd-root-directory")]
+    Checkpoints(#[source] CheckpointError),
+    /// The CRI socket can't be had.
+    #[error("--container-runtime-endpoint")]
+    Listen(#[source] ListenError),
+    /// Signals can't be caught.
+    #[error("install signal handlers")]
+    Signals(#[source] std::io::Error),
+    /// CNI is asked for and not there.
+    #[error(
+        "--network-plugin=cni: {} has a configuration, and CNI is not supported yet; use \
+         --network-plugin=\"\" for docker's bridge",
+        .0.display()
+    )]
+    Cni(PathBuf),
+    /// An owner task failed.
+    #[error(transparent)]
+    Task(daemon::TaskError),
+}
+
+impl StartError {
+    /// The exit code of the process.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Task(error) if error.is_panic() => daemon::EXIT_PANIC,
+            _ => crate::EXIT_FAILED,
+        }
+    }
+}
+
+/// Runs until the first signal and through the drain.
+///
+/// # Errors
+/// See [`StartError`].
+pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<(), StartError> {
+    let shutdown = Shutdown::on_signals(crate::EXIT_FAILED).map_err(StartError::Signals)?;
+    let mut hangups = daemon::signals::Hangups::listen().map_err(StartError::Signals)?;
+    let notifier = Notifier::open(environment.notify_socket.as_deref())
+        .inspect_err(|error| tracing::warn!(%error, "can't tell systemd how we are"))
+        .ok();
+    let notify = |state: &str| {
+        if let Some(Err(error)) = notifier.as_ref().map(|notifier| notifier.send(state)) {
+            tracing::warn!(%error, "can't tell systemd how we are");
+        }
+    };
+
+    let config = EngineConfig {
+        endpoint: settings.docker_endpoint.clone(),
+        request_timeout: settings.request_timeout,
+    };
+    let engine = Engine::new(&config).map_err(StartError::Engine)?;
+    let root = settings.root.clone();
+    let checkpoints = daemon::blocking(move || CheckpointStore::open(&root))
+        .await
+        .map_err(StartError::Checkpoints)?;
+    let network: Arc<dyn Network> = choose_network(&settings).await?;
+
+    // Calls and refreshes end before the connection to Docker does.
+    let connection = TaskGroup::new("docker");
+    let calls = TaskGroup::new("calls");
+    let same_clock = !settings.docker_endpoint.contains("://")
+        || settings.docker_endpoint.starts_with("unix://");
+    let hub = Hub::new(
+        engine.clone(),
+        Arc::clone(&network),
+        Arc::new(NoLogs),
+        calls.spawner(),
+        same_clock,
+    );
+    let runtime = Arc::new(Runtime {
+        engine,
+        hub: Arc::clone(&hub),
+        network,
+        paths: Arc::new(SameHost),
+        checkpoints,
+        settings: runtime::Settings {
+            sandbox_image: settings.sandbox_image.clone(),
+            log_config: settings.log_config.clone(),
+        },
+        lowest_oom_score: AtomicI64::new(i64::MIN),
+        spawner: calls.spawner(),
+    });
+
+    let listener =
+        server::listen(&settings.listen, &environment.activation).map_err(StartError::Listen)?;
+    connection.spawn("hub", Arc::clone(&hub).run(connection.token().clone()));
+    let server = TaskGroup::new("server");
+    server.spawn(
+        "grpc",
+        server::serve(listener, Service(runtime), server.token().clone()),
+    );
+    tracing::info!(docker = settings.docker_endpoint, "serving the CRI");
+    notify("READY=1");
+
+    let failed = loop {
+        tokio::select! {
+            biased;
+            // cancel-safe: a level.
+            () = shutdown.token().cancelled() => break None,
+            // cancel-safe: failures stay until taken.
+            error = server.failed() => break Some(error),
+            error = connection.failed() => break Some(error),
+            error = calls.failed() => {
+                // One call's panic is that call's failure; it has been logged (DEC-46).
+                tracing::error!(%error, "a background task failed");
+            }
+            // cancel-safe: several hang-ups count as one. Nothing to reload without CNI (SYS-05).
+            () = hangups.next() => tracing::info!("SIGHUP: nothing to reload"),
+        }
+    };
+    notify("STOPPING=1");
+    // Streams of events end with the calls' token; calls under way are waited for.
+    calls.token().cancel();
+    for group in [server, calls, connection] {
+        if let Err(error) = group.shutdown(server::DRAIN).await {
+            tracing::warn!(error = %daemon::ErrorChain(&error), "not everything ended in order");
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(StartError::Task(error)))
+}
+
+/// The network of pods (DEC-20).
+async fn choose_network(settings: &Settings) -> Result<Arc<dyn Network>, StartError> {
+    let Plugin::Cni { fall_back } = settings.plugin else {
+        return Ok(Arc::new(Bridge));
+    };
+    let dir = settings.cni_conf_dir.clone();
+    let has_config = daemon::blocking(move || {
+        let Ok(entries) = std::fs::read_dir(dir) else {
+            return false;
+        };
+        entries.flatten().any(|entry| {
+            let path = entry.path();
+            path.extension()
+                .is_some_and(|e| e == "conf" || e == "conflist" || e == "json")
+        })
+    })
+    .await;
+    if has_config {
+        return Err(StartError::Cni(settings.cni_conf_dir.clone()));
+    }
+    if fall_back {
+        tracing::info!(dir = %settings.cni_conf_dir.display(), "no CNI configuration: pods get docker's bridge");
+        return Ok(Arc::new(Bridge));
+    }
+    Ok(Arc::new(crate::network::Unconfigured))
+}
+
+/// Stands in until the log pump is there.
+#[derive(Debug)]
+struct NoLogs;
+
+impl ContainerLogs for NoLogs {
+    fn started(&self, _: &str, _: &str, _: &str, _: bool) {}
+    fn drained<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        std::future::ready(()).boxed()
+    }
+    fn removed(&self, _: &str) {}
+}

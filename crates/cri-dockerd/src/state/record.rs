@@ -1,0 +1,290 @@
+//! One of our containers, as Docker last described it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cri_api::v1::{self, LinuxContainerResources, MountPropagation, NamespaceMode};
+use jiff::Timestamp;
+
+use crate::engine::model::{ContainerInspect, InspectHostConfig, MountPoint, State};
+use crate::labels;
+use crate::names::Name;
+
+/// A sandbox or container of ours. Immutable: news make a new record.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    /// Docker id.
+    pub(crate) id: String,
+    /// Identity, from the name.
+    pub(crate) name: Name,
+    /// CRI labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// CRI annotations.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Nanoseconds since 1970.
+    pub(crate) created_at: i64,
+    /// Where in its life it is.
+    pub(crate) life: Life,
+    /// Image as named at create.
+    pub(crate) image: String,
+    /// Image id.
+    pub(crate) image_id: String,
+    /// Docker runtime, as Docker reports it.
+    pub(crate) runtime: String,
+    /// What it is.
+    pub(crate) role: Role,
+}
+
+/// The life of a container (STS-02..05).
+///
+/// ```text
+/// Created ──▶ Running ──▶ Exited
+///    └───────────────────▶┘ (could not start)
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Never started.
+    Created,
+    /// Has a process; also while paused.
+    Running {
+        /// Nanoseconds since 1970.
+        started_at: i64,
+        /// In the engine's pid namespace.
+        pid: i64,
+    },
+    /// Ended, or could not start.
+    Exited {
+        /// Nanoseconds since 1970.
+        started_at: i64,
+        /// Nanoseconds since 1970.
+        finished_at: i64,
+        /// Exit code.
+        exit_code: i32,
+        /// `Completed`, `Error`, `OOMKilled` or `ContainerCannotRun`.
+        reason: &'static str,
+        /// Docker's text about a failed start.
+        message: String,
+    },
+}
+
+impl Life {
+    /// Has a process.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+}
+
+/// What a record is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Role {
+    /// A pod's sandbox.
+    Sandbox(SandboxFacts),
+    /// A workload container.
+    Container(Box<ContainerFacts>),
+}
+
+/// Facts of sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SandboxFacts {
+    /// Network namespace: POD or NODE.
+    pub(crate) network: NamespaceMode,
+    /// Pid namespace: CONTAINER or NODE (SBX-51).
+    pub(crate) pid: NamespaceMode,
+    /// Ipc namespace: POD or NODE.
+    pub(crate) ipc: NamespaceMode,
+    /// Addresses on Docker's networks, IPv4 first (DEC-21).
+    pub(crate) ips: Vec<IpAddr>,
+    /// The pod's `/etc/resolv.conf` on the engine's host; empty before the start.
+    pub(crate) resolv_conf: String,
+    /// Network that made it; `None` when upstream did.
+    pub(crate) made_by: Option<String>,
+}
+
+/// Facts of containers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ContainerFacts {
+    /// Its sandbox.
+    pub(crate) sandbox_id: String,
+    /// Where the CRI wants the log; empty for nowhere.
+    pub(crate) log_path: String,
+    /// Docker's json-file on the engine's host; empty for other drivers.
+    pub(crate) docker_log: String,
+    /// Has a terminal.
+    pub(crate) tty: bool,
+    /// Mounts as the CRI shows them (STS-08).
+    pub(crate) mounts: Vec<v1::Mount>,
+    /// Limits in effect (STS-12, CTR-41).
+    pub(crate) resources: LinuxContainerResources,
+    /// Signal of stop, as the CRI numbers it.
+    pub(crate) stop_signal: i32,
+}
+
+impl Record {
+    /// Reads Docker's answer. `None` when it is not ours: no type label, or a name that can't be
+    /// read (NAM-03; upstream skips those in lists).
+    pub(crate) fn from_inspect(inspect: &ContainerInspect) -> Option<Self> {
+        let docker_labels = &inspect.config.labels;
+        let label = |key: &str| docker_labels.get(key).cloned().unwrap_or_default();
+        let created_at = nanoseconds(&inspect.created).unwrap_or_default();
+        let role = match docker_labels.get(labels::TYPE)?.as_str() {
+            labels::TYPE_SANDBOX => Role::Sandbox(sandbox_facts(inspect)),
+            labels::TYPE_CONTAINER => Role::Container(Box::new(ContainerFacts {
+                sandbox_id: label(labels::SANDBOX_ID),
+                log_path: label(labels::LOG_PATH),
+                docker_log: inspect.log_path.clone(),
+                tty: inspect.config.tty,
+                mounts: inspect.mounts.iter().map(mount).collect(),
+                resources: resources(&inspect.host_config),
+                stop_signal: stop_signal(&inspect.config.stop_signal),
+            })),
+            _ => return None,
+        };
+        let (labels, annotations) = labels::split(docker_labels);
+        Some(Self {
+            id: inspect.id.clone(),
+            name: Name::parse(&inspect.name).ok()?,
+            labels,
+            annotations,
+            created_at,
+            life: life(&inspect.state, created_at),
+            image: inspect.config.image.clone(),
+            image_id: inspect.image.clone(),
+            runtime: inspect.host_config.runtime.clone(),
+            role,
+        })
+    }
+
+    /// Facts, when it is a sandbox.
+    pub(crate) fn sandbox(&self) -> Option<&SandboxFacts> {
+        match &self.role {
+            Role::Sandbox(facts) => Some(facts),
+            Role::Container(_) => None,
+        }
+    }
+
+    /// Facts, when it is a container.
+    pub(crate) fn container(&self) -> Option<&ContainerFacts> {
+        match &self.role {
+            Role::Container(facts) => Some(facts),
+            Role::Sandbox(_) => None,
+        }
+    }
+
+    /// The sandbox it belongs to: itself, if it is one.
+    pub(crate) fn pod_id(&self) -> &str {
+        match &self.role {
+            Role::Sandbox(_) => &self.id,
+            Role::Container(facts) => &facts.sandbox_id,
+        }
+    }
+
+    /// Process id in the engine's namespace, while it runs.
+    pub(crate) fn pid(&self) -> Option<i64> {
+        match self.life {
+            Life::Running { pid, .. } => Some(pid),
+            _ => None,
+        }
+    }
+}
+
+/// Docker's state as a [`Life`].
+fn life(state: &State, created_at: i64) -> Life {
+    let started_at = nanoseconds(&state.started_at);
+    let exit_code = i32::try_from(state.exit_code).unwrap_or(i32::MAX);
+    if state.running {
+        return Life::Running {
+            started_at: started_at.unwrap_or(created_at),
+            pid: state.pid,
+        };
+    }
+    match nanoseconds(&state.finished_at) {
+        Some(finished_at) => Life::Exited {
+            started_at: started_at.unwrap_or(created_at),
+            finished_at,
+            exit_code,
+            reason: match exit_code {
+                _ if state.oom_killed => "OOMKilled",
+                0 => "Completed",
+                _ => "Error",
+            },
+            message: state.error.clone(),
+        },
+        None if exit_code != 0 => Life::Exited {
+            started_at: created_at,
+            finished_at: created_at,
+            exit_code,
+            reason: "ContainerCannotRun",
+            message: state.error.clone(),
+        },
+        None => Life::Created,
+    }
+}
+
+/// RFC 3339 as nanoseconds since 1970; `None` for Docker's zero time (STS-06) and for nonsense.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let time: Timestamp = text.parse().ok()?;
+    i64::try_from(time.as_nanosecond())
+        .ok()
+        .filter(|nanoseconds| *nanoseconds > 0)
+}
+
+fn sandbox_facts(inspect: &ContainerInspect) -> SandboxFacts {
+    let host = &inspect.host_config;
+    let node_or = |mode: &str, other| {
+        if mode == "host" {
+            NamespaceMode::Node
+        } else {
+            other
+        }
+    };
+    let endpoints = inspect.network_settings.networks.values();
+    let mut ips: Vec<IpAddr> = endpoints
+        .flat_map(|endpoint| [&endpoint.ipv4, &endpoint.ipv6])
+        .filter_map(|text| text.parse().ok())
+        .collect();
+    // Stable: IPv4 first, else in Docker's order.
+    ips.sort_by_key(IpAddr::is_ipv6);
+    SandboxFacts {
+        network: node_or(&host.network_mode, NamespaceMode::Pod),
+        pid: node_or(&host.pid_mode, NamespaceMode::Container),
+        ipc: node_or(&host.ipc_mode, NamespaceMode::Pod),
+        ips,
+        resolv_conf: inspect.resolv_conf_path.clone(),
+        made_by: inspect.config.labels.get(labels::NETWORK).cloned(),
+    }
+}
+
+fn mount(point: &MountPoint) -> v1::Mount {
+    let propagation = match point.propagation.as_str() {
+        "rshared" => MountPropagation::PropagationBidirectional,
+        "rslave" => MountPropagation::PropagationHostToContainer,
+        _ => MountPropagation::PropagationPrivate,
+    };
+    v1::Mount {
+        container_path: point.destination.clone(),
+        host_path: point.source.clone(),
+        readonly: !point.rw,
+        propagation: propagation.into(),
+        ..v1::Mount::default()
+    }
+}
+
+fn resources(host: &InspectHostConfig) -> LinuxContainerResources {
+    LinuxContainerResources {
+        cpu_period: host.cpu_period,
+        cpu_quota: host.cpu_quota,
+        cpu_shares: host.cpu_shares,
+        memory_limit_in_bytes: host.memory,
+        memory_swap_limit_in_bytes: host.memory_swap,
+        oom_score_adj: host.oom_score_adj,
+        cpuset_cpus: host.cpuset_cpus.clone(),
+        cpuset_mems: host.cpuset_mems.clone(),
+        ..LinuxContainerResources::default()
+    }
+}
+
+/// Docker's stop signal as the CRI's; unknown words and none are the runtime's default.
+fn stop_signal(text: &str) -> i32 {
+    let name = text.replace('+', "PLUS").replace('-', "MINUS");
+    v1::Signal::from_str_name(&name).unwrap_or_default().into()
+}

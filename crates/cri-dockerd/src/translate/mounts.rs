@@ -1,0 +1,114 @@
+//! Mounts (CTR-04..06).
+
+use cri_api::v1::{Mount, MountPropagation};
+
+use crate::engine::model::{self, BindOptions};
+use crate::engine::{API_RECURSIVE_READ_ONLY, ApiVersion};
+use crate::error::Error;
+
+/// `Binds` and `Mounts` of a container, in the order of the request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Mounts {
+    pub(super) binds: Vec<String>,
+    pub(super) mounts: Vec<model::Mount>,
+}
+
+/// Translates mounts whose host paths are the engine's.
+///
+/// `Binds` is the usual form because upstream uses it and Docker makes missing host directories for
+/// it. The long form is taken where `Binds` can't say it: a read-only mount whose submounts stay
+/// writable on API 1.44 and newer, a recursive read-only one, and paths with a colon.
+pub(super) fn translate(mounts: &[Mount], api: ApiVersion) -> Result<Mounts, Error> {
+    let mut out = Mounts::default();
+    for mount in mounts {
+        check(mount, api)?;
+        let knows_recursion = api >= API_RECURSIVE_READ_ONLY;
+        let has_colon = mount.host_path.contains(':') || mount.container_path.contains(':');
+        // `Mounts` has no SELinux relabelling, so that wish keeps the short form.
+        let long = (mount.readonly && knows_recursion && !mount.selinux_relabel) || has_colon;
+        if long {
+            out.mounts.push(model::Mount {
+                kind: "bind".to_owned(),
+                source: mount.host_path.clone(),
+                target: mount.container_path.clone(),
+                read_only: mount.readonly,
+                bind_options: BindOptions {
+                    propagation: propagation(mount).unwrap_or("rprivate").to_owned(),
+                    // Known since API 1.42; older ones ignore it.
+                    create_mountpoint: true,
+                    read_only_non_recursive: mount.readonly
+                        && knows_recursion
+                        && !mount.recursive_read_only,
+                    read_only_force_recursive: mount.recursive_read_only,
+                },
+            });
+        } else {
+            out.binds.push(bind(mount));
+        }
+    }
+    Ok(out)
+}
+
+fn check(mount: &Mount, api: ApiVersion) -> Result<(), Error> {
+    let at = &mount.container_path;
+    if mount
+        .image
+        .as_ref()
+        .is_some_and(|image| !image.image.is_empty())
+    {
+        let text = format!("ImageVolumeMountFailed: mount {at:?}: image volumes are not supported");
+        return Err(Error::Invalid(text));
+    }
+    if at.is_empty() || mount.host_path.is_empty() {
+        let text = format!("mount {at:?}: host_path and container_path must be set");
+        return Err(Error::Invalid(text));
+    }
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        let text = format!("mount {at:?}: id-mapped mounts are not supported by Docker");
+        return Err(Error::Invalid(text));
+    }
+    if mount.recursive_read_only {
+        if !mount.readonly {
+            let text = format!("mount {at:?}: recursive_read_only needs readonly");
+            return Err(Error::Invalid(text));
+        }
+        if propagation(mount).is_some() {
+            let text = format!("mount {at:?}: recursive_read_only needs private propagation");
+            return Err(Error::Invalid(text));
+        }
+        if api < API_RECURSIVE_READ_ONLY || mount.selinux_relabel {
+            let text = format!(
+                "RROUnsupported: mount {at:?}: recursive read-only mounts need Docker 25 and no \
+                 SELinux relabelling"
+            );
+            return Err(Error::Invalid(text));
+        }
+    }
+    Ok(())
+}
+
+/// Docker's word; `None` for private, which is its default.
+fn propagation(mount: &Mount) -> Option<&'static str> {
+    match mount.propagation() {
+        MountPropagation::PropagationPrivate => None,
+        MountPropagation::PropagationHostToContainer => Some("rslave"),
+        MountPropagation::PropagationBidirectional => Some("rshared"),
+    }
+}
+
+fn bind(mount: &Mount) -> String {
+    let options: Vec<&str> = [
+        mount.readonly.then_some("ro"),
+        mount.selinux_relabel.then_some("Z"),
+        propagation(mount),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut text = format!("{}:{}", mount.host_path, mount.container_path);
+    if !options.is_empty() {
+        text.push(':');
+        text.push_str(&options.join(","));
+    }
+    text
+}
