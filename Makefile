@@ -29,3 +29,12 @@ build: ## debug build
 release: ## the binary that ships: static and stripped
 	cargo build --locked --release -p berth
 	@ls -l $(RELEASE)
+
+run: ## the node in the foreground with an example pod, on a machine that may have nothing yet
+	bin/run-node
+
+image: release ## an image FROM scratch out of this checkout's own binaries, for machines without registry
+	bin/make-image
+
+clean-node: ## take away every pod, cgroup, mount and link of `make run`
+	bin/clean-node

@@ -3,6 +3,8 @@
 
 use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
+mod hello;
+mod probe;
 mod programs;
 
 fn main() -> ExitCode {

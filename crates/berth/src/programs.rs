@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Bad usage (sysexits: EX_USAGE).
-const EXIT_USAGE: u8 = 64;
+pub(crate) const EXIT_USAGE: u8 = 64;
 
 const HELP: &str = "\
 berth: a Kubernetes node, alone, on Docker
@@ -18,6 +18,8 @@ Programs:
   kubelet         runs the pods of a manifest directory through CRI
   cri-dockerd     CRI v1 in front of Docker Engine
   concurrently    runs programs side by side; PID 1 of the container
+  probe           asks a URL once; the container's health check
+  hello           the example pod's web server
 
 `berth PROGRAM --help` tells more.
 ";
@@ -42,6 +44,8 @@ fn find(name: &str) -> Option<fn(Vec<OsString>) -> ExitCode> {
     Some(match name {
         "kubelet" => kubelet::run,
         "cri-dockerd" => cri_dockerd::run,
+        "probe" => crate::probe::run,
+        "hello" => crate::hello::run,
         "concurrently" | "conc" => |words| concurrently::main(words.into_iter()),
         _ => return None,
     })
