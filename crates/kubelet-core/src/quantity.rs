@@ -104,6 +104,17 @@ impl Quantity {
         self.format
     }
 
+    /// The amount in whole thousandths, rounded away from zero: the finest that the API keeps.
+    #[must_use]
+    pub fn rounded_to_milli(self) -> Self {
+        let unit = NANO / 1000;
+        let up = i128::from(self.nanos % unit != 0) * self.nanos.signum();
+        Self {
+            nanos: (self.nanos / unit + up).saturating_mul(unit),
+            ..self
+        }
+    }
+
     /// The sum, in the format of the first that is not zero.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -1,8 +1,8 @@
 //! The fast path for JSON.
 //!
-//! Upstream reads JSON with its YAML reader. Well-formed JSON means the same to both except for the spelling
-//! of numbers, so it goes through serde_json; anything unusual (a repeated key, great depth, a number that
-//! does not fit) is left to the YAML reader by answering `None`.
+//! Upstream hands a document that begins with `{` to its JSON decoder as it is, so `80.0` stays a float here
+//! (and no integer field takes it), where YAML makes it 80. Anything unusual (a repeated key, great depth, a
+//! number that does not fit, YAML's own flow style) is left to the YAML reader by answering `None`.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Limits, scalar};
+use super::Limits;
 
 /// The value of `text` if it is plain JSON within the limits.
 pub(super) fn read(text: &str, limits: Limits) -> Option<Value> {
-    if !text.trim_start().starts_with(['{', '[']) {
+    if !text.trim_start().starts_with('{') {
         return None;
     }
     let mut values = limits.values;
@@ -87,7 +87,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        scalar::number(value).map_err(E::custom)
+        Ok(value.into())
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
