@@ -1,1 +1,20 @@
-//! (to come)
+//! The kernel, as this node needs it: cgroups, mounts, namespaces, `/proc`, users.
+//!
+//! Everything here blocks and is meant for `daemon::blocking` or a thread of its own; nothing
+//! here decides. What is worth a decision is a pure function beside the one that acts, and what a
+//! test wants to replace is a small trait ([`cgroups::Cgroups`], [`mounts::Mounts`]).
+
+pub mod activation;
+pub mod beneath;
+pub mod cgroups;
+pub mod host_view;
+pub mod mountinfo;
+pub mod mounts;
+mod namespace;
+pub mod netns;
+pub mod proc;
+mod read;
+pub mod share;
+pub mod statfs;
+pub mod tree;
+pub mod users;
