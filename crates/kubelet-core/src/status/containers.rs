@@ -1,0 +1,356 @@
+//! Container statuses (STAT-06..10).
+//!
+//! Kubernetes kubelet, `convertToAPIContainerStatuses`, and the prober's `UpdatePodStatus` for
+//! `started` and `ready`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
+    ResourceRequirements, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{StatusInput, container_id_text, current_end, is_running, last_end, unknown_end};
+use crate::actions::{ProbeResult, should_restart};
+use crate::backoff::{CrashKey, crash_loop_message};
+use crate::observed::{self, ObservedContainer};
+use crate::quantity::{self, Format, Quantity};
+use crate::reasons::WaitingReason;
+use crate::spec::{self, ContainerKind};
+
+/// Below this a CPU limit has no effect of its own, in thousandths of a core.
+const MIN_CPU_LIMIT_MILLICORES: i64 = 10;
+/// Below this a CPU request has no effect of its own, in thousandths of a core.
+const MIN_CPU_REQUEST_MILLICORES: i64 = 2;
+
+pub(super) fn fill(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodStatus) {
+    let pod = input.pod;
+    let regular = spec::containers(pod)
+        .iter()
+        .map(|c| (ContainerKind::Regular, c.clone()));
+    let init = spec::init_containers(pod)
+        .iter()
+        .map(|c| (spec::init_kind(c), c.clone()));
+    let ephemeral = spec::ephemeral_containers(pod)
+        .iter()
+        .map(|e| (ContainerKind::Ephemeral, spec::ephemeral_as_container(e)));
+    let list = |containers: &mut dyn Iterator<Item = (ContainerKind, Container)>,
+                before: &Option<Vec<ContainerStatus>>| {
+        let before = before.as_deref().unwrap_or(&[]);
+        let statuses: Vec<_> = containers
+            .map(|(kind, container)| {
+                let before = before.iter().find(|status| status.name == container.name);
+                One {
+                    input,
+                    kind,
+                    container: &container,
+                    before,
+                }
+                .status()
+            })
+            .collect();
+        (!statuses.is_empty()).then_some(statuses)
+    };
+    status.container_statuses = list(&mut regular.into_iter(), &old.container_statuses);
+    status.init_container_statuses = list(&mut init.into_iter(), &old.init_container_statuses);
+    status.ephemeral_container_statuses = list(
+        &mut ephemeral.into_iter(),
+        &old.ephemeral_container_statuses,
+    );
+    // Init containers stay in the order of the specification (STAT-06).
+    for statuses in [
+        &mut status.container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        statuses.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+}
+
+/// One container on its way to a status.
+struct One<'a> {
+    input: &'a StatusInput<'a>,
+    kind: ContainerKind,
+    container: &'a Container,
+    before: Option<&'a ContainerStatus>,
+}
+
+impl One<'_> {
+    fn status(&self) -> ContainerStatus {
+        let name = self.container.name.as_str();
+        let mut instances = self
+            .input
+            .observed
+            .containers
+            .iter()
+            .filter(|c| c.name.as_str() == name);
+        let (latest, previous) = (instances.next(), instances.next());
+        let mut status = match latest {
+            Some(latest) => {
+                let mut status = self.as_reported(latest);
+                match previous {
+                    Some(previous) => status.last_state = self.as_reported(previous).state,
+                    // The runtime forgets ended containers; the status need not.
+                    None => status.last_state = self.remembered_end(latest),
+                }
+                status
+            }
+            None => self.unreported(),
+        };
+        self.let_wait(&mut status, latest);
+        self.judge(&mut status, latest);
+        status
+    }
+
+    /// The end shown before, as long as the same container runs on or follows it.
+    fn remembered_end(&self, latest: &ObservedContainer) -> Option<ContainerState> {
+        let before = self.before?;
+        let id = container_id_text(self.input.runtime_name, &latest.id);
+        let ended = |end: &&ContainerStateTerminated| end.container_id.as_deref() != Some(&id);
+        let end = if before.container_id.as_deref() == Some(id.as_str()) {
+            last_end(before)
+        } else {
+            current_end(before).or_else(|| last_end(before))
+        };
+        end.filter(ended).map(|end| ContainerState {
+            terminated: Some(end.clone()),
+            ..Default::default()
+        })
+    }
+
+    /// STAT-07.
+    fn as_reported(&self, observed: &ObservedContainer) -> ContainerStatus {
+        let id = container_id_text(self.input.runtime_name, &observed.id);
+        let mut status = ContainerStatus {
+            name: self.container.name.clone(),
+            image: observed.image.clone(),
+            image_id: observed.image_ref.clone(),
+            container_id: Some(id.clone()),
+            restart_count: i32::try_from(observed.restart_count).unwrap_or(i32::MAX),
+            volume_mounts: self.volume_mounts(),
+            resources: Some(self.resources(observed)),
+            allocated_resources: self
+                .container
+                .resources
+                .as_ref()
+                .and_then(|resources| resources.requests.clone()),
+            user: observed.user.as_ref().map(|user| ContainerUser {
+                linux: Some(LinuxContainerUser {
+                    uid: user.uid,
+                    gid: user.gid,
+                    supplemental_groups: Some(user.supplemental_groups.clone())
+                        .filter(|groups| !groups.is_empty()),
+                }),
+            }),
+            ..Default::default()
+        };
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let mut state = ContainerState::default();
+        match observed.state {
+            observed::ContainerState::Running => {
+                state.running = Some(ContainerStateRunning {
+                    started_at: observed.started_at.map(Time),
+                });
+            }
+            observed::ContainerState::Exited => {
+                state.terminated = Some(ContainerStateTerminated {
+                    exit_code: observed.exit_code,
+                    reason: text(&observed.reason),
+                    message: text(&observed.message),
+                    started_at: observed.started_at.map(Time),
+                    finished_at: observed.finished_at.map(Time),
+                    container_id: Some(id),
+                    ..Default::default()
+                });
+            }
+            observed::ContainerState::Unknown if self.before.is_some_and(is_running) => {
+                state.terminated = Some(unknown_end(
+                    "The container could not be located when the pod was terminated",
+                ));
+                status.restart_count = self
+                    .before
+                    .map_or(0, |before| before.restart_count)
+                    .saturating_add(1);
+            }
+            observed::ContainerState::Created | observed::ContainerState::Unknown => {
+                state.waiting = Some(ContainerStateWaiting::default());
+            }
+        }
+        status.state = Some(state);
+        status
+    }
+
+    /// STAT-09, STAT-10: the runtime has no container of that name.
+    fn unreported(&self) -> ContainerStatus {
+        if let Some(before) = self.before.filter(|before| current_end(before).is_some()) {
+            return before.clone();
+        }
+        let reason = if spec::init_containers(self.input.pod).is_empty() {
+            WaitingReason::ContainerCreating
+        } else {
+            WaitingReason::PodInitializing
+        };
+        let mut status = ContainerStatus {
+            name: self.container.name.clone(),
+            image: self.container.image.clone().unwrap_or_default(),
+            volume_mounts: self.volume_mounts(),
+            state: Some(waiting(reason, String::new())),
+            ..Default::default()
+        };
+        let Some(before) = self.before else {
+            return status;
+        };
+        status.restart_count = before.restart_count;
+        status.last_state.clone_from(&before.last_state);
+        if is_running(before) && last_end(before).is_none() {
+            // It ran and is gone: without an end the pod would look as if it had never started.
+            status.last_state = Some(ContainerState {
+                terminated: Some(unknown_end(
+                    "The container could not be located when the pod was deleted.  \
+                     The container used to be Running",
+                )),
+                ..Default::default()
+            });
+            if self.input.pod.metadata.deletion_timestamp.is_none() {
+                status.restart_count = status.restart_count.saturating_add(1);
+            }
+        }
+        status
+    }
+
+    /// CTR-22, CTR-23: a container that shall run again waits, and says for what.
+    fn let_wait(&self, status: &mut ContainerStatus, latest: Option<&ObservedContainer>) {
+        let StatusInput {
+            pod,
+            history,
+            rules,
+            now,
+            observed,
+            ..
+        } = *self.input;
+        let done = self.kind == ContainerKind::Init
+            && latest.is_some_and(|latest| {
+                latest.state == observed::ContainerState::Exited && latest.exit_code == 0
+            });
+        // Differs: upstream asks the pod's policy for sidecars too and so shows no wait under Never.
+        let restarts = match (self.kind, latest.map(|latest| latest.state)) {
+            (ContainerKind::Ephemeral, Some(_)) => false,
+            (ContainerKind::Sidecar, Some(observed::ContainerState::Exited)) => {
+                pod.metadata.deletion_timestamp.is_none()
+            }
+            _ => should_restart(pod, self.container, latest, rules),
+        };
+        if done || !restarts {
+            return;
+        }
+        let ended_at = observed
+            .latest_exited(&self.container.name)
+            .and_then(|exited| {
+                exited
+                    .finished_at
+                    .or(exited.started_at)
+                    .or(exited.created_at)
+            });
+        let key = CrashKey::new(pod, self.container);
+        let crash_wait =
+            ended_at.and_then(|ended_at| history.crash_backoff.wait_since(&key, ended_at, now));
+        let (reason, message) = if let Some(wait) = crash_wait {
+            let message = crash_loop_message(pod, &self.container.name, wait.delay);
+            (WaitingReason::CrashLoopBackOff, message)
+        } else if let Some(failure) = history.start_failures.get(self.container.name.as_str()) {
+            (failure.reason, failure.message.clone())
+        } else {
+            return;
+        };
+        if current_end(status).is_some() {
+            status.last_state = status.state.take();
+        }
+        status.state = Some(waiting(reason, message));
+    }
+
+    /// STAT-08: `started` and `ready`.
+    fn judge(&self, status: &mut ContainerStatus, latest: Option<&ObservedContainer>) {
+        let probes = latest
+            .map(|latest| self.input.history.probes_of(&latest.id))
+            .unwrap_or_default();
+        let running = is_running(status);
+        let passed = |probe: bool, result: Option<ProbeResult>| {
+            result.map_or(!probe, |result| result == ProbeResult::Success)
+        };
+        let container = self.container;
+        let started = running && passed(container.startup_probe.is_some(), probes.startup);
+        if self.kind != ContainerKind::Ephemeral {
+            status.started = Some(started);
+        }
+        status.ready = match self.kind {
+            ContainerKind::Ephemeral => false,
+            ContainerKind::Init => current_end(status).is_some_and(|end| end.exit_code == 0),
+            // A result of failure is overruled by nothing; no result yet is not ready.
+            ContainerKind::Regular | ContainerKind::Sidecar => {
+                started && passed(container.readiness_probe.is_some(), probes.readiness)
+            }
+        };
+    }
+
+    fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
+        let mounts = self.container.volume_mounts.as_ref()?;
+        let statuses = mounts.iter().map(|mount| {
+            let read_only = mount.read_only == Some(true);
+            let recursive = match mount.recursive_read_only.as_deref() {
+                Some("IfPossible" | "Enabled") if self.input.recursive_read_only => "Enabled",
+                _ => "Disabled",
+            };
+            VolumeMountStatus {
+                name: mount.name.clone(),
+                mount_path: mount.mount_path.clone(),
+                read_only: read_only.then_some(true),
+                recursive_read_only: read_only.then(|| recursive.to_owned()),
+            }
+        });
+        Some(statuses.collect()).filter(|list: &Vec<_>| !list.is_empty())
+    }
+
+    /// What was asked for, with what the runtime says where it runs.
+    fn resources(&self, observed: &ObservedContainer) -> ResourceRequirements {
+        let mut resources = self.container.resources.clone().unwrap_or_default();
+        let Some(actual) = observed.resources else {
+            return resources;
+        };
+        if observed.state != observed::ContainerState::Running {
+            return resources;
+        }
+        let cpu = |map: &BTreeMap<String, _>| map.get("cpu").map_or(0, quantity::milli_value);
+        if let Some(limits) = &mut resources.limits {
+            if let Some(actual) = actual.cpu_limit_millicores
+                && actual.max(cpu(limits)) > MIN_CPU_LIMIT_MILLICORES
+            {
+                limits.insert("cpu".to_owned(), Quantity::from_milli(actual).into());
+            }
+            if let Some(actual) = actual.memory_limit_bytes {
+                let actual = Quantity::from_value(actual, Format::BinarySi);
+                limits.insert("memory".to_owned(), actual.into());
+            }
+        }
+        if let Some(requests) = &mut resources.requests
+            && let Some(actual) = actual.cpu_request_millicores
+            && actual.max(cpu(requests)) > MIN_CPU_REQUEST_MILLICORES
+        {
+            requests.insert("cpu".to_owned(), Quantity::from_milli(actual).into());
+        }
+        resources
+    }
+}
+
+fn waiting(reason: WaitingReason, message: String) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.as_str().to_owned()),
+            message: Some(message).filter(|message| !message.is_empty()),
+        }),
+        ..Default::default()
+    }
+}
