@@ -1,0 +1,602 @@
+//! The loop that owns every command, from its start to its last end.
+//!
+//! ```text
+//!            slot free          process exits            pipes drained, group gone
+//!  Queued ------------> Running ------------> Draining --------------------------+
+//!                          ^                                                     |
+//!                          |  delay over                   tries left            v
+//!                          +------------- Waiting <----------------------- (ended once)
+//!                                            |  shutting down                    | final
+//!  Queued --------- shutting down -----------+---------------> Closed <----------+
+//! ```
+//!
+//! One pass: act on what is due ([`Supervisor::advance`]), then sleep in `poll` until something is ready or due, then
+//! take what is ready. A pass that has changed something polls without sleeping, so that a signal is seen even while
+//! commands fail as fast as they are started.
+
+mod finish;
+mod managed;
+mod shutdown;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use jiff::Zoned;
+
+use self::{
+    managed::{Draining, Managed, Phase, Running},
+    shutdown::{ForceKill, Stop},
+};
+use crate::{
+    behaviours::{
+        Ended, Exit,
+        input::{self, Routed, Router},
+        kill_others, restart, timings,
+    },
+    cli::Config,
+    output::{Output, colour::ColourLevel, lines::Channel},
+    process::{
+        self, Input, Launch, Out,
+        pipe::{PipeState, silent_pipe},
+    },
+    reap::{
+        self, Role, Signals,
+        poll::{self, Interest},
+    },
+    signal::Signal,
+};
+
+/// How long to wait for what others still hold open once a process has ended (KIL-06).
+const DRAIN_LIMIT: Duration = Duration::from_millis(250);
+/// Read at most this much of what is left then; a pipe holds less.
+const DRAIN_BYTES: usize = 1024 * 1024;
+/// Processes of a command that we have ended may outlive its first process by this (KIL-04).
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+const READ_SIZE: usize = 64 * 1024;
+
+/// Why we cannot work at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot take over orphaned processes")]
+    Orphans(#[source] io::Error),
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot use standard input or output")]
+    Stdio(#[source] io::Error),
+    #[error("cannot wait for events")]
+    Poll(#[source] io::Error),
+}
+
+/// Runs everything in `config` to its end. Blocks.
+///
+/// # Errors
+/// The kernel lacks or refuses something that nothing works without.
+pub(crate) fn run(config: Config) -> Result<ExitCode, Error> {
+    Supervisor::open(config)?.run()
+}
+
+struct Supervisor {
+    config: Config,
+    role: Role,
+    signals: Signals,
+    output: Output,
+    commands: Vec<Managed>,
+    /// The first command that has not had its turn; those after it neither (OPT-01).
+    next: usize,
+    slots: usize,
+    /// Final ends in their order.
+    ended: Vec<Ended>,
+    stop: Stop,
+    /// The last signal that was meant for us (SIG-02).
+    caught: Option<Signal>,
+    force_kills: Vec<ForceKill>,
+    stdin: Option<Stdin>,
+    /// Read and write end of the pipe that nobody writes to (INP-05), made when first needed.
+    silence: Option<(OwnedFd, OwnedFd)>,
+    /// For reading, from whomever.
+    buffer: Vec<u8>,
+}
+
+/// Our own input, while there is some.
+struct Stdin {
+    file: File,
+    router: Router,
+    open: bool,
+}
+
+/// What a descriptor in `poll` stands for.
+#[derive(Clone, Copy)]
+enum Token {
+    Signals,
+    Stdout,
+    Stdin,
+    Output(usize, Channel),
+    Input(usize),
+}
+
+impl Supervisor {
+    fn open(config: Config) -> Result<Self, Error> {
+        let role = reap::adopt_orphans().map_err(Error::Orphans)?;
+        let signals = Signals::open(role).map_err(Error::Signals)?;
+        let output = Output::open(&config).map_err(Error::Stdio)?;
+        let stdin = match &config.input {
+            // With `--raw` the commands read our input themselves.
+            Some(target) if !config.raw => {
+                let names = config
+                    .commands
+                    .iter()
+                    .map(|command| command.name.clone())
+                    .collect();
+                let stdin = io::stdin()
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(Error::Stdio)?;
+                Some(Stdin {
+                    file: stdin.into(),
+                    router: Router::new(names, target.clone()),
+                    open: true,
+                })
+            }
+            _ => None,
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            role,
+            signals,
+            output,
+            commands: config.commands.iter().map(|_| Managed::default()).collect(),
+            next: 0,
+            slots: config
+                .max_processes
+                .resolve(processors, config.commands.len()),
+            ended: Vec::with_capacity(config.commands.len()),
+            stop: Stop::No,
+            caught: None,
+            force_kills: Vec::new(),
+            stdin,
+            silence: None,
+            buffer: vec![0; READ_SIZE],
+            config,
+        })
+    }
+
+    fn run(mut self) -> Result<ExitCode, Error> {
+        loop {
+            let now = Instant::now();
+            let changed = self.advance(now);
+            if self.is_over(now) {
+                break;
+            }
+            let deadline = if changed {
+                Some(now)
+            } else {
+                self.next_deadline()
+            };
+            for token in self.wait(deadline)? {
+                self.take(token, Instant::now());
+            }
+        }
+        self.finish()
+    }
+
+    /// Does what is due; tells whether that was anything.
+    fn advance(&mut self, now: Instant) -> bool {
+        self.output.flush_overdue(now);
+        let mut changed = self.notice_broken_output(now);
+        changed |= self.start_due(now);
+        for index in 0..self.commands.len() {
+            changed |= self.settle(index, now);
+        }
+        changed |= self.advance_stop(now);
+        changed
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let all_closed = self
+            .commands
+            .iter()
+            .all(|command| matches!(command.phase, Phase::Closed));
+        all_closed || self.stop.is_given_up(now)
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let commands = self.commands.iter().filter_map(Managed::deadline);
+        commands
+            .chain(self.output.next_overdue())
+            .chain(self.stop_deadline())
+            .min()
+    }
+
+    // Starting
+
+    /// Starts what has a free slot, and again what has waited long enough.
+    fn start_due(&mut self, now: Instant) -> bool {
+        if self.stop.is_stopping() {
+            return false;
+        }
+        let mut changed = false;
+        while self.next < self.commands.len()
+            && self.busy_slots() < self.slots
+            && !self.stop.is_stopping()
+        {
+            let index = self.next;
+            self.next += 1;
+            self.start(index, now);
+            changed = true;
+        }
+        for index in 0..self.commands.len() {
+            // The one before may have failed at once and ended everything.
+            if self.commands[index].restart_is_due(now) && !self.stop.is_stopping() {
+                let line = format!("{} restarted", self.config.commands[index].text);
+                self.output.command_event(index, &line);
+                self.start(index, now);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Commands that have had their turn and are not done with it.
+    fn busy_slots(&self) -> usize {
+        let started = &self.commands[..self.next];
+        started
+            .iter()
+            .filter(|command| !matches!(command.phase, Phase::Closed))
+            .count()
+    }
+
+    fn start(&mut self, index: usize, now: Instant) {
+        let raw = self.config.raw && !self.config.is_hidden(index);
+        let spawned = self
+            .input_for(raw)
+            .map_err(process::SpawnError::Pipe)
+            .and_then(|input| {
+                process::spawn(Launch {
+                    text: &self.config.commands[index].text,
+                    input,
+                    out: match (raw, self.config.is_hidden(index)) {
+                        (true, _) => Out::Inherited,
+                        (false, true) => Out::Null,
+                        (false, false) => Out::Piped,
+                    },
+                    force_color: self.config.force_color.map(ColourLevel::number),
+                    share_group: raw && reap::stdin_is_terminal(),
+                })
+            });
+        let pid = spawned
+            .as_ref()
+            .ok()
+            .map(|child| child.group.leader().as_raw_nonzero().get());
+        self.output.started(index, pid);
+        if self.config.timings {
+            let line = timings::start_announcement(&self.config.commands[index].text, &self.time());
+            self.output.command_event(index, &line);
+        }
+        match spawned {
+            Ok(child) => self.commands[index].begin(Running {
+                child,
+                started: now,
+            }),
+            Err(error) => {
+                // EXT-05: a command that cannot be started is one that has failed.
+                let line = format!(
+                    "Error occurred when executing command: {}",
+                    self.config.commands[index].text
+                );
+                self.output.command_event(index, &line);
+                self.output.command_event(index, &crate::explain(&error));
+                self.process_ended(index, Exit::Code(error.exit_code()), Duration::ZERO, now);
+            }
+        }
+    }
+
+    fn input_for(&mut self, raw: bool) -> io::Result<Input> {
+        if raw {
+            return Ok(Input::Inherited);
+        }
+        match &self.stdin {
+            Some(stdin) if stdin.open => Ok(Input::Piped),
+            Some(_) => Ok(Input::Null),
+            // INI-12: a container's first process has no one at the keyboard.
+            None if self.role == Role::Init => Ok(Input::Null),
+            None => {
+                let silence = match self.silence.take() {
+                    Some(silence) => silence,
+                    None => silent_pipe()?,
+                };
+                let read_end = silence.0.try_clone();
+                self.silence = Some(silence);
+                read_end.map(Input::Silent)
+            }
+        }
+    }
+
+    fn time(&self) -> String {
+        self.config.timestamp_format.format(&Zoned::now())
+    }
+
+    // Ending
+
+    /// The first process of a command has ended; its output may still come.
+    fn leader_exited(&mut self, index: usize, exit: Exit, now: Instant) {
+        let command = &mut self.commands[index];
+        let orphans_until = command.signalled.then(|| {
+            let grace = self
+                .config
+                .kill_timeout
+                .map_or(ORPHAN_GRACE, |timeout| timeout.max(ORPHAN_GRACE));
+            managed::after(now, grace)
+        });
+        command.leader_exited(Draining {
+            exit,
+            at: now,
+            pipes_until: now + DRAIN_LIMIT,
+            orphans_until,
+        });
+    }
+
+    /// Ends the wait for a command's orphans and pipes when it is time.
+    fn settle(&mut self, index: usize, now: Instant) -> bool {
+        if !self.commands[index].is_drained(now) {
+            return false;
+        }
+        for channel in [Channel::Stdout, Channel::Stderr] {
+            self.read_what_is_left(index, channel, now);
+        }
+        let Some((running, draining)) = self.commands[index].take_drained() else {
+            return false;
+        };
+        let duration = draining.at.saturating_duration_since(running.started);
+        drop(running);
+        self.process_ended(index, draining.exit, duration, now);
+        true
+    }
+
+    /// A process is gone with all that belongs to it: tell, then restart or close.
+    fn process_ended(&mut self, index: usize, exit: Exit, duration: Duration, now: Instant) {
+        let text = &self.config.commands[index].text;
+        if self.config.timings {
+            let line = timings::stop_announcement(text, &self.time(), duration);
+            self.output.command_event(index, &line);
+        }
+        let line = format!(
+            "{} exited with code {exit}",
+            self.config.commands[index].text
+        );
+        self.output.command_event(index, &line);
+
+        let command = &mut self.commands[index];
+        command.last_end = Some((exit, duration));
+        // RST-05, RST-06: not while shutting down.
+        let again = if self.stop.is_stopping() {
+            None
+        } else {
+            restart::compute_restart(self.config.restart, command.history, exit, duration)
+        };
+        if let Some((delay, history)) = again {
+            command.history = history;
+            command.phase = Phase::Waiting {
+                until: managed::after(now, delay),
+            };
+            return;
+        }
+        self.close(index);
+        // A signal has its own order; nobody else interferes.
+        if !self.stop.is_by_signal() && kill_others::is_trigger(self.config.kill_on, exit) {
+            self.kill_others(now);
+        }
+    }
+
+    /// The command is done; its last end, if it has ever run, is the one that counts (EXT-04).
+    fn close(&mut self, index: usize) {
+        let command = &mut self.commands[index];
+        command.phase = Phase::Closed;
+        if let Some((exit, duration)) = command.last_end {
+            // SIG-02: who is interrupted has succeeded.
+            let exit = if self.caught == Some(Signal::INT) {
+                Exit::Code(0)
+            } else {
+                exit
+            };
+            let expanded = &self.config.commands[index];
+            self.ended.push(Ended {
+                index,
+                name: expanded.name.clone(),
+                text: expanded.text.clone(),
+                exit,
+                killed: command.killed,
+                duration,
+            });
+        }
+        self.output.finished(index);
+    }
+
+    // Events
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Vec<Token>, Error> {
+        let mut tokens = vec![Token::Signals];
+        let mut watched = vec![(self.signals.as_fd(), Interest::Read)];
+        if let Some(stdout) = self.output.waiting_descriptor() {
+            tokens.push(Token::Stdout);
+            watched.push((stdout, Interest::Write));
+        }
+        for (index, command) in self.commands.iter().enumerate() {
+            let Some(child) = command.child() else {
+                continue;
+            };
+            if !self.output.is_full(index) {
+                for (channel, pipe) in [
+                    (Channel::Stdout, &child.stdout),
+                    (Channel::Stderr, &child.stderr),
+                ] {
+                    if let Some(pipe) = pipe {
+                        tokens.push(Token::Output(index, channel));
+                        watched.push((pipe.as_fd(), Interest::Read));
+                    }
+                }
+            }
+            if let Some(pipe) = child.stdin.as_ref().filter(|pipe| pipe.is_waiting()) {
+                tokens.push(Token::Input(index));
+                watched.push((pipe.as_fd(), Interest::Write));
+            }
+        }
+        if let Some(stdin) = self
+            .stdin
+            .as_ref()
+            .filter(|stdin| stdin.open && !self.is_input_full())
+        {
+            tokens.push(Token::Stdin);
+            watched.push((stdin.file.as_fd(), Interest::Read));
+        }
+        let ready = poll::wait(&watched, deadline).map_err(Error::Poll)?;
+        Ok(tokens
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(token, ready)| ready.then_some(token))
+            .collect())
+    }
+
+    fn take(&mut self, token: Token, now: Instant) {
+        match token {
+            Token::Signals => {
+                while let Some(signal) = self.signals.take() {
+                    self.take_signal(signal, now);
+                }
+            }
+            Token::Stdout => self.output.write_ready(),
+            Token::Stdin => self.read_stdin(),
+            Token::Output(index, channel) => {
+                self.read_output(index, channel, now);
+            }
+            Token::Input(index) => {
+                if let Some(child) = self.commands[index].child_mut() {
+                    child.stdin.take_if(|pipe| pipe.flush() == PipeState::Done);
+                }
+            }
+        }
+    }
+
+    fn take_signal(&mut self, signal: Signal, now: Instant) {
+        match signal {
+            Signal::CHLD => {
+                while let Some((pid, exit)) = reap::next_dead_child() {
+                    // Others are orphans that we have adopted: waited for, nothing more (INI-01).
+                    if let Some(index) = self
+                        .commands
+                        .iter()
+                        .position(|command| command.is_led_by(pid))
+                    {
+                        self.leader_exited(index, exit, now);
+                    }
+                }
+            }
+            // The terminal stops our group alone; the commands are in groups of their own.
+            Signal::TSTP => {
+                self.send_to_all(Signal::TSTP);
+                reap::stop_ourselves();
+            }
+            Signal::CONT => self.send_to_all(Signal::CONT),
+            signal => self.stop_requested(signal, now),
+        }
+    }
+
+    /// Reads once; returns how much. The end and any error close our end of the pipe.
+    fn read_output(&mut self, index: usize, channel: Channel, now: Instant) -> usize {
+        let Some(child) = self.commands[index].child_mut() else {
+            return 0;
+        };
+        let pipe = match channel {
+            Channel::Stdout => &mut child.stdout,
+            Channel::Stderr => &mut child.stderr,
+        };
+        let Some(file) = pipe else { return 0 };
+        match file.read(&mut self.buffer) {
+            Ok(count) if count > 0 => {
+                self.output
+                    .command_output(index, channel, &self.buffer[..count], now);
+                count
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Ok(_) | Err(_) => {
+                *pipe = None;
+                0
+            }
+        }
+    }
+
+    /// What the dead have written is not lost, even if others keep the pipe open or nobody reads ours.
+    fn read_what_is_left(&mut self, index: usize, channel: Channel, now: Instant) {
+        let mut total = 0;
+        while total < DRAIN_BYTES && self.commands[index].has_output(channel) {
+            match self.read_output(index, channel, now) {
+                0 => break,
+                count => total += count,
+            }
+        }
+    }
+
+    // Input
+
+    fn is_input_full(&self) -> bool {
+        let mut children = self.commands.iter().filter_map(Managed::child);
+        children.any(|child| {
+            child
+                .stdin
+                .as_ref()
+                .is_some_and(process::pipe::InputPipe::is_full)
+        })
+    }
+
+    fn read_stdin(&mut self) {
+        let Some(stdin) = &mut self.stdin else { return };
+        let routed = match stdin.file.read(&mut self.buffer) {
+            Ok(count) if count > 0 => stdin.router.push(&self.buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
+            Ok(_) | Err(_) => {
+                stdin.open = false;
+                stdin.router.finish()
+            }
+        };
+        let at_end = !stdin.open;
+        for piece in routed {
+            self.send_input(piece);
+        }
+        if at_end {
+            // INP-04: who waits for the end of input shall see it.
+            for child in self.commands.iter_mut().filter_map(Managed::child_mut) {
+                child.stdin.take_if(|pipe| pipe.close() == PipeState::Done);
+            }
+        }
+    }
+
+    fn send_input(&mut self, piece: Routed) {
+        let target = match piece {
+            Routed::Nowhere(target) => target,
+            Routed::To(index, bytes) => {
+                let stdin = self.commands[index]
+                    .running_mut()
+                    .and_then(|running| running.child.stdin.as_mut());
+                if let Some(pipe) = stdin {
+                    if pipe.write(&bytes) == PipeState::Done
+                        && let Some(child) = self.commands[index].child_mut()
+                    {
+                        child.stdin = None;
+                    }
+                    return;
+                }
+                let name = &self.config.commands[index].name;
+                if name.is_empty() {
+                    index.to_string()
+                } else {
+                    name.clone()
+                }
+            }
+        };
+        self.output.global_event(&input::no_such_command(&target));
+    }
+}
