@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -174,4 +175,230 @@ fn answers_are_those_of_upstream() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// What each file of the corpus is: `ok`, or the error that its reader sees.
+const CORPUS: &[(&str, &str)] = &[
+    ("etcd.yaml", "ok"),
+    ("kube-apiserver.yaml", "ok"),
+    ("nginx.json", "ok"),
+    ("podman-kube.yaml", "ok"),
+    ("sidecar.yaml", "ok"),
+    ("typos.yaml", "ok"),
+    (
+        "wrong.yaml",
+        "invalid pod: [spec.containers[0].volumeMounts[0].name: Not found: \"none\", \
+         spec.containers[1].image: Required value, \
+         spec.containers[1].resources.requests: Invalid value: \"2\": must be less than or equal \
+         to cpu limit of 1, \
+         spec.containers[1].name: Duplicate value: \"a\", \
+         spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//8080\", \
+         spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \
+         \"OnFailure\", \"Never\"]",
+    ),
+    (
+        "wrong-type.yaml",
+        "/x.yaml: couldn't parse as pod(json: spec.containers[0].ports[0].containerPort: cannot \
+         unmarshal string into a value of type int32), please check config file",
+    ),
+    (
+        "secret-volume.yaml",
+        "static pods may not reference secrets",
+    ),
+    (
+        "deployment.yaml",
+        "/x.yaml: couldn't parse as pod(no kind \"Deployment\" for version \"apps/v1\" here: a \
+         manifest holds one Pod of v1), please check config file",
+    ),
+    (
+        "alias-bomb.yaml",
+        "/x.yaml: couldn't parse as pod(yaml: line 7, column 23: document contains excessive \
+         aliasing or more than 500000 values), please check config file",
+    ),
+    (
+        "invalid-utf8.yaml",
+        "/x.yaml: couldn't parse as pod(yaml: line 3, column 18: invalid UTF-8 text), please check \
+         config file",
+    ),
+    (
+        "deep.json",
+        "/x.yaml: couldn't parse as pod(yaml: line 1, column 544: exceeded max depth of 100), \
+         please check config file",
+    ),
+];
+
+#[test]
+fn every_file_of_the_corpus_has_its_outcome() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut found = 0;
+    for (name, expected) in CORPUS {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        let outcome = match load_static(&bytes, &source()) {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error
+                .to_string()
+                .replace("/etc/kubernetes/manifests/x.yaml", "/x.yaml"),
+        };
+        assert_eq!(&outcome, expected, "{name}");
+        found += 1;
+    }
+    let files = std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(
+        files,
+        found + 1,
+        "a file of the corpus has no expected outcome"
+    );
+}
+
+fn corpus(name: &str) -> LoadedPod {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    load_static(&std::fs::read(folder.join(name)).unwrap(), &source()).unwrap()
+}
+
+#[test]
+fn unknown_fields_and_repeated_keys_are_warnings() {
+    assert_eq!(
+        corpus("typos.yaml").warnings,
+        [
+            "line 11: key \"image\" already set in map",
+            "unknown field \"metadata.label\"",
+            "unknown field \"spec.containers[0].enviroment\"",
+            "unknown field \"spec.containers[0].Ports\"",
+        ]
+    );
+}
+
+#[test]
+fn numbers_modes_and_quantities_are_read_as_upstream_does() {
+    let spec = corpus("sidecar.yaml").pod.spec.unwrap();
+    assert_eq!(spec.security_context.unwrap().fs_group, Some(512));
+    let volumes = spec.volumes.unwrap();
+    assert_eq!(
+        volumes[2].downward_api.as_ref().unwrap().default_mode,
+        Some(256)
+    );
+    assert!(volumes[0].empty_dir.is_some());
+    let resources = spec.containers[0].resources.as_ref().unwrap();
+    assert_eq!(resources.limits.as_ref().unwrap()["cpu"].0, "1500m");
+    assert_eq!(resources.requests.as_ref().unwrap()["memory"].0, "128Mi");
+    assert_eq!(
+        spec.containers[0].image_pull_policy.as_deref(),
+        Some("IfNotPresent")
+    );
+}
+
+#[test]
+fn urls_give_pods_and_lists_without_the_toleration() {
+    let source = StaticSource {
+        origin: Origin::Url("http://x/pods".to_owned()),
+        ..source()
+    };
+    let pod = load_static_url(NGINX.as_bytes(), &source)
+        .unwrap()
+        .remove(0)
+        .pod;
+    assert_eq!(pod.spec.unwrap().tolerations, None);
+    assert_eq!(pod.metadata.annotations.unwrap()[CONFIG_SOURCE], "http");
+    let item =
+        json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let mut list = json!({"apiVersion": "v1", "kind": "PodList", "items": [item, item]});
+    assert_eq!(
+        load_static_url(list.to_string().as_bytes(), &source)
+            .unwrap()
+            .len(),
+        2
+    );
+    list["items"][1]["metadata"] = json!({});
+    let error = load_static_url(list.to_string().as_bytes(), &source).unwrap_err();
+    assert_eq!(error, ManifestError::NameMissing);
+    assert!(load(&list.to_string()).is_err());
+}
+
+#[test]
+fn uids_are_path_elements() {
+    for uid in ["../x", "a/b", "..", "a\\nb"] {
+        let text = NGINX.replace("name: web", &format!("name: web\n  uid: \"{uid}\""));
+        assert!(
+            matches!(load(&text), Err(ManifestError::Invalid(_))),
+            "{uid}"
+        );
+    }
+}
+
+#[test]
+fn node_name_is_lowered_in_the_pod_name() {
+    let mut pod = decode(NGINX.as_bytes()).unwrap().pod;
+    apply_static(
+        &mut pod,
+        &StaticSource {
+            node_name: "NODE-1".to_owned(),
+            ..source()
+        },
+    );
+    assert_eq!(pod.metadata.name.as_deref(), Some("web-node-1"));
+}
+
+#[test]
+fn a_refused_manifest_of_ten_megabytes_is_refused_at_once() {
+    let mut text = NGINX.to_owned();
+    text.push_str(&"# padding\n".repeat(2 << 20));
+    let error = load(&text).unwrap_err().to_string();
+    assert!(error.contains("is over the limit of 10485760"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _ = load_static(&bytes, &source());
+    }
+
+    /// A good manifest with one value anywhere replaced by another one.
+    #[test]
+    fn any_broken_manifest_gives_an_answer(place in any::<prop::sample::Index>(), value in junk()) {
+        let text = include_str!("../../tests/corpus/sidecar.yaml");
+        let mut pod = crate::yaml::to_json(text.as_bytes(), crate::yaml::Limits::MANIFEST).unwrap();
+        let paths = pointers(&pod, "");
+        *pod.pointer_mut(&paths[place.index(paths.len())]).unwrap() = value;
+        let answer = load(&pod.to_string());
+        // What is accepted is stable: defaults and validation have nothing to add.
+        if let Ok(loaded) = answer {
+            let mut again = loaded.pod.clone();
+            default_pod(&mut again);
+            prop_assert_eq!(&again, &loaded.pod);
+            prop_assert_eq!(validate_pod(&again), []);
+        }
+    }
+}
+
+fn junk() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-2i64..70_000).prop_map(Value::from),
+        "[a-zA-Z0-9./:_ -]{0,20}".prop_map(Value::from),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([null])),
+        Just(json!({"a": null})),
+    ]
+}
+
+fn pointers(value: &Value, at: &str) -> Vec<String> {
+    let mut all = vec![at.to_owned()];
+    match value {
+        Value::Array(list) => {
+            for (index, item) in list.iter().enumerate() {
+                all.extend(pointers(item, &format!("{at}/{index}")));
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                all.extend(pointers(item, &format!("{at}/{key}")));
+            }
+        }
+        _ => {}
+    }
+    all
 }
