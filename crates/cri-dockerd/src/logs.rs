@@ -1,0 +1,188 @@
+//! Container logs in CRI format, at the path that the CRI asked for (DEC-10, LOG-04..10).
+//!
+//! One pump for all containers: a task that sleeps until Docker writes to a log file it watches (or
+//! until a follower of the logs API brings something), copies what is new as CRI lines, and sleeps
+//! again. Docker's own copy, a json-file bounded by size and number of files, is what it resumes from.
+//!
+//! ```text
+//!  container ─▶ Docker ─▶ <id>-json.log (.1) ─▶ pump ─▶ /var/log/pods/.../<attempt>.log ─▶ kubelet
+//!                            bounded backlog             rotated by the kubelet
+//! ```
+//!
+//! - **Position.** The last complete line of the CRI log says how far copying came
+//!   ([`position`]). Nothing else is kept, in memory or on disk, so being killed at any
+//!   point neither loses nor repeats a line while Docker's backlog lasts. Where it did not last a
+//!   marker line says so, and `cri_dockerd_log_gaps_total` counts.
+//! - **Format.** One record of Docker is one line: `F`, or `P` for pieces of lines over 16 KiB and for
+//!   a last line without newline ([`record`]). Bytes that are not UTF-8 have become U+FFFD in
+//!   Docker's file. Differs from upstream, which links Docker's file there (LOG-02).
+//! - **Rotation.** The kubelet renames the log and calls [`LogPump::reopen`].
+//! - **End.** When Docker reports a container's death all it said is in Docker's copy;
+//!   `drained` waits until it is in ours; the hub keeps EXITED back that long.
+//! - **Trouble.** What can't be written (disk full) is reported once and tried again at growing
+//!   intervals; reading stops meanwhile, and memory stays bounded.
+
+mod follow;
+mod position;
+mod pump;
+mod record;
+mod sink;
+mod tail;
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use daemon::metrics::{IntCounter, MetricError, Metrics};
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use self::pump::{Command, Pump, Wish, Wishes};
+use crate::{engine::Engine, hub::ContainerLogs, paths::PathView};
+
+/// Commands under way.
+const COMMANDS: usize = 64;
+
+/// A container whose log is to be copied.
+#[derive(Debug, Clone)]
+struct LogSource {
+    /// The CRI log: log directory and log path joined, in our view.
+    log_path: PathBuf,
+    /// Docker's json-file in the engine's view; `None` when the container has another log driver.
+    docker_log: Option<PathBuf>,
+    /// The container has a terminal: all it says is stdout (LOG-10).
+    tty: bool,
+}
+
+/// Why a log can't be copied as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    /// The CRI log can't be opened or made, or Docker's can't be read.
+    #[error("open container log {}", path.display())]
+    Open {
+        /// The CRI log.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no running container of this id whose log is copied.
+    #[error("container {0:?} is not running: its log is not being written")]
+    NotCopied(String),
+    /// The pump has ended; the process is about to.
+    #[error("log copying has ended")]
+    Stopped,
+}
+
+/// Counters of the pump.
+#[derive(Debug, Clone)]
+struct LogMetrics {
+    gaps: IntCounter,
+    malformed: IntCounter,
+    failures: IntCounter,
+}
+
+impl LogMetrics {
+    fn new(metrics: &Metrics) -> Result<Self, MetricError> {
+        Ok(Self {
+            gaps: metrics.counter(
+                "cri_dockerd_log_gaps_total",
+                "Places in container logs where Docker dropped lines before they were copied.",
+            )?,
+            malformed: metrics.counter(
+                "cri_dockerd_log_malformed_lines_total",
+                "Lines of Docker's log files that are no records and were left out.",
+            )?,
+            failures: metrics.counter(
+                "cri_dockerd_log_write_failures_total",
+                "Attempts at copying a container's log that failed and are repeated.",
+            )?,
+        })
+    }
+}
+
+/// The handle to the pump; clones are the same pump. See [`ContainerLogs`] for most of what it does.
+#[derive(Debug, Clone)]
+pub(crate) struct LogPump {
+    wishes: Arc<Wishes>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl LogPump {
+    /// Starts the pump on `spawner`'s group; it ends with the group. Call it in the runtime.
+    ///
+    /// # Errors
+    /// When its metrics are declared already.
+    pub(crate) fn start(
+        engine: Engine,
+        view: Arc<dyn PathView>,
+        spawner: &daemon::Spawner,
+        metrics: &Metrics,
+    ) -> Result<Self, MetricError> {
+        let metrics = LogMetrics::new(metrics)?;
+        let wishes = Arc::new(Wishes::default());
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let channel = (commands.clone(), receiver);
+        let shared = Arc::clone(&wishes);
+        let pump = Pump::new(engine, view, spawner.clone(), metrics, shared, channel);
+        spawner.spawn("log pump", pump.run());
+        Ok(Self { wishes, commands })
+    }
+
+    /// Has later lines written to a new file at the log path, after the kubelet has renamed the
+    /// old one (LOG-06). When it returns the new file exists.
+    ///
+    /// # Errors
+    /// [`LogError::NotCopied`] for unknown and exited containers; [`LogError::Open`], and lines
+    /// go to the old file as before.
+    pub(crate) async fn reopen(&self, id: &str) -> Result<(), LogError> {
+        self.ask(|reply| Command::Reopen {
+            id: id.to_owned(),
+            reply,
+        })
+        .await?
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, LogError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| LogError::Stopped)?;
+        answer.await.map_err(|_| LogError::Stopped)
+    }
+}
+
+impl ContainerLogs for LogPump {
+    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool, running: bool) {
+        let source = LogSource {
+            log_path: log_path.into(),
+            docker_log: Some(docker_log)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            tty,
+        };
+        self.wishes
+            .leave(id.to_owned(), Wish::Copy { source, running });
+    }
+
+    fn drained<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            // The pump has ended: the next process copies the rest.
+            let _ = self
+                .ask(|reply| Command::Drain {
+                    id: id.to_owned(),
+                    reply,
+                })
+                .await;
+        })
+    }
+
+    fn removed(&self, id: &str) {
+        self.wishes.leave(id.to_owned(), Wish::Forget);
+    }
+}
+
+#[cfg(test)]
+mod tests;
