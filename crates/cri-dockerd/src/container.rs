@@ -152,7 +152,7 @@ impl Runtime {
             info: if request.verbose {
                 state::info(&record)
             } else {
-                Default::default()
+                std::collections::BTreeMap::new()
             },
         })
     }
@@ -168,6 +168,12 @@ impl Runtime {
             .iter()
             .filter_map(|record| state::container_item(record))
             .collect())
+    }
+
+    /// ReopenContainerLog: the new file is there when it returns (LOG-06).
+    pub(crate) async fn reopen_log(&self, id: &str) -> Result<(), Error> {
+        let record = self.container(id).await?;
+        self.logs.reopen(&record.id).await.map_err(Error::Log)
     }
 
     /// The record of a container that must be there.

@@ -5,6 +5,7 @@ use daemon::ErrorChain;
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::{Class, EngineError};
+use crate::logs::LogError;
 
 /// A CRI call failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,9 @@ pub(crate) enum Error {
     /// The checkpoint store failed.
     #[error(transparent)]
     Checkpoint(CheckpointError),
+    /// A log can't be copied as asked.
+    #[error(transparent)]
+    Log(LogError),
     /// Several failures of one call: the first one first, clean-up behind it (SBX-16).
     #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
     Several(Vec<Error>),
@@ -85,7 +89,7 @@ impl Error {
                 Class::Timeout => Code::DeadlineExceeded,
                 Class::Internal => Code::Unknown,
             },
-            Self::File { .. } | Self::Checkpoint(_) => Code::Unknown,
+            Self::File { .. } | Self::Checkpoint(_) | Self::Log(_) => Code::Unknown,
             Self::Several(errors) => errors.first().map_or(Code::Unknown, Self::code),
             Self::Broken(_) => Code::Internal,
         }

@@ -71,8 +71,9 @@ pub(crate) enum Health {
 
 /// The logs of containers, as the hub needs them.
 pub(crate) trait ContainerLogs: std::fmt::Debug + Send + Sync {
-    /// A container runs or has run: its log is to be at `log_path`. Called again and again.
-    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool);
+    /// A container runs (`running`) or has run: its log is to be at `log_path`. Called again and
+    /// again.
+    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool, running: bool);
     /// Waits until the log of an ended container is complete.
     fn drained<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
     /// A container is gone.
@@ -113,7 +114,8 @@ pub(crate) struct Hub {
     same_clock: bool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a map for a moment.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The data is plain maps: a panic between two statements leaves them usable.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -293,7 +295,9 @@ impl Hub {
         let Some(record) = Record::from_inspect(&inspect) else {
             return Ok(None);
         };
-        self.load_image_names(&record.image_id).await;
+        if record.container().is_some() {
+            self.load_image_names(&record.image_id).await;
+        }
         self.follow_log(&record).await;
         let id = record.id.clone();
         let change = lock(&self.cache).put(open.ticket, record);
@@ -309,9 +313,14 @@ impl Hub {
         if facts.log_path.is_empty() || record.life == Life::Created {
             return;
         }
-        self.logs
-            .started(&record.id, &facts.log_path, &facts.docker_log, facts.tty);
         let ended = matches!(record.life, Life::Exited { .. });
+        self.logs.started(
+            &record.id,
+            &facts.log_path,
+            &facts.docker_log,
+            facts.tty,
+            !ended,
+        );
         let before = lock(&self.cache).get(&record.id);
         let was_ended = before.is_some_and(|b| matches!(b.life, Life::Exited { .. }));
         if ended
@@ -458,7 +467,7 @@ impl Hub {
                 if let Some(waiting) = waiting {
                     let code = attribute("exitCode").and_then(|code| code.parse().ok());
                     // The caller may have gone.
-                    drop(waiting.send(code.unwrap_or_default()));
+                    let _ = waiting.send(code.unwrap_or_default());
                 }
             }
             _ if !event.actor.attributes.contains_key(labels::TYPE) => {}

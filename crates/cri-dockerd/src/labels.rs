@@ -65,13 +65,19 @@ pub(crate) fn split(docker: &Map) -> (Map, Map) {
     for (key, value) in docker {
         if let Some(key) = key.strip_prefix(ANNOTATION) {
             annotations.insert(key.to_owned(), value.clone());
-        } else if !matches!(key.as_str(), TYPE | LOG_PATH | SANDBOX_ID | NETWORK)
-            && !(is_sandbox && key == CONTAINER_NAME)
-        {
+        } else if !is_internal(key, is_sandbox) {
             labels.insert(key.clone(), value.clone());
         }
     }
     (labels, annotations)
+}
+
+fn is_internal(key: &str, of_sandbox: bool) -> bool {
+    match key {
+        TYPE | LOG_PATH | SANDBOX_ID | NETWORK => true,
+        CONTAINER_NAME => of_sandbox,
+        _ => false,
+    }
 }
 
 /// Every pair of `selector` is in `labels`; an empty selector takes all.

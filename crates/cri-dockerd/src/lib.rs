@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod hub;
 mod labels;
+mod logs;
 mod names;
 mod network;
 mod paths;
@@ -29,6 +30,7 @@ mod server;
 mod service;
 mod start;
 mod state;
+mod stats;
 mod translate;
 
 use std::ffi::OsString;
@@ -62,7 +64,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
                 String::new()
             };
             for problem in refused.problems {
-                text.push_str(&format!("{problem}\n"));
+                text.push_str(&problem);
+                text.push('\n');
             }
             let _ = std::io::stderr().write_all(text.as_bytes());
             return ExitCode::from(EXIT_FAILED);

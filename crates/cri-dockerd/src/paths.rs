@@ -7,6 +7,10 @@ pub(crate) trait PathView: std::fmt::Debug + Send + Sync {
     /// Our path of something, as the engine's host names it.
     fn to_host(&self, ours: &Path) -> PathBuf;
     /// A path on the engine's host, as we reach it.
+    #[expect(
+        clippy::wrong_self_convention,
+        reason = "the pair reads best like this"
+    )]
     fn from_host(&self, host: &Path) -> PathBuf;
 }
 

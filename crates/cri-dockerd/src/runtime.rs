@@ -1,16 +1,19 @@
 //! What the handlers of the CRI's calls share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::Spawner;
+use tokio::sync::OnceCell;
 
-use crate::checkpoint::CheckpointStore;
+use crate::checkpoint::{Checkpoint, CheckpointStore};
 use crate::engine::model::{CreateContainer, LogConfig};
 use crate::engine::{Class, Engine, EngineError};
 use crate::error::Error;
 use crate::hub::{EngineFacts, Hub, Operation};
+use crate::logs::LogPump;
 use crate::names::{self, Name};
 use crate::network::Network;
 use crate::paths::PathView;
@@ -37,6 +40,11 @@ pub(crate) struct Runtime {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) paths: Arc<dyn PathView>,
     pub(crate) checkpoints: CheckpointStore,
+    /// Sandboxes that only a checkpoint remembers, read at the first list that wants them (SBX-62).
+    pub(crate) orphans: OnceCell<Mutex<BTreeMap<String, Checkpoint>>>,
+    pub(crate) logs: LogPump,
+    /// Generation of images in which the sandbox image was seen, plus one; 0 for never.
+    pub(crate) sandbox_image_seen: AtomicU64,
     pub(crate) settings: Settings,
     /// Lowest OOM score that the host was seen to accept (DEC-48).
     pub(crate) lowest_oom_score: AtomicI64,
@@ -101,7 +109,12 @@ impl Runtime {
                 created = self.engine.create_container(&other, body).await;
             }
         }
-        let id = created?;
+        let id = created.inspect_err(|error| {
+            if matches!(error.class(), Class::Timeout | Class::Unavailable) {
+                // Docker may have created it all the same.
+                self.hub.distrust();
+            }
+        })?;
         operation.created(&id);
         Ok((id, operation))
     }

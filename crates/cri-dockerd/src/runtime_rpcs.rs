@@ -102,12 +102,12 @@ fn handlers(facts: &EngineFacts) -> Vec<v1::RuntimeHandler> {
             && kernel_is_at_least(&facts.info.kernel_version, (5, 12)),
         user_namespaces: false,
     };
-    let named = facts.info.runtimes.keys().map(String::as_str);
+    let named = facts.info.runtimes.0.iter().map(String::as_str);
     std::iter::once("")
         .chain(named)
         .map(|name| v1::RuntimeHandler {
             name: name.to_owned(),
-            features: Some(features.clone()),
+            features: Some(features),
         })
         .collect()
 }

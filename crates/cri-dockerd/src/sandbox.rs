@@ -1,6 +1,8 @@
 //! Pod sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, status and list.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cri_api::v1;
@@ -9,7 +11,7 @@ use futures_util::future::join_all;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::engine::EngineError;
 use crate::error::Error;
-use crate::hub::EngineFacts;
+use crate::hub::{EngineFacts, lock};
 use crate::names::Name;
 use crate::runtime::Runtime;
 use crate::state::{self, Record};
@@ -100,6 +102,9 @@ impl Runtime {
     }
 
     async fn remove_checkpoint(&self, id: &str) -> Result<(), Error> {
+        if let Some(orphans) = self.orphans.get() {
+            lock(orphans).remove(id);
+        }
         match self.checkpoints.remove(id).await {
             // What can't be a key has no checkpoint.
             Ok(()) | Err(CheckpointError::Key(_)) => Ok(()),
@@ -240,10 +245,51 @@ impl Runtime {
     ) -> Result<Vec<v1::PodSandbox>, Error> {
         let taken = |record: &Record| state::matches_sandbox(record, filter.as_ref());
         let records = self.hub.list(taken).await?;
-        Ok(records
-            .iter()
-            .map(|record| state::sandbox_item(record))
-            .collect())
+        let mut items: Vec<_> = records.iter().map(|r| state::sandbox_item(r)).collect();
+        if filter.is_none() {
+            let orphans = self.orphans.get_or_init(|| self.find_orphans()).await;
+            let orphans = lock(orphans);
+            items.extend(orphans.iter().map(|(id, checkpoint)| v1::PodSandbox {
+                id: id.clone(),
+                metadata: Some(v1::PodSandboxMetadata {
+                    name: checkpoint.name.clone(),
+                    namespace: checkpoint.namespace.clone(),
+                    ..Default::default()
+                }),
+                state: v1::PodSandboxState::SandboxNotready.into(),
+                ..Default::default()
+            }));
+        }
+        Ok(items)
+    }
+
+    /// Checkpoints of sandboxes that Docker does not know: shown as stopped, so that the kubelet has
+    /// them removed (SBX-62). Corrupt ones are removed here (CKP-08).
+    async fn find_orphans(&self) -> Mutex<BTreeMap<String, Checkpoint>> {
+        let mut orphans = BTreeMap::new();
+        let ids = self.checkpoints.list().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %daemon::ErrorChain(&error), "can't list checkpoints");
+            Vec::new()
+        });
+        for id in ids {
+            if self.hub.known(&id).is_some() {
+                continue;
+            }
+            match self.checkpoints.read(&id).await {
+                Ok(Some(checkpoint)) => {
+                    orphans.insert(id, checkpoint);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = %daemon::ErrorChain(&error), "unusable checkpoint");
+                    if error.is_corrupt() {
+                        // Tried again at the next start.
+                        drop(self.checkpoints.remove(&id).await);
+                    }
+                }
+            }
+        }
+        Mutex::new(orphans)
     }
 
     /// Stops one container of either kind; gone already is fine.
@@ -269,7 +315,7 @@ impl Runtime {
 fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
     match handler {
         "" | "docker" => Ok(String::new()),
-        name if engine.info.runtimes.contains_key(name) => Ok(name.to_owned()),
+        name if engine.info.runtimes.0.contains(name) => Ok(name.to_owned()),
         name => Err(Error::Invalid(format!(
             "RuntimeHandler {name:?} not supported"
         ))),
@@ -300,9 +346,16 @@ impl Runtime {
     /// Has the sandbox image at hand (SBX-02).
     async fn ensure_sandbox_image(&self) -> Result<(), Error> {
         let image = &self.settings.sandbox_image;
+        let generation = self.hub.image_generation() + 1;
+        if self.sandbox_image_seen.load(Ordering::Relaxed) == generation {
+            return Ok(());
+        }
         let step = || format!("failed to inspect sandbox image {image:?}");
         match self.engine.inspect_image(image).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                self.sandbox_image_seen.store(generation, Ordering::Relaxed);
+                return Ok(());
+            }
             Err(error) if error.is_not_found() => {}
             Err(error) => {
                 return Err(Error::Docker {

@@ -274,9 +274,14 @@ impl RuntimeService for Service {
 
     async fn reopen_container_log(
         &self,
-        _: Request<v1::ReopenContainerLogRequest>,
+        request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
-        unimplemented("ReopenContainerLog is not there yet")
+        let id = request.into_inner().container_id;
+        self.change("ReopenContainerLog", async move |runtime| {
+            runtime.reopen_log(&id).await?;
+            Ok(v1::ReopenContainerLogResponse {})
+        })
+        .await
     }
 
     async fn exec_sync(&self, _: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
@@ -300,16 +305,26 @@ impl RuntimeService for Service {
 
     async fn container_stats(
         &self,
-        _: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Answer<v1::ContainerStatsResponse> {
-        unimplemented("ContainerStats is not there yet")
+        let id = request.into_inner().container_id;
+        self.read("ContainerStats", async {
+            let stats = Some(self.0.container_stats(&id).await?);
+            Ok(v1::ContainerStatsResponse { stats })
+        })
+        .await
     }
 
     async fn list_container_stats(
         &self,
-        _: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
-        unimplemented("ListContainerStats is not there yet")
+        let filter = request.into_inner().filter;
+        self.read("ListContainerStats", async {
+            let stats = self.0.list_container_stats(filter).await?;
+            Ok(v1::ListContainerStatsResponse { stats })
+        })
+        .await
     }
 
     async fn pod_sandbox_stats(

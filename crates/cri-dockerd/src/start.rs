@@ -7,18 +7,19 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use daemon::metrics::Metrics;
 use daemon::{Notifier, Shutdown, TaskGroup};
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::cli::{Plugin, Settings};
 use crate::engine::{Engine, EngineConfig, EngineError};
-use crate::hub::{ContainerLogs, Hub};
+use crate::hub::Hub;
+use crate::logs::LogPump;
 use crate::network::{Bridge, Network};
-use crate::paths::SameHost;
+use crate::paths::{PathView, SameHost};
 use crate::runtime::{self, Runtime};
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
@@ -54,6 +55,9 @@ pub(crate) enum StartError {
         .0.display()
     )]
     Cni(PathBuf),
+    /// A metric is declared twice.
+    #[error("metrics")]
+    Metrics(#[source] daemon::metrics::MetricError),
     /// An owner task failed.
     #[error(transparent)]
     Task(daemon::TaskError),
@@ -101,10 +105,19 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     let calls = TaskGroup::new("calls");
     let same_clock = !settings.docker_endpoint.contains("://")
         || settings.docker_endpoint.starts_with("unix://");
+    let paths: Arc<dyn PathView> = Arc::new(SameHost);
+    let metrics = Metrics::new();
+    let logs = LogPump::start(
+        engine.clone(),
+        Arc::clone(&paths),
+        &connection.spawner(),
+        &metrics,
+    )
+    .map_err(StartError::Metrics)?;
     let hub = Hub::new(
         engine.clone(),
         Arc::clone(&network),
-        Arc::new(NoLogs),
+        Arc::new(logs.clone()),
         calls.spawner(),
         same_clock,
     );
@@ -112,8 +125,11 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         engine,
         hub: Arc::clone(&hub),
         network,
-        paths: Arc::new(SameHost),
+        paths,
         checkpoints,
+        orphans: OnceCell::new(),
+        logs,
+        sandbox_image_seen: AtomicU64::new(0),
         settings: runtime::Settings {
             sandbox_image: settings.sandbox_image.clone(),
             log_config: settings.log_config.clone(),
@@ -185,16 +201,4 @@ async fn choose_network(settings: &Settings) -> Result<Arc<dyn Network>, StartEr
         return Ok(Arc::new(Bridge));
     }
     Ok(Arc::new(crate::network::Unconfigured))
-}
-
-/// Stands in until the log pump is there.
-#[derive(Debug)]
-struct NoLogs;
-
-impl ContainerLogs for NoLogs {
-    fn started(&self, _: &str, _: &str, _: &str, _: bool) {}
-    fn drained<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
-        std::future::ready(()).boxed()
-    }
-    fn removed(&self, _: &str) {}
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::model::{ContainerInspect, ContainerSummary, CreateContainer, UpdateContainer};
+use super::model::{
+    ContainerInspect, ContainerStats, ContainerSummary, CreateContainer, UpdateContainer,
+};
 use super::stream::ByteStream;
 use super::transport::{Call, segment};
 use super::{Engine, EngineError};
 
 /// Beyond the grace period Docker needs time to kill and to clean up (CTR-23 BEAT).
-const STOP_MARGIN: Duration = Duration::from_secs(60);
+const STOP_MARGIN: Duration = Duration::from_mins(1);
 
 /// Which containers [`Engine::containers`] lists.
 #[derive(Debug, Clone, Default)]
@@ -151,6 +153,17 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let call = Call::post(format!("/containers/{}/update", segment(id))).json(update);
         self.run(call, self.timeout).await
+    }
+
+    /// `GET /containers/{id}/stats`, one sample, at once (STT-03).
+    ///
+    /// # Errors
+    /// As any call.
+    pub(crate) async fn stats(&self, id: &str) -> Result<ContainerStats, EngineError> {
+        let call = Call::get(format!("/containers/{}/stats", segment(id)))
+            .query("stream", "0")
+            .query("one-shot", "1");
+        self.fetch(call, self.timeout).await
     }
 
     /// `GET /containers/{id}/logs`. The bytes are framed unless the container has a TTY.

@@ -4,9 +4,10 @@
 //! can meet a value that it doesn't know. Writing leaves out what is not set, so that Docker's
 //! defaults hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Reads null as the default.
 pub(crate) fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -23,6 +24,49 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// String map as used for labels.
 pub(crate) type Labels = BTreeMap<String, String>;
+
+/// A set that Docker writes as an object whose values say nothing, e.g. `{"80/tcp": {}}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KeySet(pub(crate) BTreeSet<String>);
+
+impl KeySet {
+    /// Nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for KeySet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|key| (key, BTreeMap::<&str, &str>::new())),
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for KeySet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = KeySet;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeySet, A::Error> {
+                let mut keys = BTreeSet::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.insert(key);
+                }
+                Ok(KeySet(keys))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
 
 // ---- system
 
@@ -53,7 +97,7 @@ pub(crate) struct SystemInfo {
     pub(crate) security_options: Vec<String>,
     /// OCI runtimes by name.
     #[serde(deserialize_with = "null_default")]
-    pub(crate) runtimes: BTreeMap<String, serde::de::IgnoredAny>,
+    pub(crate) runtimes: KeySet,
     /// Runtime used when none is asked for.
     pub(crate) default_runtime: String,
     /// Storage driver.
@@ -258,11 +302,47 @@ pub(crate) struct Endpoint {
     pub(crate) ipv6: String,
 }
 
-// ---- creating containers
+/// `GET /containers/{id}/stats`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ContainerStats {
+    /// CPU.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) cpu_stats: CpuStats,
+    /// Memory.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) memory_stats: MemoryStats,
+}
 
-/// An empty JSON object.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Empty {}
+/// CPU counters.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct CpuStats {
+    /// Usage.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) cpu_usage: CpuUsage,
+}
+
+/// CPU time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct CpuUsage {
+    /// Nanoseconds of all CPUs together.
+    pub(crate) total_usage: u64,
+}
+
+/// Memory counters.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct MemoryStats {
+    /// Bytes, page cache included.
+    pub(crate) usage: u64,
+    /// `memory.stat` of the cgroup.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) stats: BTreeMap<String, u64>,
+}
+
+// ---- creating containers
 
 /// Body of `POST /containers/create`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -272,8 +352,8 @@ pub(crate) struct CreateContainer {
     pub(crate) hostname: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) user: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) exposed_ports: BTreeMap<String, Empty>,
+    #[serde(skip_serializing_if = "KeySet::is_empty")]
+    pub(crate) exposed_ports: KeySet,
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) tty: bool,
     #[serde(skip_serializing_if = "is_default")]
@@ -550,10 +630,10 @@ pub(crate) struct ImageConfig {
     pub(crate) stop_signal: String,
     /// Ports, as `80/tcp`.
     #[serde(deserialize_with = "null_default")]
-    pub(crate) exposed_ports: BTreeMap<String, serde::de::IgnoredAny>,
+    pub(crate) exposed_ports: KeySet,
     /// Volumes.
     #[serde(deserialize_with = "null_default")]
-    pub(crate) volumes: BTreeMap<String, serde::de::IgnoredAny>,
+    pub(crate) volumes: KeySet,
 }
 
 /// Layers of an image.

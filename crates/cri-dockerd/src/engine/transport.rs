@@ -51,8 +51,8 @@ impl Transport {
             problem,
         };
         let address = match endpoint.split_once("://") {
-            Some(("unix", "")) | None if endpoint.is_empty() => {
-                return Err(bad("it is empty; write unix:///var/run/docker.sock"));
+            Some(("unix", "")) => {
+                return Err(bad("it has no path; write unix:///var/run/docker.sock"));
             }
             Some(("unix", path)) => Address::Unix(path.into()),
             Some(("tcp" | "http", rest)) => {

@@ -97,8 +97,9 @@ impl Hub {
         }
     }
 
-    /// A refresh failed: what the cache says may be old.
-    pub(super) fn distrust(&self) {
+    /// The cache may lack something (a refresh failed, or the answer to a create was lost): has
+    /// everything read in again.
+    pub(crate) fn distrust(&self) {
         let why = format!("docker: {}", Lost::Distrusted);
         self.health.send_if_modified(|health| {
             let fresh = *health == Health::Fresh;

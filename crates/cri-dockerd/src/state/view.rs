@@ -168,7 +168,7 @@ pub(crate) fn container_status(
             status.started_at = *started_at;
             status.finished_at = *finished_at;
             status.exit_code = *exit_code;
-            status.reason = (*reason).to_owned();
+            (*reason).clone_into(&mut status.reason);
             status.message.clone_from(message);
         }
     }

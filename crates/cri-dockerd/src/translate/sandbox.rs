@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cri_api::v1::{NamespaceMode, PodSandboxConfig, PortMapping, Protocol};
 
 use super::{Facts, SHM_SIZE, security};
-use crate::engine::model::{CreateContainer, Empty, HostConfig, PortBinding, Resources};
+use crate::engine::model::{CreateContainer, HostConfig, KeySet, PortBinding, Resources};
 use crate::error::Error;
 use crate::labels;
 
@@ -126,10 +126,8 @@ pub(crate) fn translate(
 }
 
 /// Exposed ports and bindings; a mapping without a host port needs neither (SBX-09).
-fn ports(
-    mappings: &[PortMapping],
-) -> (BTreeMap<String, Empty>, BTreeMap<String, Vec<PortBinding>>) {
-    let mut exposed = BTreeMap::new();
+fn ports(mappings: &[PortMapping]) -> (KeySet, BTreeMap<String, Vec<PortBinding>>) {
+    let mut exposed = KeySet::default();
     let mut bindings: BTreeMap<String, Vec<PortBinding>> = BTreeMap::new();
     for mapping in mappings.iter().filter(|mapping| mapping.host_port != 0) {
         let protocol = match mapping.protocol() {
@@ -138,7 +136,7 @@ fn ports(
             Protocol::Sctp => "sctp",
         };
         let port = format!("{}/{protocol}", mapping.container_port);
-        exposed.insert(port.clone(), Empty {});
+        exposed.0.insert(port.clone());
         bindings.entry(port).or_default().push(PortBinding {
             host_ip: mapping.host_ip.clone(),
             host_port: mapping.host_port.to_string(),

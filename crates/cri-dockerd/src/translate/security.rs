@@ -113,7 +113,9 @@ pub(crate) fn apparmor(context: &LinuxContainerSecurityContext) -> AppArmor<'_> 
             }
         };
     }
-    match context.apparmor_profile.as_str() {
+    #[expect(deprecated, reason = "callers that know only the old field")]
+    let text = context.apparmor_profile.as_str();
+    match text {
         "" | "runtime/default" => AppArmor::Default,
         "unconfined" => AppArmor::Unconfined,
         text => AppArmor::Profile(text.strip_prefix("localhost/").unwrap_or(text)),

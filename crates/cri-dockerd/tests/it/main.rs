@@ -1,0 +1,9 @@
+//! cri-dockerd as its clients see it: the program in a process of its own, over a real Docker
+//! Engine that belongs to the tests.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod harness;
+mod lifecycle;
+mod outage;
+mod quiet;

@@ -1,0 +1,78 @@
+//! Docker away, killed, back again; cri-dockerd killed.
+
+use cri_api::v1::{self, ContainerState};
+use testkit::{DockerEngine, eventually_async};
+
+use crate::harness::{Pod, SOON, Server, reaches, start, status};
+
+async fn ready(server: &Server) -> (bool, String) {
+    let request = v1::StatusRequest { verbose: false };
+    let answer = server
+        .client
+        .clone()
+        .status(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let condition = answer.status.unwrap().conditions.remove(0);
+    (condition.status, condition.reason)
+}
+
+async fn becomes_ready(server: &Server) {
+    eventually_async(SOON, || async {
+        let state = ready(server).await;
+        if state.0 { Ok(()) } else { Err(state) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn socket_answers_while_docker_is_down_and_work_resumes_by_itself() {
+    let engine = tokio::task::block_in_place(|| {
+        let engine = DockerEngine::start();
+        testkit::test_image(&engine);
+        engine.stop();
+        engine
+    });
+    let mut server = Server::start(&engine.host()).await;
+    assert_eq!(
+        ready(&server).await,
+        (false, "DockerDaemonNotReady".to_owned())
+    );
+    let listed = server
+        .client
+        .list_containers(v1::ListContainersRequest::default())
+        .await;
+    assert_eq!(listed.unwrap_err().code(), tonic::Code::Unavailable);
+
+    tokio::task::block_in_place(|| engine.restart());
+    becomes_ready(&server).await;
+    let pod = Pod::run(&mut server, Pod::config("resume")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+
+    // Killed: the stream breaks at once, and what it did meanwhile is read in again.
+    tokio::task::block_in_place(|| engine.kill());
+    eventually_async(SOON, || async {
+        let state = ready(&server).await;
+        if state.0 { Err(state) } else { Ok(()) }
+    })
+    .await;
+    tokio::task::block_in_place(|| engine.restart());
+    becomes_ready(&server).await;
+    reaches(&server, &id, ContainerState::ContainerExited).await;
+    pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_server_knows_all_pods_again() {
+    let engine = crate::harness::engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("again")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    let before = status(&mut server, &id).await;
+    let mut server = server.crash_and_restart(&engine.host()).await;
+    assert_eq!(status(&mut server, &id).await, before);
+    pod.remove(&mut server).await;
+}
