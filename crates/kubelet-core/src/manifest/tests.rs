@@ -142,11 +142,11 @@ fn answers_are_those_of_upstream() {
                 ours["errors"] = json!(errors);
             }
             Err(ManifestError::Unknown(text)) => {
-                ours["reference"] = json!(format!("error: {text}"))
+                ours["reference"] = json!(format!("error: {text}"));
             }
             Err(ManifestError::Reference(what)) => ours["reference"] = json!(what),
             Err(ManifestError::NameMissing) => {
-                ours["error"] = json!(answer.unwrap_err().to_string())
+                ours["error"] = json!(answer.unwrap_err().to_string());
             }
             Err(_) => ours["error"] = json!(true),
         }
