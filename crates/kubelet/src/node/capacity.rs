@@ -1,0 +1,508 @@
+//! What the node has, and what of it is for pods (CG-20).
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use kubelet_config::{EvictionSettings, Reservation, Signal, Threshold, ThresholdValue};
+use kubelet_core::{
+    quantity::{Format, Quantity},
+    resources::{Amounts, CgroupValues, PageSize, hugepage_sizes, node_cgroup_values},
+};
+use node_os::{
+    proc::{Proc, ReadError},
+    statfs::{self, StatFsError},
+};
+
+/// The node's resources are not known, or do not suffice.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CapacityError {
+    /// The machine does not tell.
+    #[error(transparent)]
+    Machine(#[from] ReadError),
+    /// The file system of the root directory cannot be looked at.
+    #[error(transparent)]
+    Storage(#[from] StatFsError),
+    /// A file about huge pages cannot be read.
+    #[error("read {path}")]
+    HugePages {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// More is reserved than there is (VAL-05).
+    #[error("invalid Node Allocatable configuration. {}", .0.join(" "))]
+    OverReserved(Vec<String>),
+}
+
+/// How many pods a node takes (CFG-32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PodLimits {
+    /// `maxPods`.
+    pub(crate) max_pods: u32,
+    /// `podsPerCore`.
+    pub(crate) pods_per_core: Option<u32>,
+}
+
+/// What the node has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// CPUs online.
+    pub(crate) cpus: u32,
+    /// Memory.
+    pub(crate) memory_bytes: u64,
+    /// Swap.
+    pub(crate) swap_bytes: u64,
+    /// The file system of the root directory; `None` where it is not accounted.
+    pub(crate) ephemeral_storage_bytes: Option<u64>,
+    /// Bytes in huge pages by page size in bytes.
+    pub(crate) hugepages: BTreeMap<i64, i64>,
+    /// Pods.
+    pub(crate) pods: u32,
+    /// Processes; only for reservations.
+    pub(crate) pids: Option<u64>,
+}
+
+impl Capacity {
+    /// Looks at the machine. `storage` is the kubelet's root directory, or `None` without
+    /// `localStorageCapacityIsolation`. Blocks.
+    ///
+    /// # Errors
+    /// When the machine does not tell its CPUs or memory, or the file system cannot be looked at.
+    pub(crate) fn read(
+        proc: &Proc,
+        hugepages: &Path,
+        storage: Option<&Path>,
+        limits: PodLimits,
+    ) -> Result<Self, CapacityError> {
+        let memory = proc.meminfo()?;
+        let cpus = proc.cpu_count()?;
+        Ok(Self {
+            cpus,
+            memory_bytes: memory.total_bytes,
+            swap_bytes: memory.swap_total_bytes,
+            ephemeral_storage_bytes: storage
+                .map(|path| statfs::usage(path).map(|usage| usage.capacity_bytes))
+                .transpose()?,
+            hugepages: read_hugepages(hugepages)?,
+            pods: pods(limits, cpus),
+            pids: proc.pid_limit().ok(),
+        })
+    }
+
+    /// As the node's status shows it.
+    pub(crate) fn amounts(&self) -> Amounts {
+        let mut amounts = Amounts::from([
+            (
+                "cpu".to_owned(),
+                Quantity::from_milli(i64::from(self.cpus) * 1000),
+            ),
+            ("memory".to_owned(), binary(self.memory_bytes)),
+            (
+                "pods".to_owned(),
+                Quantity::from_value(i64::from(self.pods), Format::DecimalSi),
+            ),
+        ]);
+        if let Some(bytes) = self.ephemeral_storage_bytes {
+            amounts.insert("ephemeral-storage".to_owned(), binary(bytes));
+        }
+        for (page, bytes) in &self.hugepages {
+            let page = Quantity::from_value(*page, Format::BinarySi);
+            let bytes = Quantity::from_value(*bytes, Format::BinarySi);
+            amounts.insert(format!("{HUGEPAGES}{page}"), bytes);
+        }
+        amounts
+    }
+
+    /// Sizes of huge pages that the kernel has.
+    pub(crate) fn page_sizes(&self) -> Vec<PageSize> {
+        hugepage_sizes(self.hugepages.keys().copied())
+    }
+
+    /// Values of the group of all pods (CG-10): without `pods` among the enforcements, nothing is
+    /// taken off.
+    pub(crate) fn node_values(&self, reserved: Option<&[Reservation]>) -> CgroupValues {
+        let taken = reserved.map(sum).unwrap_or_default();
+        let pids_taken: u64 = reserved
+            .into_iter()
+            .flatten()
+            .fold(0, |sum, one| sum.saturating_add(one.pids));
+        let pids = self
+            .pids
+            .map(|pids| clamped(pids.saturating_sub(pids_taken)));
+        node_cgroup_values(&self.amounts(), &taken, pids)
+    }
+}
+
+const HUGEPAGES: &str = "hugepages-";
+
+fn pods(limits: PodLimits, cpus: u32) -> u32 {
+    match limits.pods_per_core {
+        Some(per_core) if per_core > 0 => limits.max_pods.min(cpus.saturating_mul(per_core)),
+        _ => limits.max_pods,
+    }
+}
+
+/// Where the kernel tells of huge pages.
+pub(crate) const HUGEPAGES_DIRECTORY: &str = "/sys/kernel/mm/hugepages";
+
+/// Reads `hugepages-<size>kB/nr_hugepages`; nothing where the kernel has none.
+fn read_hugepages(directory: &Path) -> Result<BTreeMap<i64, i64>, CapacityError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CapacityError::HugePages { path, source }
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(failed(directory)(error)),
+    };
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let name = entry.map_err(failed(directory))?.file_name();
+        let kib = name.to_str().and_then(|name| {
+            name.strip_prefix(HUGEPAGES)?
+                .strip_suffix("kB")?
+                .parse::<i64>()
+                .ok()
+        });
+        let Some(kib) = kib else { continue };
+        let path = directory.join(&name).join("nr_hugepages");
+        let text = fs::read_to_string(&path).map_err(failed(&path))?;
+        let pages: i64 = text
+            .trim()
+            .parse()
+            .map_err(|_| failed(&path)(io::Error::from(io::ErrorKind::InvalidData)))?;
+        let size = kib.saturating_mul(1024);
+        found.insert(size, size.saturating_mul(pages));
+    }
+    Ok(found)
+}
+
+/// What is kept from pods, added up.
+fn sum(reservations: &[Reservation]) -> Amounts {
+    let mut amounts = Amounts::new();
+    for one in reservations {
+        for (name, amount) in [
+            ("cpu", Quantity::from_milli(clamped(one.cpu_millicores))),
+            ("memory", binary(one.memory_bytes)),
+            ("ephemeral-storage", binary(one.ephemeral_storage_bytes)),
+        ] {
+            let entry = amounts.entry(name.to_owned()).or_default();
+            *entry = entry.plus(amount);
+        }
+    }
+    amounts
+}
+
+/// What eviction keeps free in any case. Only two signals are about amounts that pods ask for.
+fn kept_by_eviction(capacity: &Amounts, eviction: &EvictionSettings) -> Amounts {
+    let mut kept = Amounts::new();
+    if eviction.ignored_in_allocatable {
+        return kept;
+    }
+    for threshold in eviction
+        .thresholds
+        .iter()
+        .filter(|one| one.grace_period.is_zero())
+    {
+        let name = match threshold.signal {
+            Signal::MemoryAvailable => "memory",
+            Signal::NodefsAvailable => "ephemeral-storage",
+            _ => continue,
+        };
+        if let Some(whole) = capacity.get(name) {
+            kept.insert(name.to_owned(), threshold_amount(threshold, *whole));
+        }
+    }
+    kept
+}
+
+fn threshold_amount(threshold: &Threshold, whole: Quantity) -> Quantity {
+    match threshold.value {
+        ThresholdValue::Amount(amount) => binary(amount),
+        ThresholdValue::Fraction(fraction) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                reason = "upstream's own arithmetic, with its rounding: the result is shown to users"
+            )]
+            let bytes = (whole.value() as f64 * f64::from(fraction as f32)) as i64;
+            Quantity::from_value(bytes, Format::BinarySi)
+        }
+    }
+}
+
+/// What of the node is for pods (CG-20): less what is reserved and what eviction keeps free, memory
+/// also less what lies in huge pages; never less than nothing.
+pub(crate) fn allocatable(
+    capacity: &Amounts,
+    reservations: &[Reservation],
+    eviction: &EvictionSettings,
+) -> Amounts {
+    let reserved = sum(reservations);
+    let kept = kept_by_eviction(capacity, eviction);
+    let mut allocatable: Amounts = capacity
+        .iter()
+        .map(|(name, amount)| {
+            let left = [&reserved, &kept]
+                .into_iter()
+                .filter_map(|taken| taken.get(name))
+                .fold(*amount, |left, taken| left.minus(*taken));
+            (name.clone(), not_negative(left))
+        })
+        .collect();
+    let in_hugepages: Vec<Quantity> = capacity
+        .iter()
+        .filter(|(name, _)| name.starts_with(HUGEPAGES))
+        .map(|(_, amount)| *amount)
+        .collect();
+    if let Some(memory) = allocatable.get_mut("memory") {
+        for amount in in_hugepages {
+            *memory = not_negative(memory.minus(amount));
+        }
+    }
+    allocatable
+}
+
+/// That no more is kept from pods than there is.
+///
+/// # Errors
+/// With upstream's text, naming each resource.
+pub(crate) fn check_reservations(
+    capacity: &Amounts,
+    reservations: &[Reservation],
+    eviction: &EvictionSettings,
+) -> Result<(), CapacityError> {
+    let reserved = sum(reservations);
+    let kept = kept_by_eviction(capacity, eviction);
+    let mut problems = Vec::new();
+    for (name, whole) in capacity {
+        let mut taken = Quantity::default();
+        for amount in [&reserved, &kept]
+            .into_iter()
+            .filter_map(|amounts| amounts.get(name))
+        {
+            taken = taken.plus(*amount);
+        }
+        if whole.minus(taken).is_negative() {
+            problems.push(format!(
+                "Resource {name:?} has a reservation of {taken} but capacity of {whole}. Expected \
+                 capacity >= reservation."
+            ));
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(CapacityError::OverReserved(problems))
+    }
+}
+
+fn not_negative(amount: Quantity) -> Quantity {
+    if amount.is_negative() {
+        Quantity::from_value(0, amount.format())
+    } else {
+        amount
+    }
+}
+
+fn binary(bytes: u64) -> Quantity {
+    Quantity::from_value(clamped(bytes), Format::BinarySi)
+}
+
+fn clamped(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn capacity() -> Capacity {
+        Capacity {
+            cpus: 4,
+            memory_bytes: 8 * GIB,
+            swap_bytes: 0,
+            ephemeral_storage_bytes: Some(100 * GIB),
+            hugepages: BTreeMap::from([(2 << 20, 1 << 30), (1 << 30, 0)]),
+            pods: 110,
+            pids: Some(32_768),
+        }
+    }
+
+    fn eviction(thresholds: &[(Signal, ThresholdValue, u64)]) -> EvictionSettings {
+        EvictionSettings {
+            thresholds: thresholds
+                .iter()
+                .map(|(signal, value, grace)| Threshold {
+                    signal: *signal,
+                    value: *value,
+                    grace_period: Duration::from_secs(*grace),
+                    min_reclaim: None,
+                })
+                .collect(),
+            pressure_transition_period: Duration::ZERO,
+            max_pod_grace_period: None,
+            kernel_memcg_notification: false,
+            ignored_in_allocatable: false,
+        }
+    }
+
+    fn shown(amounts: &Amounts, name: &str) -> String {
+        amounts[name].to_string()
+    }
+
+    #[test]
+    fn capacity_is_shown_as_upstream_shows_it() {
+        let amounts = capacity().amounts();
+        for (name, text) in [
+            ("cpu", "4"),
+            ("memory", "8Gi"),
+            ("ephemeral-storage", "100Gi"),
+            ("hugepages-2Mi", "1Gi"),
+            ("hugepages-1Gi", "0"),
+            ("pods", "110"),
+        ] {
+            assert_eq!(shown(&amounts, name), text, "{name}");
+        }
+        assert_eq!(amounts.len(), 6);
+    }
+
+    #[test]
+    fn allocatable_is_less_what_is_reserved_and_kept_free() {
+        let reservations = [
+            Reservation {
+                cpu_millicores: 500,
+                memory_bytes: GIB,
+                ..Reservation::default()
+            },
+            Reservation {
+                cpu_millicores: 100,
+                ..Reservation::default()
+            },
+        ];
+        let eviction = eviction(&[
+            (
+                Signal::MemoryAvailable,
+                ThresholdValue::Amount(100 << 20),
+                0,
+            ),
+            (Signal::NodefsAvailable, ThresholdValue::Fraction(0.5), 0),
+            // Soft: bears on nothing here.
+            (Signal::MemoryAvailable, ThresholdValue::Amount(4 * GIB), 60),
+        ]);
+        let allocatable = allocatable(&capacity().amounts(), &reservations, &eviction);
+        assert_eq!(shown(&allocatable, "cpu"), "3400m");
+        // 8 GiB less 1 GiB reserved, 100 MiB kept free and 1 GiB of huge pages.
+        assert_eq!(shown(&allocatable, "memory"), "6044Mi");
+        assert_eq!(shown(&allocatable, "ephemeral-storage"), "50Gi");
+        assert_eq!(shown(&allocatable, "pods"), "110");
+    }
+
+    #[test]
+    fn reserving_more_than_there_is_names_the_resource() {
+        let reservations = [Reservation {
+            memory_bytes: 9 * GIB,
+            ..Reservation::default()
+        }];
+        let error = check_reservations(&capacity().amounts(), &reservations, &eviction(&[]));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "invalid Node Allocatable configuration. Resource \"memory\" has a reservation of 9Gi \
+             but capacity of 8Gi. Expected capacity >= reservation."
+        );
+        check_reservations(&capacity().amounts(), &[], &eviction(&[])).unwrap();
+    }
+
+    #[test]
+    fn group_of_all_pods_gets_what_is_not_reserved() {
+        let reserved = [Reservation {
+            cpu_millicores: 1000,
+            memory_bytes: GIB,
+            pids: 768,
+            ..Reservation::default()
+        }];
+        let values = capacity().node_values(Some(&reserved));
+        assert_eq!(values.cpu_shares, Some(3072));
+        assert_eq!(
+            values.memory_max_bytes,
+            Some(i64::try_from(7 * GIB).unwrap())
+        );
+        assert_eq!(values.pids_max, Some(32_000));
+        let whole = capacity().node_values(None);
+        assert_eq!(
+            (whole.cpu_shares, whole.pids_max),
+            (Some(4096), Some(32_768))
+        );
+    }
+
+    #[test]
+    fn pods_are_bounded_by_cores_where_asked() {
+        let limits = |pods_per_core| PodLimits {
+            max_pods: 110,
+            pods_per_core,
+        };
+        assert_eq!(pods(limits(None), 4), 110);
+        assert_eq!(pods(limits(Some(10)), 4), 40);
+        assert_eq!(pods(limits(Some(100)), 4), 110);
+    }
+
+    #[test]
+    fn hugepages_are_read_and_may_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(read_hugepages(&dir.path().join("none")).unwrap().is_empty());
+        fs::create_dir(dir.path().join("hugepages-2048kB")).unwrap();
+        fs::write(dir.path().join("hugepages-2048kB/nr_hugepages"), "512\n").unwrap();
+        assert_eq!(
+            read_hugepages(dir.path()).unwrap(),
+            BTreeMap::from([(2 << 20, 1 << 30)])
+        );
+    }
+
+    #[test]
+    fn this_machine_has_something() {
+        let limits = PodLimits {
+            max_pods: 110,
+            pods_per_core: None,
+        };
+        let hugepages = Path::new(HUGEPAGES_DIRECTORY);
+        let capacity =
+            Capacity::read(&Proc::new(), hugepages, Some(Path::new("/")), limits).unwrap();
+        assert!(capacity.cpus > 0 && capacity.memory_bytes > 0 && capacity.pids.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn allocatable_is_never_negative_nor_more_than_there_is(
+            memory in 0..64 * GIB, cpu in 0..64_000u64, storage in 0..1000 * GIB,
+            kept in 0..64 * GIB, fraction in 0.0..1.0f64,
+        ) {
+            let reserved = [Reservation {
+                cpu_millicores: cpu,
+                memory_bytes: memory,
+                ephemeral_storage_bytes: storage,
+                pids: 0,
+            }];
+            let eviction = eviction(&[
+                (Signal::MemoryAvailable, ThresholdValue::Amount(kept), 0),
+                (Signal::NodefsAvailable, ThresholdValue::Fraction(fraction), 0),
+            ]);
+            let capacity = capacity().amounts();
+            let allocatable = allocatable(&capacity, &reserved, &eviction);
+            for (name, amount) in &allocatable {
+                prop_assert!(!amount.is_negative() && *amount <= capacity[name]);
+            }
+        }
+    }
+}

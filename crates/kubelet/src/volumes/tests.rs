@@ -1,0 +1,529 @@
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    sync::Mutex,
+};
+
+use k8s_openapi::{
+    api::core::v1::{
+        EmptyDirVolumeSource, HostPathVolumeSource, PodSecurityContext, PodSpec, Volume,
+        VolumeMount,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+use node_os::{
+    mountinfo::{self, MountInfo},
+    mounts::{Access, Depth, KernelMounts, Propagation, TmpfsOptions},
+};
+
+use super::*;
+
+/// A mount table without a kernel: binds and tmpfs are lines in it.
+#[derive(Debug, Default)]
+struct FakeMounts {
+    table: Mutex<Vec<MountInfo>>,
+    log: Mutex<Vec<String>>,
+}
+
+impl FakeMounts {
+    fn add(&self, path: &Path, fs_type: &str) {
+        // The kernel shows real paths.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let line = format!("1 1 0:1 / {} rw - {fs_type} x rw", path.display());
+        self.table
+            .lock()
+            .unwrap()
+            .extend(mountinfo::parse(line.as_bytes()).unwrap());
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Mounts for FakeMounts {
+    fn tmpfs(&self, target: &Path, options: &TmpfsOptions) -> Result<(), MountError> {
+        let size = options.size_bytes.unwrap_or_default();
+        self.log
+            .lock()
+            .unwrap()
+            .push(format!("tmpfs {size} {:?}", options.swap));
+        self.add(target, "tmpfs");
+        Ok(())
+    }
+
+    fn bind(&self, source: &Path, target: &Path, _: Depth, _: Access) -> Result<(), MountError> {
+        let source = fs::read_link(source).unwrap();
+        self.log
+            .lock()
+            .unwrap()
+            .push(format!("bind {}", source.display()));
+        self.add(target, "ext4");
+        Ok(())
+    }
+
+    fn set_propagation(&self, _: &Path, _: Propagation, _: Depth) -> Result<(), MountError> {
+        Ok(())
+    }
+
+    fn unmount(&self, target: &Path, _: Unmount) -> Result<(), MountError> {
+        let mut table = self.table.lock().unwrap();
+        let at = table
+            .iter()
+            .rposition(|mount| mount.mount_point == target)
+            .unwrap();
+        table.remove(at);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<MountInfo>, MountError> {
+        Ok(self.table.lock().unwrap().clone())
+    }
+}
+
+struct Node {
+    directory: tempfile::TempDir,
+    mounts: Arc<FakeMounts>,
+    dirs: PodDirs,
+    volumes: Volumes,
+}
+
+fn node_seen(visibility: Visibility) -> Node {
+    let directory = tempfile::tempdir().unwrap();
+    let mounts = Arc::new(FakeMounts::default());
+    let dirs = PodDirs::new(
+        directory.path().join("kubelet"),
+        directory.path().join("logs"),
+    );
+    let volumes = Volumes::new(VolumesConfig {
+        dirs: dirs.clone(),
+        host: HostView::identity(),
+        visibility,
+        mounts: Arc::clone(&mounts) as Arc<dyn Mounts>,
+        allocatable_memory_bytes: 1 << 30,
+        tmpfs_swap: Swap::Forbidden,
+    });
+    Node {
+        directory,
+        mounts,
+        dirs,
+        volumes,
+    }
+}
+
+fn node() -> Node {
+    node_seen(Visibility::Shared)
+}
+
+fn empty_dir(name: &str, medium: Option<&str>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(ToOwned::to_owned),
+            size_limit: None,
+        }),
+        ..Volume::default()
+    }
+}
+
+fn host_path(name: &str, path: &Path, kind: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        host_path: Some(HostPathVolumeSource {
+            path: path.display().to_string(),
+            type_: Some(kind.to_owned()),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// A pod with one container that mounts every volume.
+fn pod(volumes: Vec<Volume>) -> Pod {
+    let mounts = volumes
+        .iter()
+        .map(|volume| VolumeMount {
+            name: volume.name.clone(),
+            ..VolumeMount::default()
+        })
+        .collect();
+    let container = Container {
+        name: "main".to_owned(),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    };
+    Pod {
+        metadata: ObjectMeta {
+            uid: Some("uid".to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            containers: vec![container],
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+fn container_with_sub_path(volume: &str, sub_path: &str) -> Container {
+    Container {
+        name: "main".to_owned(),
+        volume_mounts: Some(vec![VolumeMount {
+            name: volume.to_owned(),
+            sub_path: Some(sub_path.to_owned()),
+            ..VolumeMount::default()
+        }]),
+        ..Container::default()
+    }
+}
+
+#[tokio::test]
+async fn plain_volume_is_open_to_every_user_and_keeps_its_content() {
+    let node = node();
+    let pod = pod(vec![empty_dir("data", None)]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let path = &prepared["data"].path;
+    assert!(path.ends_with("pods/uid/volumes/kubernetes.io~empty-dir/data"));
+    assert_eq!(
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777,
+        0o777
+    );
+    assert!(
+        node.dirs
+            .pod("uid")
+            .join("plugins/kubernetes.io~empty-dir/data/ready")
+            .exists()
+    );
+    fs::write(path.join("file"), "x").unwrap();
+    assert_eq!(node.volumes.prepare(&pod, None).await.unwrap(), prepared);
+    assert!(path.join("file").exists());
+    assert!(node.mounts.log().is_empty());
+}
+
+#[tokio::test]
+async fn memory_volume_is_mounted_once_and_again_after_a_reboot() {
+    let node = node();
+    let pod = pod(vec![empty_dir("mem", Some("Memory"))]);
+    for _ in 0..2 {
+        node.volumes.prepare(&pod, Some(4096)).await.unwrap();
+    }
+    assert_eq!(node.mounts.log(), ["tmpfs 4096 Forbidden"]);
+    node.mounts.table.lock().unwrap().clear();
+    node.volumes.prepare(&pod, Some(4096)).await.unwrap();
+    assert_eq!(node.mounts.log().len(), 2);
+}
+
+#[tokio::test]
+async fn memory_volume_that_no_container_would_see_is_refused() {
+    let node = node_seen(Visibility::Private);
+    let pod = pod(vec![empty_dir("mem", Some("Memory"))]);
+    let error = node
+        .volumes
+        .prepare(&pod, None)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("MountVolume.SetUp failed for volume \"mem\" : emptyDir"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn failed_volumes_are_named_and_do_not_stop_the_others() {
+    let node = node();
+    let file = node.directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let pod = pod(vec![
+        host_path("wrong", &file, "Directory"),
+        empty_dir("odd", Some("Disk")),
+        empty_dir("good", None),
+    ]);
+    let VolumeError::SetUp(failures) = node.volumes.prepare(&pod, None).await.unwrap_err() else {
+        panic!("not a set-up error");
+    };
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts[0],
+        format!(
+            "MountVolume.SetUp failed for volume \"wrong\" : hostPath type check failed: {} is \
+             not a directory",
+            file.display()
+        )
+    );
+    assert!(texts[1].contains("unknown storage medium \"Disk\""));
+    assert!(
+        node.dirs
+            .volumes_of("uid", "kubernetes.io/empty-dir")
+            .join("good")
+            .is_dir()
+    );
+}
+
+#[tokio::test]
+async fn group_of_the_pod_owns_its_volume() {
+    let node = node();
+    let mut pod = pod(vec![empty_dir("data", None)]);
+    let own = own_gid(node.directory.path());
+    pod.spec.as_mut().unwrap().security_context = Some(PodSecurityContext {
+        fs_group: Some(i64::from(own)),
+        ..PodSecurityContext::default()
+    });
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let mode = fs::metadata(&prepared["data"].path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777;
+    assert_eq!(mode, 0o2777);
+}
+
+/// A group that this process may give files to: its own.
+fn own_gid(path: &Path) -> u32 {
+    std::os::unix::fs::MetadataExt::gid(&fs::metadata(path).unwrap())
+}
+
+#[tokio::test]
+async fn sub_path_is_pinned_by_a_mount_made_once() {
+    let node = node();
+    let pod = pod(vec![empty_dir("data", None)]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let container = container_with_sub_path("data", "a/b");
+    let paths = node
+        .volumes
+        .mount_paths(&pod, &container, &prepared, &BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!(paths, [node.dirs.subpaths("uid").join("data/main/0")]);
+    let source = prepared["data"].path.join("a/b");
+    assert_eq!(node.mounts.log(), [format!("bind {}", source.display())]);
+}
+
+#[tokio::test]
+async fn sub_path_out_of_its_volume_is_refused_without_telling_where_to() {
+    let node = node();
+    let host = node.directory.path().join("host");
+    fs::create_dir(&host).unwrap();
+    symlink("/etc", host.join("link")).unwrap();
+    symlink(host.join("real"), host.join("inside")).unwrap();
+    let pod = pod(vec![host_path("host", &host, "")]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let resolve = async |path| {
+        let container = container_with_sub_path("host", path);
+        node.volumes
+            .mount_paths(&pod, &container, &prepared, &BTreeMap::new())
+            .await
+    };
+    assert_eq!(
+        resolve("link/passwd").await.unwrap_err().to_string(),
+        "failed to prepare subPath for volumeMount \"host\" of container \"main\""
+    );
+    resolve("inside/deep").await.unwrap();
+    assert!(host.join("real/deep").is_dir());
+}
+
+#[tokio::test]
+async fn sub_path_is_passed_resolved_where_mounts_are_not_seen() {
+    let node = node_seen(Visibility::Private);
+    let pod = pod(vec![empty_dir("data", None)]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let volume = &prepared["data"].path;
+    fs::create_dir(volume.join("v1")).unwrap();
+    symlink("v1", volume.join("current")).unwrap();
+    let container = container_with_sub_path("data", "current");
+    let paths = node
+        .volumes
+        .mount_paths(&pod, &container, &prepared, &BTreeMap::new())
+        .await
+        .unwrap();
+    assert_eq!(paths, [volume.join("v1")]);
+}
+
+#[tokio::test]
+async fn mount_of_an_unknown_volume_is_a_configuration_error() {
+    let node = node();
+    let container = container_with_sub_path("data", "");
+    let error = node
+        .volumes
+        .mount_paths(&pod(vec![]), &container, &BTreeMap::new(), &BTreeMap::new())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot find volume \"data\" to mount into container \"main\""
+    );
+}
+
+#[tokio::test]
+async fn teardown_leaves_nothing_and_may_be_repeated() {
+    let node = node();
+    let host = node.directory.path().join("host");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("precious"), "x").unwrap();
+    let pod = pod(vec![
+        empty_dir("data", None),
+        empty_dir("mem", Some("Memory")),
+        host_path("host", &host, ""),
+    ]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    fs::write(prepared["data"].path.join("file"), "x").unwrap();
+    let container = container_with_sub_path("data", "a");
+    node.volumes
+        .mount_paths(&pod, &container, &prepared, &BTreeMap::new())
+        .await
+        .unwrap();
+    node.dirs.ensure_pod("uid").unwrap();
+    for _ in 0..2 {
+        node.volumes.teardown("uid").await.unwrap();
+    }
+    assert!(node.mounts.table.lock().unwrap().is_empty());
+    assert!(!prepared["data"].path.exists());
+    assert!(!node.dirs.subpaths("uid").exists());
+    assert!(host.join("precious").exists());
+    node.dirs.remove_pod("uid").unwrap();
+}
+
+#[tokio::test]
+async fn foreign_mount_in_a_pod_stops_every_deletion() {
+    let node = node();
+    let pod = pod(vec![empty_dir("data", None)]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    fs::write(prepared["data"].path.join("file"), "x").unwrap();
+    let foreign = node.dirs.volumes("uid").join("kubernetes.io~nfs/share");
+    node.mounts.add(&foreign, "nfs");
+    let error = node.volumes.teardown("uid").await.unwrap_err();
+    assert!(matches!(error, VolumeError::StillMounted { path } if path == foreign));
+    assert!(prepared["data"].path.join("file").exists());
+}
+
+#[tokio::test]
+async fn mounts_that_a_container_left_in_its_volume_are_unmounted_first() {
+    let node = node();
+    let pod = pod(vec![empty_dir("data", None)]);
+    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    node.mounts.add(&prepared["data"].path.join("left"), "ext4");
+    node.volumes.teardown("uid").await.unwrap();
+    assert!(!prepared["data"].path.exists());
+}
+
+#[tokio::test]
+async fn root_directory_may_lead_through_a_link() {
+    let node = node();
+    let real = node.directory.path().join("real");
+    fs::create_dir(&real).unwrap();
+    symlink(&real, node.directory.path().join("kubelet")).unwrap();
+    let pod = pod(vec![
+        empty_dir("mem", Some("Memory")),
+        empty_dir("data", None),
+    ]);
+    for _ in 0..2 {
+        node.volumes.prepare(&pod, None).await.unwrap();
+    }
+    assert_eq!(node.mounts.log().len(), 1, "mounted once");
+    node.volumes.teardown("uid").await.unwrap();
+    assert!(node.mounts.table.lock().unwrap().is_empty());
+    assert!(
+        !real
+            .join("pods/uid/volumes/kubernetes.io~empty-dir")
+            .exists()
+    );
+}
+
+#[tokio::test]
+async fn pods_that_are_gone_are_found_and_removed() {
+    let node = node();
+    for uid in ["kept", "gone"] {
+        node.dirs.ensure_pod(uid).unwrap();
+    }
+    let known = BTreeSet::from(["kept".to_owned()]);
+    assert_eq!(node.volumes.orphans(known).await.unwrap(), ["gone"]);
+    node.volumes.remove_orphan("gone").await.unwrap();
+    assert_eq!(node.dirs.pods_on_disk().unwrap(), ["kept"]);
+}
+
+/// Mounts of the kernel, taken off again even when the test fails.
+struct KernelNode {
+    directory: tempfile::TempDir,
+}
+
+impl Drop for KernelNode {
+    fn drop(&mut self) {
+        drop(KernelMounts.unmount_below(self.directory.path(), Unmount::Lazy));
+    }
+}
+
+#[tokio::test]
+async fn kernel_mounts_a_volume_and_its_sub_path_and_loses_both() {
+    let node = KernelNode {
+        directory: tempfile::tempdir().unwrap(),
+    };
+    let root = node.directory.path().canonicalize().unwrap();
+    let dirs = PodDirs::new(root.join("kubelet"), root.join("logs"));
+    let volumes = Volumes::new(VolumesConfig {
+        dirs: dirs.clone(),
+        host: HostView::identity(),
+        visibility: Visibility::Shared,
+        mounts: Arc::new(KernelMounts),
+        allocatable_memory_bytes: 1 << 20,
+        tmpfs_swap: Swap::Allowed,
+    });
+    let pod = pod(vec![
+        empty_dir("mem", Some("Memory")),
+        empty_dir("data", None),
+    ]);
+    let prepared = match volumes.prepare(&pod, None).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let missing = Some(error.to_string());
+            assert!(!testkit::prerequisite("root", missing));
+            return;
+        }
+    };
+    volumes.prepare(&pod, None).await.unwrap();
+    let mode = fs::metadata(&prepared["mem"].path)
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777;
+    assert_eq!(mode, 0o1777);
+
+    let data = &prepared["data"].path;
+    fs::create_dir(data.join("real")).unwrap();
+    fs::write(data.join("real/file"), "content").unwrap();
+    symlink("real", data.join("link")).unwrap();
+    let container = container_with_sub_path("data", "link/file");
+    for _ in 0..2 {
+        let paths = volumes
+            .mount_paths(&pod, &container, &prepared, &BTreeMap::new())
+            .await
+            .unwrap();
+        assert_eq!(fs::read_to_string(&paths[0]).unwrap(), "content");
+    }
+    let below = || {
+        let list = KernelMounts.list().unwrap();
+        list.into_iter()
+            .filter(|mount| mount.mount_point.starts_with(&root))
+            .count()
+    };
+    assert_eq!(below(), 2, "each mounted once");
+
+    // A mount that is not ours keeps everything where it is.
+    let foreign = dirs.volumes("uid").join("kubernetes.io~nfs/share");
+    fs::create_dir_all(&foreign).unwrap();
+    KernelMounts
+        .bind(data, &foreign, Depth::Single, Access::ReadWrite)
+        .unwrap();
+    assert!(matches!(
+        volumes.teardown("uid").await,
+        Err(VolumeError::StillMounted { path }) if path == foreign
+    ));
+    assert_eq!(
+        fs::read_to_string(foreign.join("real/file")).unwrap(),
+        "content"
+    );
+    KernelMounts.unmount(&foreign, Unmount::Strict).unwrap();
+    volumes.remove_orphan("uid").await.unwrap();
+    assert_eq!(below(), 0);
+    assert!(!dirs.pod("uid").exists());
+}
