@@ -17,9 +17,9 @@
 mod finish;
 mod managed;
 mod shutdown;
+mod stdin;
 
 use std::{
-    fs::File,
     io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
@@ -31,19 +31,13 @@ use jiff::Zoned;
 use self::{
     managed::{Draining, Managed, Phase, Running},
     shutdown::{ForceKill, Stop},
+    stdin::Stdin,
 };
 use crate::{
-    behaviours::{
-        Ended, Exit,
-        input::{self, Routed, Router},
-        kill_others, restart, timings,
-    },
+    behaviours::{Ended, Exit, kill_others, restart, timings},
     cli::Config,
     output::{Output, colour::ColourLevel, lines::Channel},
-    process::{
-        self, Input, Launch, Out,
-        pipe::{PipeState, silent_pipe},
-    },
+    process::{self, Launch, Out, pipe::PipeState},
     reap::{
         self, Role, Signals,
         poll::{self, Interest},
@@ -102,13 +96,6 @@ struct Supervisor {
     buffer: Vec<u8>,
 }
 
-/// Our own input, while there is some.
-struct Stdin {
-    file: File,
-    router: Router,
-    open: bool,
-}
-
 /// What a descriptor in `poll` stands for.
 #[derive(Clone, Copy)]
 enum Token {
@@ -124,26 +111,7 @@ impl Supervisor {
         let role = reap::adopt_orphans().map_err(Error::Orphans)?;
         let signals = Signals::open(role).map_err(Error::Signals)?;
         let output = Output::open(&config).map_err(Error::Stdio)?;
-        let stdin = match &config.input {
-            // With `--raw` the commands read our input themselves.
-            Some(target) if !config.raw => {
-                let names = config
-                    .commands
-                    .iter()
-                    .map(|command| command.name.clone())
-                    .collect();
-                let stdin = io::stdin()
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .map_err(Error::Stdio)?;
-                Some(Stdin {
-                    file: stdin.into(),
-                    router: Router::new(names, target.clone()),
-                    open: true,
-                })
-            }
-            _ => None,
-        };
+        let stdin = Stdin::open(&config).map_err(Error::Stdio)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             role,
@@ -187,7 +155,7 @@ impl Supervisor {
     /// Does what is due; tells whether that was anything.
     fn advance(&mut self, now: Instant) -> bool {
         self.output.flush_overdue(now);
-        let mut changed = self.notice_broken_output(now);
+        let mut changed = self.notice_broken_output();
         changed |= self.start_due(now);
         for index in 0..self.commands.len() {
             changed |= self.settle(index, now);
@@ -291,27 +259,6 @@ impl Supervisor {
                 self.output.command_event(index, &line);
                 self.output.command_event(index, &crate::explain(&error));
                 self.process_ended(index, Exit::Code(error.exit_code()), Duration::ZERO, now);
-            }
-        }
-    }
-
-    fn input_for(&mut self, raw: bool) -> io::Result<Input> {
-        if raw {
-            return Ok(Input::Inherited);
-        }
-        match &self.stdin {
-            Some(stdin) if stdin.open => Ok(Input::Piped),
-            Some(_) => Ok(Input::Null),
-            // INI-12: a container's first process has no one at the keyboard.
-            None if self.role == Role::Init => Ok(Input::Null),
-            None => {
-                let silence = match self.silence.take() {
-                    Some(silence) => silence,
-                    None => silent_pipe()?,
-                };
-                let read_end = silence.0.try_clone();
-                self.silence = Some(silence);
-                read_end.map(Input::Silent)
             }
         }
     }
@@ -538,65 +485,5 @@ impl Supervisor {
                 count => total += count,
             }
         }
-    }
-
-    // Input
-
-    fn is_input_full(&self) -> bool {
-        let mut children = self.commands.iter().filter_map(Managed::child);
-        children.any(|child| {
-            child
-                .stdin
-                .as_ref()
-                .is_some_and(process::pipe::InputPipe::is_full)
-        })
-    }
-
-    fn read_stdin(&mut self) {
-        let Some(stdin) = &mut self.stdin else { return };
-        let routed = match stdin.file.read(&mut self.buffer) {
-            Ok(count) if count > 0 => stdin.router.push(&self.buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
-            Ok(_) | Err(_) => {
-                stdin.open = false;
-                stdin.router.finish()
-            }
-        };
-        let at_end = !stdin.open;
-        for piece in routed {
-            self.send_input(piece);
-        }
-        if at_end {
-            // INP-04: who waits for the end of input shall see it.
-            for child in self.commands.iter_mut().filter_map(Managed::child_mut) {
-                child.stdin.take_if(|pipe| pipe.close() == PipeState::Done);
-            }
-        }
-    }
-
-    fn send_input(&mut self, piece: Routed) {
-        let target = match piece {
-            Routed::Nowhere(target) => target,
-            Routed::To(index, bytes) => {
-                let stdin = self.commands[index]
-                    .running_mut()
-                    .and_then(|running| running.child.stdin.as_mut());
-                if let Some(pipe) = stdin {
-                    if pipe.write(&bytes) == PipeState::Done
-                        && let Some(child) = self.commands[index].child_mut()
-                    {
-                        child.stdin = None;
-                    }
-                    return;
-                }
-                let name = &self.config.commands[index].name;
-                if name.is_empty() {
-                    index.to_string()
-                } else {
-                    name.clone()
-                }
-            }
-        };
-        self.output.global_event(&input::no_such_command(&target));
     }
 }

@@ -161,7 +161,7 @@ impl Managed {
         if let Some(until) = draining.orphans_until {
             if child.group.is_empty() || (now >= until && self.orphans_killed) {
                 draining.orphans_until = None;
-                draining.pipes_until = now + KILLED_GRACE.min(super::DRAIN_LIMIT);
+                draining.pipes_until = now + super::DRAIN_LIMIT;
             } else if now >= until {
                 child.group.send(Signal::KILL);
                 self.orphans_killed = true;

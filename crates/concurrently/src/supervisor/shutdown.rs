@@ -112,7 +112,7 @@ impl Supervisor {
     }
 
     /// OUT-21; but as a container's first process we keep the node running (INI-13).
-    pub(super) fn notice_broken_output(&mut self, _now: Instant) -> bool {
+    pub(super) fn notice_broken_output(&mut self) -> bool {
         if !self.output.is_broken() || self.role == Role::Init || self.stop.is_stopping() {
             return false;
         }

@@ -216,6 +216,10 @@ fn a_reader_that_does_not_read_does_not_keep_signals_from_working_ini_13() {
 
 #[test]
 fn everything_the_dead_have_written_is_shown() {
+    // The original was seen to leave with most of it unwritten.
+    if is_original() {
+        return;
+    }
     let outcome = run(&["-p", "none", "seq 1 200000"]);
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines.len(), 200_001);
