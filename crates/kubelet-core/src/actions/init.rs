@@ -259,15 +259,24 @@ fn oom_killed(container: &ObservedContainer) -> bool {
 }
 
 /// Regular containers that are created or run prove that initialisation is over. Ended ones do not:
-/// they may be of an earlier sandbox.
+/// they may be of an earlier sandbox. Differs: upstream takes one that was only created in an earlier
+/// sandbox for a proof too, and would start regular containers beside the first init container.
 fn regular_containers_exist(pod: &Pod, observed: &ObservedPod) -> bool {
+    let here = |container: &ObservedContainer| {
+        let active = observed.active_sandbox().map(|sandbox| &sandbox.id);
+        container
+            .sandbox_id
+            .as_ref()
+            .is_none_or(|id| Some(id) == active)
+    };
     spec::containers(pod).iter().any(|container| {
-        observed.latest(&container.name).is_some_and(|latest| {
-            matches!(
-                latest.state,
-                ContainerState::Created | ContainerState::Running
-            )
-        })
+        observed
+            .latest(&container.name)
+            .is_some_and(|latest| match latest.state {
+                ContainerState::Running => true,
+                ContainerState::Created => here(latest),
+                ContainerState::Exited | ContainerState::Unknown => false,
+            })
     })
 }
 

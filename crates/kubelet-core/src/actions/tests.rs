@@ -1,1 +1,662 @@
+use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::Probe;
+
+use super::*;
+use crate::backoff::BackoffPolicy;
+use crate::ids::PodUid;
+use crate::observed::{NetworkMode, ObservedSandbox, SandboxState};
+
+mod properties;
+
+pub(super) const UID: &str = "u1";
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+pub(super) fn container(name: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        image: Some("busybox".to_owned()),
+        ..Default::default()
+    }
+}
+
+pub(super) fn sidecar(name: &str) -> Container {
+    Container {
+        restart_policy: Some("Always".to_owned()),
+        ..container(name)
+    }
+}
+
+pub(super) fn pod(policy: &str, init: Vec<Container>, containers: Vec<Container>) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(UID.to_owned());
+    pod.metadata.name = Some("web".to_owned());
+    let spec = pod.spec.get_or_insert_default();
+    spec.restart_policy = Some(policy.to_owned());
+    spec.termination_grace_period_seconds = Some(30);
+    spec.init_containers = Some(init);
+    spec.containers = containers;
+    pod
+}
+
+pub(super) fn sandbox(id: &str, attempt: u32, state: SandboxState) -> ObservedSandbox {
+    ObservedSandbox {
+        id: SandboxId::from(id),
+        attempt,
+        state,
+        created_at: Some(at(i64::from(attempt))),
+        network_mode: Some(NetworkMode::Pod),
+        ips: Some(vec!["10.0.0.1".parse::<IpAddr>().unwrap()]),
+        runtime_handler: String::new(),
+    }
+}
+
+pub(super) fn observed(name: &str, state: ContainerState, exit_code: i32) -> ObservedContainer {
+    let labels = [
+        (crate::observed::LABEL_POD_UID, UID),
+        (crate::observed::LABEL_CONTAINER_NAME, name),
+    ];
+    let status = cri_api::v1::ContainerStatus {
+        id: format!("id-{name}"),
+        metadata: Some(cri_api::v1::ContainerMetadata::default()),
+        created_at: at(10).as_nanosecond().try_into().unwrap(),
+        labels: labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        ..Default::default()
+    };
+    let mut observed = crate::observed::container_from_status(&status, None).unwrap();
+    observed.state = state;
+    observed.exit_code = exit_code;
+    observed.hash = container_hash(&container(name));
+    observed.sandbox_id = Some(SandboxId::from("s0"));
+    observed.started_at = Some(at(11));
+    observed.finished_at = (state == ContainerState::Exited).then(|| at(20));
+    observed
+}
+
+fn running(name: &str) -> ObservedContainer {
+    observed(name, ContainerState::Running, 0)
+}
+
+fn exited(name: &str, code: i32) -> ObservedContainer {
+    observed(name, ContainerState::Exited, code)
+}
+
+fn in_ready_sandbox(containers: Vec<ObservedContainer>) -> ObservedPod {
+    let sandboxes = vec![sandbox("s0", 0, SandboxState::Ready)];
+    ObservedPod::new(PodUid::from(UID), sandboxes, containers)
+}
+
+fn history() -> History {
+    History::new(BackoffPolicy::CRASH_LOOP)
+}
+
+fn plan_with(pod: &Pod, observed: &ObservedPod, history: &History) -> PodActions {
+    let rules = RestartRules::Disabled;
+    compute_pod_actions(&ActionsInput {
+        pod,
+        observed,
+        history,
+        rules,
+        now: at(1000),
+    })
+}
+
+fn plan(pod: &Pod, observed: &ObservedPod) -> PodActions {
+    plan_with(pod, observed, &history())
+}
+
+fn starts(actions: &PodActions) -> Vec<(&str, StartReason)> {
+    actions
+        .start
+        .iter()
+        .map(|start| (start.name.as_str(), start.reason))
+        .collect()
+}
+
+fn kills(actions: &PodActions) -> Vec<(&str, KillReason, i64)> {
+    let kill = |kill: &'_ ContainerKill| (kill.reason, kill.grace_seconds);
+    actions
+        .kill
+        .iter()
+        .map(|k| (k.name.as_str(), kill(k).0, kill(k).1))
+        .collect()
+}
+
+fn one(policy: &str) -> Pod {
+    pod(policy, vec![], vec![container("c")])
+}
+
+#[test]
+fn ctr_02_new_pod_gets_a_sandbox_and_its_containers_in_order() {
+    let pod = pod("Always", vec![], vec![container("b"), container("a")]);
+    let actions = plan(&pod, &ObservedPod::new(PodUid::from(UID), vec![], vec![]));
+    let reason = SandboxReason::Missing;
+    assert_eq!(
+        actions.create_sandbox,
+        Some(SandboxCreate { attempt: 0, reason })
+    );
+    assert_eq!(
+        starts(&actions),
+        [("b", StartReason::Missing), ("a", StartReason::Missing)]
+    );
+    assert!(actions.kill_pod.is_empty());
+}
+
+#[test]
+fn ctr_03_reasons_for_another_sandbox() {
+    let pod = one("Always");
+    let needed = |sandboxes: Vec<ObservedSandbox>| {
+        let observed = ObservedPod::new(PodUid::from(UID), sandboxes, vec![]);
+        sandbox_needed(&pod, &observed).map(|needed| (needed.attempt, needed.reason))
+    };
+    let ready = || sandbox("s0", 0, SandboxState::Ready);
+    assert_eq!(needed(vec![ready()]), None);
+    let second = sandbox("s1", 1, SandboxState::Ready);
+    assert_eq!(
+        needed(vec![ready(), second]),
+        Some((2, SandboxReason::SeveralReady))
+    );
+    let broken = sandbox("s1", 1, SandboxState::NotReady);
+    assert_eq!(
+        needed(vec![ready(), broken]),
+        Some((2, SandboxReason::NotReady))
+    );
+    let on_host = ObservedSandbox {
+        network_mode: Some(NetworkMode::Node),
+        ..ready()
+    };
+    assert_eq!(
+        needed(vec![on_host]),
+        Some((1, SandboxReason::NetworkModeChanged))
+    );
+    let without_ip = ObservedSandbox {
+        ips: Some(vec![]),
+        ..ready()
+    };
+    assert_eq!(
+        needed(vec![without_ip]),
+        Some((1, SandboxReason::NoAddress))
+    );
+    let silent = ObservedSandbox {
+        ips: None,
+        network_mode: None,
+        ..ready()
+    };
+    assert_eq!(needed(vec![silent]), None);
+}
+
+#[test]
+fn ctr_04_changed_sandbox_stops_all_and_begins_with_the_first_init_container() {
+    let pod = pod(
+        "Always",
+        vec![container("i1"), container("i2")],
+        vec![container("c")],
+    );
+    let sandboxes = vec![sandbox("s0", 0, SandboxState::NotReady)];
+    let containers = vec![exited("i1", 0), exited("i2", 0), running("c")];
+    let observed = ObservedPod::new(PodUid::from(UID), sandboxes, containers);
+    let actions = plan(&pod, &observed);
+    assert_eq!(actions.kill_pod.containers.len(), 1);
+    assert_eq!(actions.remove.len(), 2);
+    assert_eq!(actions.create_sandbox.as_ref().unwrap().attempt, 1);
+    assert_eq!(starts(&actions), [("i1", StartReason::Missing)]);
+    assert_eq!(actions.start[0].attempt, 1);
+}
+
+#[test]
+fn ctr_04_finished_pods_get_no_sandbox() {
+    let gone = |containers| {
+        let sandboxes = vec![sandbox("s0", 0, SandboxState::NotReady)];
+        ObservedPod::new(PodUid::from(UID), sandboxes, containers)
+    };
+    for (policy, code, done) in [
+        ("Never", 1, true),
+        ("OnFailure", 0, true),
+        ("OnFailure", 1, false),
+        ("Always", 0, false),
+    ] {
+        let actions = plan(&one(policy), &gone(vec![exited("c", code)]));
+        assert_eq!(
+            (actions.done, actions.create_sandbox.is_none()),
+            (done, done),
+            "{policy} {code}"
+        );
+    }
+    // Nothing was ever created: the sandbox is tried again under every policy.
+    assert!(plan(&one("Never"), &gone(vec![])).create_sandbox.is_some());
+}
+
+#[test]
+fn ctr_04_succeeded_container_stays_out_of_the_new_sandbox() {
+    let pod = pod("OnFailure", vec![], vec![container("a"), container("b")]);
+    let sandboxes = vec![sandbox("s0", 0, SandboxState::NotReady)];
+    let containers = vec![exited("a", 0), exited("b", 1)];
+    let observed = ObservedPod::new(PodUid::from(UID), sandboxes, containers);
+    assert_eq!(starts(&plan(&pod, &observed)), [("b", StartReason::Exited)]);
+}
+
+#[test]
+fn ctr_05_failed_sandbox_waits_for_its_retry() {
+    let mut history = history();
+    history.sandbox_retry_at = Some(at(1010));
+    let observed = ObservedPod::new(PodUid::from(UID), vec![], vec![]);
+    let actions = plan_with(&one("Always"), &observed, &history);
+    assert!(actions.is_empty());
+    assert_eq!(actions.retry_at, Some(at(1010)));
+}
+
+#[test]
+fn ctr_06_when_all_is_done_the_sandbox_is_stopped() {
+    let actions = plan(&one("Never"), &in_ready_sandbox(vec![exited("c", 0)]));
+    assert!(actions.done);
+    assert_eq!(actions.kill_pod.sandboxes, [SandboxId::from("s0")]);
+    assert!(actions.kill_pod.containers.is_empty());
+}
+
+#[test]
+fn ctr_10_to_15_restart_by_state_and_policy() {
+    use ContainerState::{Created, Exited, Running, Unknown};
+    use StartReason as R;
+    for (policy, state, code, expected) in [
+        ("Always", Exited, 0, Some(R::Exited)),
+        ("Always", Exited, 1, Some(R::Exited)),
+        ("OnFailure", Exited, 0, None),
+        ("OnFailure", Exited, 1, Some(R::Exited)),
+        ("Never", Exited, 1, None),
+        ("Never", Created, 0, Some(R::OnlyCreated)),
+        ("Never", Unknown, 0, Some(R::Unknown)),
+        ("Always", Running, 0, None),
+    ] {
+        let actions = plan(
+            &one(policy),
+            &in_ready_sandbox(vec![observed("c", state, code)]),
+        );
+        let found = actions.start.first().map(|start| start.reason);
+        assert_eq!(found, expected, "{policy} {state:?} {code}");
+        assert_eq!(actions.kill.len(), usize::from(state == Unknown));
+    }
+}
+
+#[test]
+fn ctr_12_changed_definition_restarts_under_every_policy() {
+    let mut old = running("c");
+    old.hash = 1;
+    let actions = plan(&one("Never"), &in_ready_sandbox(vec![old]));
+    assert_eq!(kills(&actions), [("c", KillReason::DefinitionChanged, 30)]);
+    assert_eq!(
+        actions.kill[0].message,
+        "Container c definition changed, will be restarted"
+    );
+    assert_eq!(starts(&actions), [("c", StartReason::Replaced)]);
+}
+
+#[test]
+fn ctr_13_and_14_failed_probes_kill_with_their_own_grace() {
+    for (policy, restarts) in [("Always", true), ("Never", false)] {
+        for startup in [false, true] {
+            let mut pod = one(policy);
+            let probe = Probe {
+                termination_grace_period_seconds: Some(5),
+                ..Default::default()
+            };
+            let container = &mut pod.spec.as_mut().unwrap().containers[0];
+            let results = if startup {
+                container.startup_probe = Some(probe);
+                ProbeResults {
+                    startup: Some(ProbeResult::Failure),
+                    ..Default::default()
+                }
+            } else {
+                container.liveness_probe = Some(probe);
+                ProbeResults {
+                    liveness: Some(ProbeResult::Failure),
+                    ..Default::default()
+                }
+            };
+            let mut history = history();
+            history.probes.insert(ContainerId::from("id-c"), results);
+            let actions = plan_with(&pod, &in_ready_sandbox(vec![running("c")]), &history);
+            let (reason, word) = if startup {
+                (KillReason::StartupProbe, "startup")
+            } else {
+                (KillReason::LivenessProbe, "liveness")
+            };
+            let tail = if restarts { ", will be restarted" } else { "" };
+            if restarts {
+                assert_eq!(kills(&actions), [("c", reason, 5)]);
+                let message = format!("Container c failed {word} probe{tail}");
+                assert_eq!(actions.kill[0].message, message);
+            } else {
+                // Nothing is left to run: the pod ends.
+                assert!(actions.done);
+            }
+            assert_eq!(actions.start.len(), usize::from(restarts));
+        }
+    }
+}
+
+#[test]
+fn ctr_21_restart_count_grows_from_the_runtime_or_from_the_logs() {
+    let mut old = exited("c", 1);
+    old.restart_count = 4;
+    let actions = plan(&one("Always"), &in_ready_sandbox(vec![old]));
+    assert_eq!(actions.start[0].attempt, 5);
+    let mut history = history();
+    history
+        .next_restart_by_logs
+        .insert(ContainerName::from("c"), 7);
+    let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
+    assert_eq!(actions.start[0].attempt, 7);
+}
+
+#[test]
+fn ctr_22_crashed_container_waits_for_backoff() {
+    let pod = one("Always");
+    let mut history = history();
+    let mut ended = exited("c", 1);
+    ended.finished_at = Some(at(995));
+    let observed = in_ready_sandbox(vec![ended]);
+    // The first restart is immediate.
+    let actions = plan_with(&pod, &observed, &history);
+    assert_eq!(starts(&actions), [("c", StartReason::Exited)]);
+    history.note_start(&actions.start[0], at(995));
+    // The second waits ten seconds from the end.
+    let actions = plan_with(&pod, &observed, &history);
+    assert!(actions.is_empty() && !actions.done);
+    assert_eq!(actions.wait[0].reason, WaitingReason::CrashLoopBackOff);
+    assert_eq!(
+        actions.wait[0].message,
+        "back-off 10s restarting failed container=c pod=web_default(u1)"
+    );
+    assert_eq!(actions.retry_at, Some(at(1005)));
+}
+
+#[test]
+fn ctr_23_failed_start_is_tried_again_at_its_time() {
+    let mut history = history();
+    let failure = StartFailure {
+        reason: WaitingReason::ErrImagePull,
+        message: "no such host".to_owned(),
+        retry_at: Some(at(1010)),
+    };
+    history
+        .start_failures
+        .insert(ContainerName::from("c"), failure.clone());
+    let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
+    assert!(actions.is_empty());
+    assert_eq!(actions.wait[0].reason, WaitingReason::ErrImagePull);
+    assert_eq!(actions.retry_at, Some(at(1010)));
+    let due = StartFailure {
+        retry_at: Some(at(1000)),
+        ..failure
+    };
+    history.start_failures.insert(ContainerName::from("c"), due);
+    assert_eq!(
+        plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history)
+            .start
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn ctr_30_init_containers_run_one_after_the_other() {
+    let pod = pod(
+        "Always",
+        vec![container("i1"), container("i2")],
+        vec![container("c")],
+    );
+    for (containers, expected) in [
+        (vec![], vec!["i1"]),
+        (vec![running("i1")], vec![]),
+        (vec![exited("i1", 0)], vec!["i2"]),
+        (vec![exited("i1", 0), exited("i2", 0)], vec!["c"]),
+        // Earlier ones may have been removed: the last one tells.
+        (vec![exited("i2", 0)], vec!["c"]),
+        // A regular container proves that initialisation is over.
+        (vec![running("c")], vec![]),
+    ] {
+        let actions = plan(&pod, &in_ready_sandbox(containers.clone()));
+        let names: Vec<_> = actions
+            .start
+            .iter()
+            .map(|start| start.name.as_str())
+            .collect();
+        assert_eq!(names, expected, "{containers:?}");
+        if names == ["i2"] {
+            assert_eq!(actions.start[0].on_failure, OnStartFailure::Abort);
+        }
+    }
+}
+
+#[test]
+fn container_created_in_an_earlier_sandbox_proves_no_initialisation() {
+    let pod = pod("Always", vec![container("i")], vec![container("c")]);
+    let created = observed("c", ContainerState::Created, 0);
+    let sandboxes = vec![sandbox("s1", 1, SandboxState::Ready)];
+    let containers = vec![running("i"), created.clone()];
+    let observed = ObservedPod::new(PodUid::from(UID), sandboxes, containers);
+    assert!(plan(&pod, &observed).is_empty());
+    let here = in_ready_sandbox(vec![exited("i", 0), created]);
+    assert_eq!(
+        starts(&plan(&pod, &here)),
+        [("c", StartReason::OnlyCreated)]
+    );
+}
+
+#[test]
+fn ctr_31_failed_init_container_ends_the_pod_under_never_only() {
+    for (policy, failed) in [("Never", true), ("OnFailure", false), ("Always", false)] {
+        for how in [exited("i", 1), observed("i", ContainerState::Unknown, 0), {
+            let mut killed = exited("i", 0);
+            killed.reason = "OOMKilled".to_owned();
+            killed
+        }] {
+            let pod = pod(policy, vec![container("i")], vec![container("c")]);
+            let actions = plan(&pod, &in_ready_sandbox(vec![how]));
+            assert_eq!(actions.done, failed);
+            assert_eq!(actions.start.len(), usize::from(!failed));
+        }
+    }
+}
+
+#[test]
+fn ctr_32_next_init_container_waits_for_the_sidecar_to_be_started() {
+    let mut slow = sidecar("s");
+    slow.startup_probe = Some(Probe::default());
+    let pod = pod("Never", vec![slow, container("i")], vec![container("c")]);
+    let observed = in_ready_sandbox(vec![running("s")]);
+    assert!(plan(&pod, &observed).is_empty());
+    let mut history = history();
+    let mut set = |startup| {
+        let results = ProbeResults {
+            startup: Some(startup),
+            ..Default::default()
+        };
+        history.probes.insert(ContainerId::from("id-s"), results);
+        plan_with(&pod, &observed, &history)
+    };
+    assert_eq!(
+        starts(&set(ProbeResult::Success)),
+        [("i", StartReason::Missing)]
+    );
+    assert!(set(ProbeResult::Unknown).is_empty());
+    let failed = set(ProbeResult::Failure);
+    assert_eq!(
+        failed.kill[0].message,
+        "Init container s failed startup probe"
+    );
+    assert_eq!(starts(&failed), [("s", StartReason::Replaced)]);
+}
+
+#[test]
+fn ctr_32_sidecar_runs_again_even_under_never_until_the_pod_ends() {
+    let pod = pod("Never", vec![sidecar("s")], vec![container("c")]);
+    let actions = plan(&pod, &in_ready_sandbox(vec![exited("s", 1), running("c")]));
+    assert_eq!(starts(&actions), [("s", StartReason::Exited)]);
+    let actions = plan(&pod, &in_ready_sandbox(vec![running("s"), exited("c", 0)]));
+    assert!(actions.done && actions.start.is_empty());
+    assert_eq!(
+        actions.kill_pod.containers[0].name,
+        ContainerName::from("s")
+    );
+}
+
+#[test]
+fn ctr_33_changed_image_counts_for_sidecars_only() {
+    let pod = pod(
+        "Always",
+        vec![container("i"), sidecar("s")],
+        vec![container("c")],
+    );
+    let changed = |mut container: ObservedContainer| {
+        container.hash = 1;
+        container
+    };
+    let containers = vec![changed(exited("i", 0)), changed(running("s")), running("c")];
+    let actions = plan(&pod, &in_ready_sandbox(containers));
+    assert_eq!(kills(&actions), [("s", KillReason::DefinitionChanged, 30)]);
+    assert_eq!(starts(&actions), [("s", StartReason::Replaced)]);
+}
+
+#[test]
+fn ctr_35_ephemeral_container_starts_once() {
+    let mut pod = pod("Never", vec![container("i")], vec![container("c")]);
+    pod.spec.as_mut().unwrap().ephemeral_containers =
+        Some(vec![k8s_openapi::api::core::v1::EphemeralContainer {
+            name: "e".to_owned(),
+            ..Default::default()
+        }]);
+    let actions = plan(&pod, &in_ready_sandbox(vec![running("i")]));
+    assert_eq!(starts(&actions), [("e", StartReason::Missing)]);
+    assert!(plan(&pod, &in_ready_sandbox(vec![running("i"), exited("e", 1)])).is_empty());
+}
+
+#[test]
+fn ctr_36_exit_code_rules_override_the_policy() {
+    use k8s_openapi::api::core::v1::{ContainerRestartRule, ContainerRestartRuleOnExitCodes};
+    let mut pod = one("Always");
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.restart_policy = Some("Never".to_owned());
+    container.restart_policy_rules = Some(vec![ContainerRestartRule {
+        action: "Restart".to_owned(),
+        exit_codes: Some(ContainerRestartRuleOnExitCodes {
+            operator: "In".to_owned(),
+            values: Some(vec![42]),
+        }),
+    }]);
+    for (rules, code, restarts) in [
+        (RestartRules::Enabled, 42, true),
+        (RestartRules::Enabled, 1, false),
+        (RestartRules::Disabled, 1, true),
+    ] {
+        let observed = in_ready_sandbox(vec![exited("c", code)]);
+        let history = history();
+        let now = at(1000);
+        let input = ActionsInput {
+            pod: &pod,
+            observed: &observed,
+            history: &history,
+            rules,
+            now,
+        };
+        assert_eq!(
+            compute_pod_actions(&input).start.len(),
+            usize::from(restarts)
+        );
+    }
+}
+
+#[test]
+fn src_41_container_that_left_the_pod_is_stopped() {
+    let actions = plan(
+        &one("Always"),
+        &in_ready_sandbox(vec![running("old"), running("c")]),
+    );
+    assert_eq!(kills(&actions), [("old", KillReason::NotInPod, 30)]);
+    assert!(actions.start.is_empty());
+}
+
+#[test]
+fn older_twin_of_a_running_container_is_stopped() {
+    let mut older = running("c");
+    older.id = ContainerId::from("older");
+    older.created_at = Some(at(1));
+    let actions = plan(&one("Always"), &in_ready_sandbox(vec![older, running("c")]));
+    assert_eq!(kills(&actions), [("c", KillReason::Superseded, 30)]);
+    assert_eq!(actions.kill[0].id, ContainerId::from("older"));
+    assert!(actions.start.is_empty());
+}
+
+#[test]
+fn ctr_40_grace_order_and_minimum() {
+    let mut pod = one("Always");
+    let container = running("c");
+    let grace = |pod: &Pod| container_grace_seconds(pod, None, &container, KillReason::PodStops);
+    assert_eq!(grace(&pod), 30);
+    pod.metadata.deletion_grace_period_seconds = Some(3);
+    assert_eq!(grace(&pod), 3);
+    assert_eq!(grace(&Pod::default()), MIN_STOP_SECONDS);
+    for (grace, spent, timeout) in [(30, 0, 30), (30, 10, 20), (30, 40, 2), (1, 0, 2), (0, 0, 2)] {
+        assert_eq!(stop_timeout_seconds(grace, spent), timeout);
+    }
+}
+
+#[test]
+fn ctr_42_sidecars_end_last_and_in_reverse_order() {
+    let pod = pod(
+        "Always",
+        vec![sidecar("s1"), container("i"), sidecar("s2")],
+        vec![container("c")],
+    );
+    let containers = vec![running("s1"), running("s2"), running("c"), exited("i", 0)];
+    let kill = plan_pod_kill(Some(&pod), &in_ready_sandbox(containers), None);
+    let order: Vec<_> = kill
+        .containers
+        .iter()
+        .map(|kill| {
+            let after: Vec<_> = kill.after.iter().map(ContainerName::as_str).collect();
+            (kill.name.as_str(), after)
+        })
+        .collect();
+    assert_eq!(
+        order,
+        [("c", vec![]), ("s2", vec!["c"]), ("s1", vec!["c", "s2"])]
+    );
+    assert_eq!(kill.containers[0].message, "Stopping container c");
+    assert_eq!(kill.sandboxes, [SandboxId::from("s0")]);
+}
+
+#[test]
+fn src_44_orphan_is_killed_with_what_its_annotations_say_or_the_override() {
+    let mut container = running("c");
+    container.grace_seconds = Some(12);
+    let observed = in_ready_sandbox(vec![container]);
+    assert_eq!(
+        plan_pod_kill(None, &observed, None).containers[0].grace_seconds,
+        12
+    );
+    assert_eq!(
+        plan_pod_kill(None, &observed, Some(1)).containers[0].grace_seconds,
+        1
+    );
+}
+
+#[test]
+fn deleted_pod_starts_nothing() {
+    let mut pod = one("Always");
+    pod.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    for observed in [
+        ObservedPod::new(PodUid::from(UID), vec![], vec![]),
+        in_ready_sandbox(vec![exited("c", 1)]),
+    ] {
+        let actions = plan(&pod, &observed);
+        assert!(actions.start.is_empty() && actions.create_sandbox.is_none() && actions.done);
+    }
+}
