@@ -16,7 +16,6 @@ use std::{
 use cri_api::{Code, v1};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kubelet_config::{ImagePulls, ImageSettings};
 use kubelet_core::{
     backoff::{BackoffPolicy, Backoffs, PullKey, Wait, go_duration, later},
     ids::PodUid,
@@ -49,21 +48,6 @@ pub(crate) struct PullConfig {
     pub(crate) burst: u32,
     /// Where registry credentials are.
     pub(crate) credentials: CredentialPaths,
-}
-
-impl PullConfig {
-    /// As the kubelet was told.
-    pub(crate) fn new(images: &ImageSettings, credentials: CredentialPaths) -> Self {
-        Self {
-            parallel: match images.pulls {
-                ImagePulls::Serial => Some(1),
-                ImagePulls::Parallel(most) => most,
-            },
-            pulls_per_second: images.pull_qps.unwrap_or(0),
-            burst: images.pull_burst,
-            credentials,
-        }
-    }
 }
 
 /// An image that a container can be made from.

@@ -36,21 +36,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How long an engine that test processes share waits for the next one.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What the engine's containers are connected to by default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Network {
-    /// A bridge with a subnet of its own.
-    #[default]
-    Bridge,
-    /// Nothing: dockerd gets `--bridge=none`.
-    None,
-}
-
 /// How to start an engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
-    /// The default network.
-    pub network: Network,
     /// Further arguments for dockerd.
     pub arguments: Vec<String>,
 }
@@ -238,7 +226,7 @@ impl DockerEngine {
             *engine.daemon() = Some(daemon);
             return engine;
         }
-        launch::prepare(&engine.directory, engine.options.network);
+        launch::prepare(&engine.directory);
         let linger = match sharing {
             Sharing::Private => Duration::ZERO,
             Sharing::TestBinary => LINGER,
@@ -403,22 +391,5 @@ mod tests {
         let two = DockerEngine::shared();
         assert!(Arc::ptr_eq(&one, &two));
         assert_eq!(two.request("GET", "/_ping", None).status, 200);
-    }
-
-    #[test]
-    fn engine_without_a_bridge_has_no_default_network() {
-        let engine = DockerEngine::start_with(EngineOptions {
-            network: Network::None,
-            ..EngineOptions::default()
-        });
-        assert_eq!(engine.bridge(), None);
-        let networks = engine.json("GET", "/networks", &Value::Null);
-        let names: Vec<_> = networks
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| &n["Name"])
-            .collect();
-        assert!(!names.contains(&&json!("bridge")), "{names:?}");
     }
 }

@@ -6,10 +6,12 @@
 
 mod engine;
 mod eventually;
+mod fake_cri;
 mod image;
 mod prerequisite;
 
-pub use engine::{DockerEngine, EngineOptions, Network, Reply};
+pub use engine::{DockerEngine, EngineOptions, Reply};
 pub use eventually::{eventually, eventually_async};
+pub use fake_cri::{Call, CallRecord, FakeContainer, FakeCri, FakeSandbox, Held, OnStop};
 pub use image::{TEST_IMAGE, test_image};
 pub use prerequisite::prerequisite;

@@ -4,7 +4,7 @@
 //! ```text
 //! start ─▶ kubepods, burstable, besteffort      pod set changes ─▶ refresh_classes
 //! before the sandbox ─▶ ensure_pod              containers and volumes gone ─▶ remove_pod
-//! housekeeping ─▶ orphans ─▶ remove_orphan, or starve while volumes are left
+//! housekeeping ─▶ orphans ─▶ remove_orphan
 //! ```
 //!
 //! Nothing is remembered: what exists is read from the hierarchies. Without `cgroupsPerQOS` all of
@@ -28,12 +28,10 @@ use kubelet_core::{
     cgroup_name::{CgroupDriver, CgroupName, directory_name, is_pod_directory},
     ids::PodUid,
     qos::{QosClass, pod_qos},
-    resources::{
-        CgroupValues, PageSize, PodCgroupSettings, cpu_shares, pod_cgroup_values, qos_cgroup_values,
-    },
+    resources::{CgroupValues, PageSize, PodCgroupSettings, pod_cgroup_values, qos_cgroup_values},
 };
 use node_os::cgroups::{
-    CgroupError, CgroupPath, CgroupPathError, Cgroups, CpuQuota, Limit, Resources, Version,
+    CgroupError, CgroupPath, CgroupPathError, Cgroups, CpuQuota, Limit, Resources,
 };
 
 use crate::events::{EventType, Events, ObjectRef};
@@ -343,26 +341,6 @@ impl PodCgroups {
     pub(crate) async fn remove_orphan(&self, orphan: OrphanCgroup) -> Result<(), PodCgroupError> {
         self.act(move |inner| Ok(inner.kernel.remove(&orphan.group)?))
             .await
-    }
-
-    /// Leaves an orphan the least CPU, while its volumes are still there (CG-05).
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub(crate) async fn starve(&self, orphan: OrphanCgroup) -> Result<(), PodCgroupError> {
-        self.act(move |inner| {
-            let least = Resources {
-                cpu_shares: Some(cpu_shares(0)),
-                ..Resources::default()
-            };
-            inner.apply(&orphan.group, &least)
-        })
-        .await
-    }
-
-    /// Which version the node's controllers are of; `None` without groups.
-    pub(crate) fn version(&self) -> Option<Version> {
-        self.inner.as_ref().map(|inner| inner.kernel.version())
     }
 
     async fn act<T: Default + Send + 'static>(

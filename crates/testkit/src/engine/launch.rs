@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::{EngineOptions, Network};
+use super::EngineOptions;
 
 const KEEPER: &str = include_str!("keeper.sh");
 const RESTRICTED_RUNC: &str = include_str!("runc-restricted.sh");
@@ -44,16 +44,15 @@ pub(super) fn check_machine() {
 }
 
 /// Makes the directory, the default bridge and the runtime's wrapper.
-pub(super) fn prepare(directory: &Path, network: Network) {
+pub(super) fn prepare(directory: &Path) {
     fs::create_dir_all(directory).expect("a temporary directory can be made");
     fs::set_permissions(directory, Permissions::from_mode(0o711)).expect("it is ours");
     fs::write(directory.join("keeper.sh"), KEEPER).expect("it is ours");
     let wrapper = directory.join("runc-restricted");
     fs::write(&wrapper, RESTRICTED_RUNC).expect("it is ours");
     fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).expect("it is ours");
-    if network == Network::Bridge {
-        make_bridge(directory);
-    }
+    // Always one of our own: with `--bridge=none` dockerd removes docker0, be it another engine's.
+    make_bridge(directory);
 }
 
 /// Starts the process that cleans up once nobody holds `lock`.
@@ -93,8 +92,8 @@ pub(super) fn start_dockerd(directory: &Path, options: &EngineOptions) -> Pid {
         "--ip6tables=false".to_owned(),
         "--ip-masq=false".to_owned(),
     ];
-    let bridge = fs::read_to_string(directory.join("bridge"));
-    arguments.push(format!("--bridge={}", bridge.as_deref().unwrap_or("none")));
+    let bridge = fs::read_to_string(directory.join("bridge")).expect("made by prepare");
+    arguments.push(format!("--bridge={bridge}"));
     if let Ok(pool) = fs::read_to_string(directory.join("pool")) {
         arguments.push(format!("--default-address-pool=base={pool},size=28"));
     }

@@ -1,0 +1,137 @@
+//! Every series of the kubelet, by upstream's names and labels (kubelet MET-50 to MET-57).
+
+use daemon::metrics::{MetricError, Metrics as Registry};
+use prometheus::{GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use crate::status_store::Counts;
+
+/// Buckets of the runtime operation durations, in seconds: 5 ms growing by 2.5.
+const OPERATION_BUCKETS: [f64; 14] = [
+    0.005, 0.0125, 0.031_25, 0.078_125, 0.195_312_5, 0.488_281_25, 1.220_703_125, 3.051_757_812,
+    7.629_394_531, 19.073_486_328, 47.683_715_82, 119.209_289_55, 298.023_223_875, 745.058_059_69,
+];
+
+/// The series, registered once on the registry handed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) runtime_operations: IntCounterVec,
+    pub(crate) runtime_operations_errors: IntCounterVec,
+    pub(crate) runtime_operations_duration: HistogramVec,
+    pub(crate) running_pods: IntGauge,
+    pub(crate) running_containers: IntGaugeVec,
+    pub(crate) desired_pods: IntGaugeVec,
+    pub(crate) started_pods: IntCounter,
+    pub(crate) started_containers: IntCounterVec,
+    pub(crate) started_containers_errors: IntCounterVec,
+    pub(crate) pod_start_duration: HistogramVec,
+    pub(crate) pod_worker_duration: HistogramVec,
+    pub(crate) orphaned_runtime_pods: IntCounter,
+    pub(crate) pleg_last_seen: GaugeVec,
+    pub(crate) evented_pleg_connections: IntCounter,
+    pub(crate) evented_pleg_errors: IntCounter,
+    pub(crate) cri_losing_support: IntGaugeVec,
+    pub(crate) log_rotation_errors: IntCounter,
+}
+
+impl Metrics {
+    /// Makes and registers every series.
+    ///
+    /// # Errors
+    /// When the registry already has one of them.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, MetricError> {
+        let counters = |name, help, labels: &[&str]| registry.counters(name, help, labels);
+        let histograms = |name, help, labels: &[&str]| {
+            registry.histograms(name, help, labels, &OPERATION_BUCKETS)
+        };
+        let operation = ["operation_type"];
+        Ok(Self {
+            runtime_operations: counters(
+                "kubelet_runtime_operations_total",
+                "CRI calls made.",
+                &operation,
+            )?,
+            runtime_operations_errors: counters(
+                "kubelet_runtime_operations_errors_total",
+                "CRI calls that failed.",
+                &operation,
+            )?,
+            runtime_operations_duration: histograms(
+                "kubelet_runtime_operations_duration_seconds",
+                "How long CRI calls took, in seconds.",
+                &operation,
+            )?,
+            running_pods: registry.gauge("kubelet_running_pods", "Pods with a running sandbox.")?,
+            running_containers: registry.gauges(
+                "kubelet_running_containers",
+                "Containers by state.",
+                &["container_state"],
+            )?,
+            desired_pods: registry.gauges(
+                "kubelet_desired_pods",
+                "Pods that the sources ask for.",
+                &["static"],
+            )?,
+            started_pods: registry.counter("kubelet_started_pods_total", "Sandboxes asked for.")?,
+            started_containers: counters(
+                "kubelet_started_containers_total",
+                "Containers asked for.",
+                &["container_type"],
+            )?,
+            started_containers_errors: counters(
+                "kubelet_started_containers_errors_total",
+                "Containers that did not start.",
+                &["container_type", "code"],
+            )?,
+            pod_start_duration: histograms(
+                "kubelet_pod_start_duration_seconds",
+                "From first seeing a pod to its running, in seconds.",
+                &[],
+            )?,
+            pod_worker_duration: histograms(
+                "kubelet_pod_worker_duration_seconds",
+                "How long one pass over a pod took, in seconds.",
+                &operation,
+            )?,
+            orphaned_runtime_pods: registry.counter(
+                "kubelet_orphaned_runtime_pods_total",
+                "Pods found in the runtime that no source asks for.",
+            )?,
+            pleg_last_seen: registry.float_gauges(
+                "kubelet_pleg_last_seen_seconds",
+                "When the runtime's state was last known to be current, in seconds since the epoch.",
+                &[],
+            )?,
+            evented_pleg_connections: registry.counter(
+                "kubelet_evented_pleg_connection_success_count",
+                "Event streams opened to the runtime.",
+            )?,
+            evented_pleg_errors: registry.counter(
+                "kubelet_evented_pleg_connection_error_count",
+                "Event streams to the runtime that broke.",
+            )?,
+            cri_losing_support: registry.gauges(
+                "kubelet_cri_losing_support",
+                "1 where the runtime misses a call that a later kubelet needs.",
+                &["version"],
+            )?,
+            log_rotation_errors: registry.counter(
+                "kubelet_log_rotation_errors_total",
+                "Container logs that could not be rotated.",
+            )?,
+        })
+    }
+
+    /// Sets the numbers that are counted when somebody asks.
+    pub(crate) fn set_counts(&self, counts: Counts) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.running_pods.set(number(counts.running_pods));
+        for (state, count) in [
+            ("created", counts.created),
+            ("running", counts.running),
+            ("exited", counts.exited),
+            ("unknown", counts.unknown),
+        ] {
+            self.running_containers.with_label_values(&[state]).set(number(count));
+        }
+    }
+}

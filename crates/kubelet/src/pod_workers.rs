@@ -1,0 +1,291 @@
+//! One worker per pod: reads what the runtime has, decides, does, publishes, and waits for news.
+//!
+//! ```text
+//!            Wanted::Run                      Wanted::Stop
+//!  start ──▶ syncing ⟲ (news, timers) ──────────────▶ terminating ──▶ cleaning up ──▶ end
+//!               │                                        │  nothing runs any more      │
+//!               └─ all done: idle until told otherwise   └─ failed step: again later ──┘
+//! ```
+//!
+//! Owner task: [`PodWorker::run`]. Inputs: the newest [`Wanted`] on a `watch`, a bell for news from
+//! the runtime, timers. Outputs: CRI calls, files of the pod, the status store. `Wanted::Stop` is
+//! final: the sync loop starts a new worker if the pod is wanted again after this one has ended.
+//! Nothing that a decision needs is kept in memory over a restart: every pass reads the runtime
+//! anew; what is lost is the growth of delays, as upstream loses it.
+
+mod exits;
+mod kill;
+mod start;
+mod sync;
+mod terminate;
+
+pub(crate) use exits::remove_dangling_links;
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kubelet_core::{
+    actions::History,
+    backoff::BackoffPolicy,
+    ids::{ContainerId, PodKey, PodUid},
+    resources::PodCgroupSettings,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control_plane::ControlPlane,
+    events::{EventType, Events, ObjectRef},
+    images::ImagePuller,
+    metrics::Metrics,
+    node::cgroups::PodCgroups,
+    pod_dirs::PodDirs,
+    runtime::{client::CriClient, health::HealthView, wakes::Wakes},
+    status_store::StatusStore,
+    volumes::Volumes,
+};
+
+/// After a pass that failed (LIFE-04), before the jitter.
+const RETRY_AFTER_ERROR: Duration = Duration::from_secs(10);
+/// After a pass that waits for the runtime's network (LIFE-04), before the jitter.
+const RETRY_AFTER_NETWORK: Duration = Duration::from_secs(1);
+/// Waits are stretched by up to this share (LIFE-03, LIFE-04).
+const JITTER: f64 = 0.5;
+
+/// What the sync loop wants of a worker.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// The pod shall run.
+    Run(Arc<Pod>),
+    /// The pod shall end; final.
+    Stop {
+        /// The pod, unless only the runtime knows of it (SRC-44).
+        pod: Option<Arc<Pod>>,
+        /// Its name.
+        key: PodKey,
+        /// Replaces each container's grace, in seconds.
+        grace_override: Option<i64>,
+    },
+}
+
+impl Wanted {
+    fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop { .. })
+    }
+
+    fn key(&self) -> PodKey {
+        match self {
+            Self::Run(pod) => PodKey::of(pod),
+            Self::Stop { key, .. } => key.clone(),
+        }
+    }
+}
+
+/// Everything a worker works with.
+#[derive(Debug)]
+pub(crate) struct PodContext {
+    pub(crate) runtime: CriClient,
+    /// How containers are named in statuses: `docker` in `docker://id` (STAT-07).
+    pub(crate) runtime_name: String,
+    pub(crate) health: HealthView,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) images: ImagePuller,
+    pub(crate) volumes: Volumes,
+    pub(crate) dirs: PodDirs,
+    pub(crate) cgroups: PodCgroups,
+    pub(crate) events: Events,
+    pub(crate) control_plane: Arc<dyn ControlPlane>,
+    pub(crate) statuses: Arc<StatusStore>,
+    pub(crate) metrics: Metrics,
+    pub(crate) node: NodeFacts,
+}
+
+/// What a pod's translation needs to know about the node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeFacts {
+    pub(crate) facts: kubelet_core::translate::NodeFacts,
+    /// `clusterDNS`.
+    pub(crate) cluster_dns: Vec<IpAddr>,
+    /// Addresses of the node, primary first.
+    pub(crate) ips: Vec<IpAddr>,
+    /// What the node has for pods.
+    pub(crate) allocatable: Allocatable,
+    /// How pods' cgroups are sized.
+    pub(crate) pod_cgroups: PodCgroupSettings,
+    pub(crate) resolv_conf: Option<PathBuf>,
+    pub(crate) logs_directory: PathBuf,
+    pub(crate) log_links_directory: PathBuf,
+    pub(crate) sync_frequency: Duration,
+    pub(crate) restart_backoff: BackoffPolicy,
+}
+
+/// What the node has for pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Allocatable {
+    pub(crate) cpu_millicores: i64,
+    pub(crate) memory_bytes: i64,
+    pub(crate) ephemeral_storage_bytes: i64,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All is as wanted; look again when told, or at this time.
+    Settled(Option<Timestamp>),
+    /// Something failed; look again after this wait.
+    Retry(Duration),
+    /// The runtime is away; look again when it is back.
+    RuntimeDown,
+    /// The pod is gone: the worker ends.
+    Finished,
+}
+
+/// One pod's worker.
+#[derive(Debug)]
+pub(crate) struct PodWorker {
+    uid: PodUid,
+    key: PodKey,
+    context: Arc<PodContext>,
+    history: History,
+    /// The last published status: a terminal phase and the start time are kept from it.
+    status: Option<PodStatus>,
+    /// Termination messages by container, read once when it ended.
+    messages: BTreeMap<ContainerId, String>,
+    /// Waits that an event has told of already.
+    told_waits: BTreeMap<String, Timestamp>,
+    first_seen: Instant,
+    started: bool,
+}
+
+impl PodWorker {
+    /// A worker for one pod.
+    pub(crate) fn new(uid: PodUid, wanted: &Wanted, context: Arc<PodContext>) -> Self {
+        let history = History::new(context.node.restart_backoff);
+        Self {
+            uid,
+            key: wanted.key(),
+            context,
+            history,
+            status: None,
+            messages: BTreeMap::new(),
+            told_waits: BTreeMap::new(),
+            first_seen: Instant::now(),
+            started: false,
+        }
+    }
+
+    /// The pod's name.
+    pub(crate) fn key(&self) -> &PodKey {
+        &self.key
+    }
+
+    /// Works until the pod is gone or the token is cancelled; then containers stay as they are.
+    #[tracing::instrument(name = "pod", skip_all, fields(pod = %self.key, pod.uid = %self.uid))]
+    pub(crate) async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Wanted>,
+        shutdown: CancellationToken,
+    ) {
+        let bell = self.context.wakes.register(&self.uid);
+        let mut health = self.context.health.clone();
+        loop {
+            let current = wanted.borrow_and_update().clone();
+            let timer = self.context.metrics.pod_worker_duration.with_label_values(&[
+                if current.is_stop() { "kill" } else { "sync" },
+            ]);
+            let began = Instant::now();
+            let outcome = match current {
+                Wanted::Run(pod) => {
+                    tokio::select! {
+                        biased;
+                        // cancel-safe: a token.
+                        () = shutdown.cancelled() => return,
+                        // cancel-safe: the next pass reads everything anew, and what a dropped
+                        // call had begun the runtime ends by itself.
+                        _ = wanted.wait_for(Wanted::is_stop) => continue,
+                        outcome = self.sync(&pod) => outcome,
+                    }
+                }
+                Wanted::Stop { pod, grace_override, .. } => {
+                    tokio::select! {
+                        biased;
+                        // cancel-safe: a token.
+                        () = shutdown.cancelled() => return,
+                        // cancel-safe: as above; stopping goes on in the runtime.
+                        outcome = self.terminate(pod.as_ref(), grace_override) => outcome,
+                    }
+                }
+            };
+            timer.observe(began.elapsed().as_secs_f64());
+            let wake_at = match outcome {
+                Outcome::Finished => break,
+                Outcome::Settled(at) => {
+                    let resync = jittered(self.context.node.sync_frequency);
+                    at.map_or(resync, |at| until(at).min(resync))
+                }
+                Outcome::Retry(after) => jittered(after),
+                Outcome::RuntimeDown => {
+                    self.context.health.doubt();
+                    tokio::select! {
+                        biased;
+                        // cancel-safe: a token.
+                        () = shutdown.cancelled() => return,
+                        // cancel-safe: a watch. The short wait lets the verdict change first.
+                        () = async {
+                            tokio::time::sleep(Duration::from_millis(100)).await;
+                            health.up().await;
+                        } => continue,
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                // cancel-safe: a token.
+                () = shutdown.cancelled() => return,
+                // cancel-safe: the value stays in the watch. Its end means the sync loop's.
+                changed = wanted.changed() => if changed.is_err() { return },
+                // cancel-safe: a permit stays for the next wait.
+                () = bell.notified() => {}
+                // cancel-safe: a timer.
+                () = tokio::time::sleep(wake_at) => {}
+            }
+        }
+        self.context.statuses.remove_observed(&self.uid);
+    }
+
+    fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {
+        self.context.events.record(&ObjectRef::pod(pod), kind, reason, message);
+    }
+
+    fn container_event(
+        &self,
+        pod: &Pod,
+        container: &str,
+        kind: EventType,
+        reason: &str,
+        message: &str,
+    ) {
+        let object = ObjectRef::container(pod, container);
+        self.context.events.record(&object, kind, reason, message);
+    }
+}
+
+/// Stretched by up to half (LIFE-03, LIFE-04), so that pods do not all wake at once.
+fn jittered(wait: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    #[expect(clippy::cast_precision_loss, reason = "a random share needs no precision")]
+    let unit = random as f64 / u64::MAX as f64;
+    kubelet_core::backoff::jittered(wait, JITTER, unit)
+}
+
+fn until(at: Timestamp) -> Duration {
+    at.duration_since(Timestamp::now()).try_into().unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! What becomes of containers that have ended: their last words, and their removal when newer ones
+//! have taken their place (kubelet CTR-50, GC-10, GC-14).
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use kubelet_core::{
+    ids::ContainerId,
+    log_paths,
+    observed::{ContainerState, ObservedContainer, ObservedPod},
+    termination,
+};
+
+use super::PodWorker;
+use crate::{
+    logs::{links, tail},
+    node::cgroups::PodCgroupError,
+    pod_dirs::{PodDirError, PodDirs},
+    runtime::{client::CriError, observe::ReadError},
+    volumes::VolumeError,
+};
+
+/// A step of a pass that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// A call to the runtime.
+    #[error("{0}")]
+    Runtime(#[from] CriError),
+    /// Reading the runtime's state.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// A container was stopped and still runs.
+    #[error("containers of the pod still run after they were stopped")]
+    StillRunning,
+    /// The pod's volumes.
+    #[error("{0}")]
+    Volume(#[from] VolumeError),
+    /// The pod's directories.
+    #[error(transparent)]
+    Directory(#[from] PodDirError),
+    /// The pod's cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] PodCgroupError),
+}
+
+impl Failure {
+    /// Nothing of the pod is wrong: the runtime is not there.
+    pub(super) fn is_runtime_down(&self) -> bool {
+        match self {
+            Self::Runtime(error) | Self::Read(ReadError::Call(error)) => error.is_unavailable(),
+            _ => false,
+        }
+    }
+}
+
+impl PodWorker {
+    /// Fills in the last words of containers that have ended. Each is read once; what is
+    /// remembered is bounded by the containers that are there.
+    pub(super) async fn read_messages(&mut self, observed: &mut ObservedPod) {
+        let present: BTreeSet<&ContainerId> =
+            observed.containers.iter().map(|container| &container.id).collect();
+        self.messages.retain(|id, _| present.contains(id));
+        let ended =
+            |container: &&mut ObservedContainer| container.state == ContainerState::Exited;
+        for container in observed.containers.iter_mut().filter(ended) {
+            let message = match self.messages.get(&container.id) {
+                Some(message) => message.clone(),
+                None => {
+                    let ended = container.clone();
+                    let message = daemon::blocking(move || last_words(&ended)).await;
+                    self.messages.insert(container.id.clone(), message.clone());
+                    message
+                }
+            };
+            termination::add_message(container, &message);
+        }
+    }
+
+    /// Removes dead containers beyond the newest of each name (GC-10) and dead sandboxes that no
+    /// container needs any more (GC-11). A failure is left to the next pass.
+    pub(super) async fn remove_excess(&self, observed: &ObservedPod) {
+        let plan = plan_removals(observed);
+        for container in plan.containers {
+            if let Err(error) = self.remove_container(container).await {
+                tracing::warn!(container.id = %container.id, error = %daemon::ErrorChain(&error),
+                    "remove a dead container");
+            }
+        }
+        for sandbox in plan.sandboxes {
+            let runtime = &self.context.runtime;
+            let removed = match runtime.stop_pod_sandbox(sandbox).await {
+                Ok(()) => runtime.remove_pod_sandbox(sandbox).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(sandbox.id = sandbox, error = %daemon::ErrorChain(&error),
+                    "remove a dead sandbox");
+            }
+        }
+    }
+
+    /// Removes one dead container, its link and its log files (GC-14).
+    pub(super) async fn remove_container(
+        &self,
+        container: &ObservedContainer,
+    ) -> Result<(), CriError> {
+        self.context.runtime.remove_container(container.id.as_str()).await?;
+        let directory = self.context.node.log_links_directory.clone();
+        let link = log_paths::legacy_link(&self.key, &container.name, &container.id);
+        let log = container.log_path.clone();
+        daemon::blocking(move || {
+            if let Err(error) = links::remove_link(&directory, &link) {
+                tracing::warn!(link, error = %error, "remove a log link");
+            }
+            if !log.is_empty() {
+                remove_log_files(Path::new(&log));
+            }
+        })
+        .await;
+        Ok(())
+    }
+}
+
+/// What of a pod's past can go.
+#[derive(Debug, Default)]
+struct Removals<'a> {
+    containers: Vec<&'a ObservedContainer>,
+    sandboxes: Vec<&'a str>,
+}
+
+/// Keeps the newest dead container of each name, whatever came after it, and every container that
+/// may run; keeps the newest sandbox, ready ones, and those that kept containers live in.
+fn plan_removals(observed: &ObservedPod) -> Removals<'_> {
+    let mut kept_names = BTreeSet::new();
+    let mut removals = Removals::default();
+    let mut needed = BTreeSet::new();
+    for container in &observed.containers {
+        let dead = matches!(container.state, ContainerState::Exited | ContainerState::Created);
+        // A created container is one whose start is under way, unless something newer has its name.
+        let newest = observed
+            .latest(container.name.as_str())
+            .is_some_and(|latest| latest.id == container.id);
+        let keep = !dead
+            || (container.state == ContainerState::Created && newest)
+            || (container.state == ContainerState::Exited && kept_names.insert(&container.name));
+        if keep {
+            needed.extend(container.sandbox_id.as_ref());
+        } else {
+            removals.containers.push(container);
+        }
+    }
+    for (index, sandbox) in observed.sandboxes.iter().enumerate() {
+        let ready = sandbox.state == kubelet_core::observed::SandboxState::Ready;
+        if index > 0 && !ready && !needed.contains(&sandbox.id) {
+            removals.sandboxes.push(sandbox.id.as_str());
+        }
+    }
+    removals
+}
+
+/// The container's own message, else the end of its log where the policy says so (CTR-50).
+fn last_words(container: &ObservedContainer) -> String {
+    let Some(source) = termination::message_source(container) else { return String::new() };
+    if let Some(file) = source.file {
+        match PodDirs::read_termination_message(&file, termination::MAX_MESSAGE_BYTES) {
+            Ok(Some(words)) if !words.is_empty() => return words,
+            Ok(_) => {}
+            Err(error) => {
+                let error = daemon::ErrorChain(&error).to_string();
+                return termination::read_error(&file.display().to_string(), &error);
+            }
+        }
+    }
+    source.log.map_or_else(String::new, |log| {
+        tail::last_lines(&log, termination::MAX_LOG_LINES, termination::MAX_LOG_BYTES)
+            .unwrap_or_else(|error| format!("Error reading log: {error}"))
+    })
+}
+
+/// `<log>` and what rotation made of it.
+fn remove_log_files(log: &Path) {
+    let (Some(directory), Some(name)) = (log.parent(), log.file_name()) else { return };
+    let name = name.to_string_lossy();
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        if file == name || file.strip_prefix(name.as_ref()).is_some_and(|rest| rest.starts_with('.')) {
+            // Whoever removed it before us did what we want.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// GC-12 for links whose container was removed behind our back.
+pub(crate) fn remove_dangling_links(links_directory: &Path, logs: &Path) {
+    match links::dangling(links_directory, logs) {
+        Ok(dangling) => {
+            for link in dangling {
+                let _ = fs::remove_file(link);
+            }
+        }
+        Err(error) => tracing::warn!(error = %error, "list the log links"),
+    }
+}

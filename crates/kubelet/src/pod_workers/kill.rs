@@ -1,0 +1,78 @@
+//! Stopping containers and sandboxes as a plan says (kubelet CTR-40 to CTR-43).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_core::{
+    actions::{ContainerKill, PodKill, stop_timeout_seconds},
+    ids::ContainerName,
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::PodWorker;
+use crate::{events::EventType, runtime::client::CriError};
+
+impl PodWorker {
+    /// Stops a whole pod: its containers, in order where the plan says so, then its sandboxes.
+    ///
+    /// # Errors
+    /// The first failure, after everything was tried. A sandbox is not stopped while one of its
+    /// containers may still run.
+    pub(super) async fn kill_pod(&self, pod: Option<&Pod>, plan: &PodKill) -> Result<(), CriError> {
+        self.kill_containers(pod, &plan.containers).await?;
+        let stops = plan.sandboxes.iter().map(|id| self.context.runtime.stop_pod_sandbox(id.as_str()));
+        first_failure(join_all(stops).await)
+    }
+
+    /// Stops containers side by side; one that names others to end first waits for them, as long as
+    /// its grace lasts (CTR-42).
+    ///
+    /// # Errors
+    /// The first failure, after all were tried.
+    pub(super) async fn kill_containers(
+        &self,
+        pod: Option<&Pod>,
+        kills: &[ContainerKill],
+    ) -> Result<(), CriError> {
+        let ended: BTreeMap<&ContainerName, watch::Sender<bool>> =
+            kills.iter().map(|kill| (&kill.name, watch::channel(false).0)).collect();
+        let began = Instant::now();
+        let stops = kills.iter().map(|kill| async {
+            let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
+            let others = kill.after.iter().filter_map(|name| ended.get(name)).map(|sender| {
+                let mut receiver = sender.subscribe();
+                async move { receiver.wait_for(|ended| *ended).await.map(drop) }
+            });
+            // An overrun of the grace is no failure: the container still gets its least (CTR-42).
+            let _ = tokio::time::timeout(grace, join_all(others)).await;
+            let result = self.kill_container(pod, kill, began).await;
+            if let Some(sender) = ended.get(&kill.name) {
+                sender.send_replace(true);
+            }
+            result
+        });
+        first_failure(join_all(stops).await)
+    }
+
+    async fn kill_container(
+        &self,
+        pod: Option<&Pod>,
+        kill: &ContainerKill,
+        began: Instant,
+    ) -> Result<(), CriError> {
+        if let Some(pod) = pod {
+            self.container_event(pod, kill.name.as_str(), EventType::Normal, "Killing", &kill.message);
+        }
+        let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let seconds = stop_timeout_seconds(kill.grace_seconds, spent);
+        let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        tracing::info!(container = %kill.name, container.id = %kill.id,
+            grace_seconds = seconds, reason = %kill.message, "Killing container with a grace period");
+        self.context.runtime.stop_container(kill.id.as_str(), grace).await
+    }
+}
+
+fn first_failure(results: Vec<Result<(), CriError>>) -> Result<(), CriError> {
+    results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}

@@ -1,0 +1,236 @@
+//! One pass of a pod that shall run: read, decide, do, publish (kubelet CTR-01, CTR-02).
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_core::{
+    actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions},
+    backoff::{crash_loop_event, later},
+    ids::SandboxId,
+    log_paths,
+    observed::ObservedPod,
+    reasons::WaitingReason,
+    spec::{self, RestartRules},
+    status::{IpFamily, PodEnd, StatusInput, compute_pod_status},
+};
+
+use super::{
+    Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
+    start::SandboxError,
+};
+use crate::{events::EventType, runtime::observe};
+
+/// Starts that may follow from one another in a pass: sandbox, init containers, containers. A pod
+/// that needs more goes on in the next pass.
+const MAX_ROUNDS: usize = 4;
+
+impl PodWorker {
+    /// Brings the pod one step nearer to what is wanted.
+    pub(super) async fn sync(&mut self, pod: &Arc<Pod>) -> Outcome {
+        match self.try_sync(pod).await {
+            Ok(outcome) => outcome,
+            Err(failure) => self.report(Some(pod), "FailedSync", &failure),
+        }
+    }
+
+    async fn try_sync(&mut self, pod: &Arc<Pod>) -> Result<Outcome, Failure> {
+        if !self.context.health.now().is_up() {
+            return Ok(Outcome::RuntimeDown);
+        }
+        let mut observed = self.observe().await?;
+        for _ in 0..MAX_ROUNDS {
+            self.read_restarts_from_logs(pod, &observed).await;
+            let actions = self.decide(pod, &observed);
+            self.publish(pod, &observed, &actions);
+            self.tell_waits(pod, &actions);
+            if actions.is_empty() {
+                self.remove_excess(&observed).await;
+                return Ok(Outcome::Settled(actions.retry_at));
+            }
+            if let Some(outcome) = self.apply(pod, &observed, &actions).await? {
+                observed = self.observe().await?;
+                let actions = self.decide(pod, &observed);
+                self.publish(pod, &observed, &actions);
+                return Ok(outcome);
+            }
+            observed = self.observe().await?;
+        }
+        Ok(Outcome::Settled(Some(Timestamp::now())))
+    }
+
+    async fn observe(&mut self) -> Result<ObservedPod, Failure> {
+        let mut observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
+        self.read_messages(&mut observed).await;
+        self.context.statuses.set_observed(&self.key, &observed);
+        Ok(observed)
+    }
+
+    fn decide(&self, pod: &Pod, observed: &ObservedPod) -> PodActions {
+        compute_pod_actions(&ActionsInput {
+            pod,
+            observed,
+            history: &self.history,
+            rules: RestartRules::Disabled,
+            now: Timestamp::now(),
+        })
+    }
+
+    /// Does what the plan says, in its order. `Some`: the pass ends here.
+    async fn apply(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &ObservedPod,
+        actions: &PodActions,
+    ) -> Result<Option<Outcome>, Failure> {
+        self.kill_pod(Some(pod), &actions.kill_pod).await?;
+        self.kill_containers(Some(pod), &actions.kill).await?;
+        for removal in &actions.remove {
+            if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id) {
+                self.remove_container(container).await?;
+            }
+        }
+        if actions.done || (actions.create_sandbox.is_none() && actions.start.is_empty()) {
+            return Ok(None);
+        }
+        let health = self.context.health.now();
+        if let Some(why) = health.network
+            && !spec::is_host_network(pod)
+        {
+            self.event(pod, EventType::Warning, "NetworkNotReady", &format!("network is not ready: {why}"));
+            return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
+        }
+        let prepared = self.prepare(pod).await?;
+        let (sandbox, config) = match (&actions.create_sandbox, &actions.sandbox) {
+            (Some(create), _) => match self.create_sandbox(pod, create, &prepared).await {
+                Ok(made) => made,
+                Err(SandboxError::Failure(failure)) => return Err(failure),
+                Err(SandboxError::Refused) => {
+                    let retry_at = later(Timestamp::now(), jittered(RETRY_AFTER_ERROR));
+                    self.history.sandbox_retry_at = Some(retry_at);
+                    return Ok(Some(Outcome::Settled(Some(retry_at))));
+                }
+            },
+            (None, Some(id)) => {
+                let attempt = observed.active_sandbox().map_or(0, |sandbox| sandbox.attempt);
+                let ips = observed.ips().to_vec();
+                let config = match self.sandbox_config(pod, attempt, &prepared).await {
+                    Ok(config) => config,
+                    Err(error) => {
+                        self.event(pod, EventType::Warning, "FailedSync", &error.to_string());
+                        return Ok(Some(Outcome::Retry(RETRY_AFTER_ERROR)));
+                    }
+                };
+                ((id.clone(), ips), config)
+            }
+            (None, None) => return Ok(None),
+        };
+        self.history.sandbox_retry_at = None;
+        let (sandbox, ips): (SandboxId, _) = sandbox;
+        for start in &actions.start {
+            self.history.note_start(start, Timestamp::now());
+            let started =
+                self.start_container(pod, start, &sandbox, &config, &ips, &prepared).await;
+            match started {
+                Ok(()) => {
+                    self.history.start_failures.remove(&start.name);
+                }
+                Err(failure) if failure.runtime_down => return Ok(Some(Outcome::RuntimeDown)),
+                Err(failure) => {
+                    let retry_at = failure.failure.retry_at;
+                    tracing::error!(container = %start.name, reason = %failure.failure.reason,
+                        error = %failure.failure.message, "Unhandled Error: container did not start");
+                    self.history.start_failures.insert(start.name.clone(), failure.failure);
+                    if start.on_failure == OnStartFailure::Abort {
+                        return Ok(Some(Outcome::Settled(retry_at)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Computes the status and hands it to everybody who reads it.
+    fn publish(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, actions: &PodActions) {
+        let over = actions.done && !observed.may_be_running();
+        let status = compute_pod_status(&StatusInput {
+            pod,
+            observed,
+            previous: self.status.as_ref(),
+            history: &self.history,
+            rules: RestartRules::Disabled,
+            runtime_name: &self.context.runtime_name,
+            end: if over { PodEnd::Over } else { PodEnd::Open },
+            verdict: None,
+            primary_family: IpFamily::V4,
+            host_ips: &[],
+            recursive_read_only: self.context.node.facts.recursive_read_only,
+            conditions: &[],
+            now: Timestamp::now(),
+        });
+        if !self.started && status.phase.as_deref() == Some("Running") {
+            self.started = true;
+            self.context
+                .metrics
+                .pod_start_duration
+                .with_label_values::<&str>(&[])
+                .observe(self.first_seen.elapsed().as_secs_f64());
+            tracing::info!(elapsed_ms = self.first_seen.elapsed().as_millis(), "pod is running");
+        }
+        if self.status.as_ref() != Some(&status) {
+            self.context.control_plane.publish_status(pod, &status);
+        }
+        self.context.statuses.set_status(&self.uid, &status);
+        self.status = Some(status);
+    }
+
+    /// One `BackOff` event for each wait (CTR-22).
+    fn tell_waits(&mut self, pod: &Pod, actions: &PodActions) {
+        for wait in &actions.wait {
+            let name = wait.name.to_string();
+            if wait.reason != WaitingReason::CrashLoopBackOff
+                || self.told_waits.get(&name) == Some(&wait.until)
+            {
+                continue;
+            }
+            let message = crash_loop_event(pod, &name);
+            self.container_event(pod, &name, EventType::Warning, "BackOff", &message);
+            self.told_waits.insert(name, wait.until);
+        }
+    }
+
+    /// Restart counts of containers that the runtime has forgotten, from their log files (CTR-21).
+    async fn read_restarts_from_logs(&mut self, pod: &Pod, observed: &ObservedPod) {
+        let names: Vec<String> = spec::containers(pod)
+            .iter()
+            .chain(spec::init_containers(pod))
+            .map(|container| container.name.clone())
+            .filter(|name| observed.latest(name).is_none())
+            .collect();
+        if names.is_empty() {
+            return;
+        }
+        let pod_logs = self.context.dirs.pod_logs(&self.key.namespace, &self.key.name, self.uid.as_str());
+        let counts = daemon::blocking(move || {
+            names
+                .into_iter()
+                .filter_map(|name| {
+                    let entries = std::fs::read_dir(pod_logs.join(&name)).ok()?;
+                    let files: Vec<String> = entries
+                        .filter_map(Result::ok)
+                        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                        .collect();
+                    let next = log_paths::next_restart(files.iter().map(String::as_str));
+                    Some((name.into(), next))
+                })
+                .collect()
+        })
+        .await;
+        self.history.next_restart_by_logs = counts;
+    }
+}
+
+/// How long after a failed start the next one is tried (LIFE-04).
+pub(super) fn start_retry() -> Duration {
+    jittered(RETRY_AFTER_ERROR)
+}

@@ -1,0 +1,94 @@
+//! Ending a pod: stop what runs, give back what it held, remove what is left (kubelet LIFE-33,
+//! LIFE-34, SRC-43, SRC-44, GC-11 to GC-14).
+//!
+//! Every step finds its work in the runtime and on disk and is done when there is none, so a kill at
+//! any line is resumed by the next pass, or by the next process.
+
+use std::sync::Arc;
+
+use daemon::ErrorChain;
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_core::{actions::plan_pod_kill, observed::ObservedPod};
+
+use super::{Outcome, PodWorker, RETRY_AFTER_ERROR, exits, exits::Failure};
+use crate::runtime::observe;
+
+impl PodWorker {
+    /// One pass towards the end.
+    pub(super) async fn terminate(
+        &mut self,
+        pod: Option<&Arc<Pod>>,
+        grace_override: Option<i64>,
+    ) -> Outcome {
+        match self.try_terminate(pod, grace_override).await {
+            Ok(()) => {
+                tracing::info!("pod is gone");
+                Outcome::Finished
+            }
+            Err(failure) => self.report(pod.map(AsRef::as_ref), "FailedKillPod", &failure),
+        }
+    }
+
+    async fn try_terminate(
+        &mut self,
+        pod: Option<&Arc<Pod>>,
+        grace_override: Option<i64>,
+    ) -> Result<(), Failure> {
+        let mut observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
+        if observed.may_be_running() {
+            self.context.statuses.set_observed(&self.key, &observed);
+            let plan = plan_pod_kill(pod.map(AsRef::as_ref), &observed, grace_override);
+            self.kill_pod(pod.map(AsRef::as_ref), &plan).await?;
+            observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
+            if observed.may_be_running() {
+                return Err(Failure::StillRunning);
+            }
+        }
+        self.context.volumes.teardown(self.uid.as_str()).await?;
+        self.context.cgroups.remove_pod(self.uid.as_str()).await?;
+        self.remove_from_runtime(&observed).await?;
+        self.remove_files().await
+    }
+
+    /// Dead containers with their links, then sandboxes: networks were given back when they
+    /// stopped, and stopping again is harmless where that was cut off (CRI-27).
+    async fn remove_from_runtime(&self, observed: &ObservedPod) -> Result<(), Failure> {
+        let runtime = &self.context.runtime;
+        for container in &observed.containers {
+            self.remove_container(container).await?;
+        }
+        for sandbox in &observed.sandboxes {
+            runtime.stop_pod_sandbox(sandbox.id.as_str()).await?;
+            runtime.remove_pod_sandbox(sandbox.id.as_str()).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_files(&self) -> Result<(), Failure> {
+        let (dirs, key, uid) = (self.context.dirs.clone(), self.key.clone(), self.uid.clone());
+        let links = self.context.node.log_links_directory.clone();
+        let logs = self.context.node.logs_directory.clone();
+        daemon::blocking(move || {
+            dirs.remove_pod(uid.as_str())?;
+            dirs.remove_logs(&key.namespace, &key.name, uid.as_str())?;
+            exits::remove_dangling_links(&links, &logs);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Says what failed, once per pass, and when it is tried again.
+    pub(super) fn report(&self, pod: Option<&Pod>, reason: &str, failure: &Failure) -> Outcome {
+        if failure.is_runtime_down() {
+            return Outcome::RuntimeDown;
+        }
+        let error = ErrorChain(failure).to_string();
+        tracing::error!(error = %error, "Error syncing pod, skipping");
+        if let Some(pod) = pod {
+            let message = format!("error killing pod: {error}");
+            let message = if reason == "FailedKillPod" { message } else { error };
+            self.event(pod, crate::events::EventType::Warning, reason, &message);
+        }
+        Outcome::Retry(RETRY_AFTER_ERROR)
+    }
+}

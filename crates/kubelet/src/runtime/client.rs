@@ -1,0 +1,456 @@
+//! The CRI client: every call with its limit, its checks and its numbers.
+//!
+//! Timeouts are kubelet CRI-01: `runtimeRequestTimeout` except where a call says otherwise.
+//! Answers are checked as CRI-02 says, so that nothing behind this door meets an empty id.
+
+use std::time::{Duration, Instant};
+
+use cri_api::{
+    Code, Endpoint, MAX_MESSAGE_BYTES, RpcError,
+    v1::{
+        self, image_service_client::ImageServiceClient,
+        runtime_service_client::RuntimeServiceClient,
+    },
+};
+use tonic::{Response, Status, Streaming, transport::Channel};
+
+use crate::metrics::Metrics;
+
+/// A CRI call that failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum CriError {
+    /// The runtime said no, or could not be reached.
+    #[error("{operation}: {source}")]
+    Call {
+        /// The call, by its metric label.
+        operation: &'static str,
+        /// What the runtime said. Part of the text: users match on the runtime's words (ERR-05).
+        source: RpcError,
+    },
+    /// No answer in time.
+    #[error("{operation}: no answer from the runtime within {}s", limit.as_secs())]
+    Timeout {
+        /// The call, by its metric label.
+        operation: &'static str,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The answer lacks what the protocol promises (CRI-02).
+    #[error("{operation}: the runtime's answer has no {field}")]
+    Incomplete {
+        /// The call, by its metric label.
+        operation: &'static str,
+        /// The field that is missing.
+        field: &'static str,
+    },
+}
+
+impl CriError {
+    /// The object is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.is_not_found())
+    }
+
+    /// The runtime does not have the call.
+    pub(crate) fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.is_unimplemented())
+    }
+
+    /// The runtime cannot be reached.
+    pub(crate) fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Call { source, .. } if source.code == Code::Unavailable)
+    }
+
+    /// The runtime's own words, without the name of the call: what a pod's status shows.
+    pub(crate) fn runtime_message(&self) -> String {
+        match self {
+            Self::Call { source, .. } => source.message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// Calls to one runtime. Cheap to clone; all clones share the connection.
+#[derive(Debug, Clone)]
+pub(crate) struct CriClient {
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+    request_timeout: Duration,
+    metrics: Metrics,
+}
+
+impl CriClient {
+    /// Opens the channels. `image_endpoint` may be the same.
+    ///
+    /// # Errors
+    /// When nothing accepts on one of the sockets now.
+    pub(crate) async fn connect(
+        endpoint: &Endpoint,
+        image_endpoint: &Endpoint,
+        request_timeout: Duration,
+        metrics: Metrics,
+    ) -> Result<Self, cri_api::ConnectError> {
+        let channel = cri_api::connect(endpoint).await?;
+        let image_channel = if image_endpoint == endpoint {
+            channel.clone()
+        } else {
+            cri_api::connect(image_endpoint).await?
+        };
+        Ok(Self {
+            runtime: RuntimeServiceClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            images: ImageServiceClient::new(image_channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            request_timeout,
+            metrics,
+        })
+    }
+
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        limit: Option<Duration>,
+        request: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CriError> {
+        let label = [operation];
+        self.metrics.runtime_operations.with_label_values(&label).inc();
+        let start = Instant::now();
+        let outcome = match limit {
+            Some(limit) => tokio::time::timeout(limit, request)
+                .await
+                .map_err(|_| CriError::Timeout { operation, limit }),
+            None => Ok(request.await),
+        };
+        self.metrics
+            .runtime_operations_duration
+            .with_label_values(&label)
+            .observe(start.elapsed().as_secs_f64());
+        let result = outcome.and_then(|answer| {
+            answer
+                .map(Response::into_inner)
+                .map_err(|status| CriError::Call { operation, source: status.into() })
+        });
+        if result.is_err() {
+            self.metrics.runtime_operations_errors.with_label_values(&label).inc();
+        }
+        result
+    }
+
+    /// Names and versions; all four are there (CRI-02).
+    pub(crate) async fn version(&self) -> Result<v1::VersionResponse, CriError> {
+        const OPERATION: &str = "version";
+        let request = v1::VersionRequest { version: "0.1.0".to_owned() };
+        let mut client = self.runtime.clone();
+        let answer =
+            self.call(OPERATION, Some(self.request_timeout), client.version(request)).await?;
+        for (field, value) in [
+            ("version", &answer.version),
+            ("runtime_name", &answer.runtime_name),
+            ("runtime_version", &answer.runtime_version),
+            ("runtime_api_version", &answer.runtime_api_version),
+        ] {
+            present(OPERATION, field, value)?;
+        }
+        Ok(answer)
+    }
+
+    /// Conditions of the runtime.
+    pub(crate) async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
+        const OPERATION: &str = "status";
+        let mut client = self.runtime.clone();
+        let request = v1::StatusRequest { verbose: false };
+        let answer =
+            self.call(OPERATION, Some(self.request_timeout), client.status(request)).await?;
+        let status = answer
+            .status
+            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+        if status.conditions.len() < 2 {
+            return Err(CriError::Incomplete { operation: OPERATION, field: "conditions" });
+        }
+        Ok(status)
+    }
+
+    /// The cgroup driver that the runtime uses; `None` when it does not say.
+    pub(crate) async fn cgroup_driver(&self) -> Result<Option<v1::CgroupDriver>, CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::RuntimeConfigRequest {};
+        let answer = self
+            .call("runtime_config", Some(self.request_timeout), client.runtime_config(request))
+            .await?;
+        Ok(answer.linux.map(|linux| linux.cgroup_driver()))
+    }
+
+    /// Tells the runtime the pod CIDR.
+    pub(crate) async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::UpdateRuntimeConfigRequest {
+            runtime_config: Some(v1::RuntimeConfig {
+                network_config: Some(v1::NetworkConfig { pod_cidr: pod_cidr.to_owned() }),
+            }),
+        };
+        self.call(
+            "update_runtime_config",
+            Some(self.request_timeout),
+            client.update_runtime_config(request),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Sandboxes, all of them or those of one pod.
+    pub(crate) async fn list_pod_sandboxes(
+        &self,
+        pod_uid: Option<&str>,
+    ) -> Result<Vec<v1::PodSandbox>, CriError> {
+        let filter = pod_uid.map(|uid| v1::PodSandboxFilter {
+            label_selector: uid_selector(uid),
+            ..v1::PodSandboxFilter::default()
+        });
+        let mut client = self.runtime.clone();
+        let request = v1::ListPodSandboxRequest { filter };
+        self.call("list_podsandbox", Some(self.request_timeout), client.list_pod_sandbox(request))
+            .await
+            .map(|answer| answer.items)
+    }
+
+    /// Containers, all of them or those of one pod.
+    pub(crate) async fn list_containers(
+        &self,
+        pod_uid: Option<&str>,
+    ) -> Result<Vec<v1::Container>, CriError> {
+        let filter = pod_uid.map(|uid| v1::ContainerFilter {
+            label_selector: uid_selector(uid),
+            ..v1::ContainerFilter::default()
+        });
+        let mut client = self.runtime.clone();
+        let request = v1::ListContainersRequest { filter };
+        self.call("list_containers", Some(self.request_timeout), client.list_containers(request))
+            .await
+            .map(|answer| answer.containers)
+    }
+
+    /// One sandbox, checked (CRI-02).
+    pub(crate) async fn pod_sandbox_status(
+        &self,
+        id: &str,
+    ) -> Result<v1::PodSandboxStatusResponse, CriError> {
+        const OPERATION: &str = "podsandbox_status";
+        let mut client = self.runtime.clone();
+        let request =
+            v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let answer = self
+            .call(OPERATION, Some(self.request_timeout), client.pod_sandbox_status(request))
+            .await?;
+        let status = answer
+            .status
+            .as_ref()
+            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+        present(OPERATION, "id", &status.id)?;
+        if status.metadata.is_none() {
+            return Err(CriError::Incomplete { operation: OPERATION, field: "metadata" });
+        }
+        if status.created_at == 0 {
+            return Err(CriError::Incomplete { operation: OPERATION, field: "created_at" });
+        }
+        Ok(answer)
+    }
+
+    /// One container, checked (CRI-02).
+    pub(crate) async fn container_status(
+        &self,
+        id: &str,
+    ) -> Result<v1::ContainerStatus, CriError> {
+        const OPERATION: &str = "container_status";
+        let mut client = self.runtime.clone();
+        let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let status = self
+            .call(OPERATION, Some(self.request_timeout), client.container_status(request))
+            .await?
+            .status
+            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+        present(OPERATION, "id", &status.id)?;
+        if status.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
+            return Err(CriError::Incomplete { operation: OPERATION, field: "metadata.name" });
+        }
+        if status.created_at == 0 {
+            return Err(CriError::Incomplete { operation: OPERATION, field: "created_at" });
+        }
+        Ok(status)
+    }
+
+    /// Makes and starts a sandbox; twice the usual limit (CRI-01).
+    pub(crate) async fn run_pod_sandbox(
+        &self,
+        config: v1::PodSandboxConfig,
+        runtime_handler: &str,
+    ) -> Result<String, CriError> {
+        const OPERATION: &str = "run_podsandbox";
+        let mut client = self.runtime.clone();
+        let request = v1::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: runtime_handler.to_owned(),
+        };
+        let limit = self.request_timeout * 2;
+        let id =
+            self.call(OPERATION, Some(limit), client.run_pod_sandbox(request)).await?.pod_sandbox_id;
+        present(OPERATION, "pod_sandbox_id", &id)?;
+        Ok(id)
+    }
+
+    /// Stops a sandbox; stopping what is gone succeeds (CRI-27).
+    pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let result = self
+            .call("stop_podsandbox", Some(self.request_timeout), client.stop_pod_sandbox(request))
+            .await;
+        gone_is_done(result.map(drop))
+    }
+
+    /// Removes a sandbox with its containers; removing what is gone succeeds.
+    pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let result = self
+            .call(
+                "remove_podsandbox",
+                Some(self.request_timeout),
+                client.remove_pod_sandbox(request),
+            )
+            .await;
+        gone_is_done(result.map(drop))
+    }
+
+    /// Makes a container.
+    pub(crate) async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: v1::ContainerConfig,
+        sandbox_config: v1::PodSandboxConfig,
+    ) -> Result<String, CriError> {
+        const OPERATION: &str = "create_container";
+        let mut client = self.runtime.clone();
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: sandbox_id.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        let id = self
+            .call(OPERATION, Some(self.request_timeout), client.create_container(request))
+            .await?
+            .container_id;
+        present(OPERATION, "container_id", &id)?;
+        Ok(id)
+    }
+
+    /// Starts a container.
+    pub(crate) async fn start_container(&self, id: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::StartContainerRequest { container_id: id.to_owned() };
+        self.call("start_container", Some(self.request_timeout), client.start_container(request))
+            .await
+            .map(drop)
+    }
+
+    /// Stops a container within `grace`; the limit is the usual one plus the grace (CRI-01).
+    pub(crate) async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout: i64::try_from(grace.as_secs()).unwrap_or(i64::MAX),
+        };
+        let limit = self.request_timeout.saturating_add(grace);
+        let result =
+            self.call("stop_container", Some(limit), client.stop_container(request)).await;
+        gone_is_done(result.map(drop))
+    }
+
+    /// Removes a container; removing what is gone succeeds.
+    pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::RemoveContainerRequest { container_id: id.to_owned() };
+        let result = self
+            .call("remove_container", Some(self.request_timeout), client.remove_container(request))
+            .await;
+        gone_is_done(result.map(drop))
+    }
+
+    /// Makes the runtime write to a new log file.
+    pub(crate) async fn reopen_container_log(&self, id: &str) -> Result<(), CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
+        self.call(
+            "reopen_container_log",
+            Some(self.request_timeout),
+            client.reopen_container_log(request),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// The event stream. No limit.
+    pub(crate) async fn container_events(
+        &self,
+    ) -> Result<Streaming<v1::ContainerEventResponse>, CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::GetEventsRequest {};
+        self.call("get_container_events", None, client.get_container_events(request)).await
+    }
+
+    /// One image, if it is there.
+    pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
+        const OPERATION: &str = "image_status";
+        let mut client = self.images.clone();
+        let request =
+            v1::ImageStatusRequest { image: Some(image_spec(image)), verbose: false };
+        let image = self
+            .call(OPERATION, Some(self.request_timeout), client.image_status(request))
+            .await?
+            .image;
+        if let Some(image) = &image {
+            present(OPERATION, "image.id", &image.id)?;
+        }
+        Ok(image)
+    }
+
+    /// Pulls an image and returns its reference. No limit: dropping the call ends the pull.
+    pub(crate) async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<v1::AuthConfig>,
+        sandbox_config: v1::PodSandboxConfig,
+    ) -> Result<String, CriError> {
+        const OPERATION: &str = "pull_image";
+        let mut client = self.images.clone();
+        let request = v1::PullImageRequest {
+            image: Some(image_spec(image)),
+            auth,
+            sandbox_config: Some(sandbox_config),
+        };
+        let reference = self.call(OPERATION, None, client.pull_image(request)).await?.image_ref;
+        present(OPERATION, "image_ref", &reference)?;
+        Ok(reference)
+    }
+}
+
+fn image_spec(image: &str) -> v1::ImageSpec {
+    v1::ImageSpec { image: image.to_owned(), ..v1::ImageSpec::default() }
+}
+
+fn uid_selector(uid: &str) -> std::collections::BTreeMap<String, String> {
+    [("io.kubernetes.pod.uid".to_owned(), uid.to_owned())].into()
+}
+
+fn present(operation: &'static str, field: &'static str, value: &str) -> Result<(), CriError> {
+    if value.is_empty() { Err(CriError::Incomplete { operation, field }) } else { Ok(()) }
+}
+
+/// Stopping or removing what no longer exists is what was asked for (KLT-03).
+fn gone_is_done(result: Result<(), CriError>) -> Result<(), CriError> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether the runtime can be worked with (kubelet LIFE-05, CRI-04, ERR-10).
+//!
+//! Owner task: [`RuntimeHealth::run`], one `Status` call each five seconds, and at once when a
+//! worker meets an unreachable runtime. Output: a `watch` of the newest verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::ErrorChain;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{client::CriClient, wakes::Wakes};
+
+const PERIOD: Duration = Duration::from_secs(5);
+/// While the runtime is away it is asked this often, so that work resumes at once.
+const PERIOD_DOWN: Duration = Duration::from_millis(500);
+
+/// What the runtime said last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Health {
+    /// Why the runtime cannot be used; `None` when it can.
+    pub(crate) runtime: Option<String>,
+    /// Why pods with a network of their own cannot start; `None` when they can.
+    pub(crate) network: Option<String>,
+}
+
+impl Health {
+    /// Nothing is known yet.
+    fn unknown() -> Self {
+        Self { runtime: Some("container runtime status check may not have completed yet".into()), network: None }
+    }
+
+    /// The runtime takes calls.
+    pub(crate) fn is_up(&self) -> bool {
+        self.runtime.is_none()
+    }
+}
+
+/// Asks the runtime how it is.
+#[derive(Debug)]
+pub(crate) struct RuntimeHealth {
+    runtime: CriClient,
+    wakes: Arc<Wakes>,
+    ask_now: Arc<Notify>,
+    verdict: watch::Sender<Health>,
+}
+
+/// What the other parts hold of it.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthView {
+    ask_now: Arc<Notify>,
+    verdict: watch::Receiver<Health>,
+}
+
+impl HealthView {
+    /// The newest verdict.
+    pub(crate) fn now(&self) -> Health {
+        self.verdict.borrow().clone()
+    }
+
+    /// A call found the runtime unreachable: ask now rather than at the next tick.
+    pub(crate) fn doubt(&self) {
+        self.ask_now.notify_one();
+    }
+
+    /// Waits for the runtime to be usable.
+    pub(crate) async fn up(&mut self) {
+        // The sender lives as long as the process; its end means shutdown, which callers select on.
+        if self.verdict.wait_for(Health::is_up).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl RuntimeHealth {
+    /// The asker and the view of it.
+    pub(crate) fn new(runtime: CriClient, wakes: Arc<Wakes>) -> (Self, HealthView) {
+        let (verdict, receiver) = watch::channel(Health::unknown());
+        let ask_now = Arc::new(Notify::new());
+        let view = HealthView { ask_now: ask_now.clone(), verdict: receiver };
+        (Self { runtime, wakes, ask_now, verdict }, view)
+    }
+
+    /// Asks until the token is cancelled.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        loop {
+            let health = self.ask().await;
+            let up = health.is_up();
+            let changed = self.verdict.send_if_modified(|old| {
+                let changed = *old != health;
+                if changed {
+                    report(old, &health);
+                    *old = health;
+                }
+                changed
+            });
+            if changed && up {
+                self.wakes.wake_all();
+            }
+            let next = Instant::now() + if up { PERIOD } else { PERIOD_DOWN };
+            tokio::select! {
+                biased;
+                // cancel-safe: a token.
+                () = shutdown.cancelled() => return,
+                // cancel-safe: a permit stays for the next wait.
+                () = self.ask_now.notified() => {}
+                // cancel-safe: a timer.
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    async fn ask(&self) -> Health {
+        let status = match self.runtime.status().await {
+            Ok(status) => status,
+            Err(error) => {
+                let chain = ErrorChain(&error).to_string();
+                return Health { runtime: Some(format!("container runtime is down: {chain}")), network: None };
+            }
+        };
+        let failing = |name: &str| {
+            status.conditions.iter().find(|condition| condition.r#type == name && !condition.status).map(
+                |condition| {
+                    format!(
+                        "{name}={} reason:{} message:{}",
+                        condition.status, condition.reason, condition.message
+                    )
+                },
+            )
+        };
+        Health {
+            runtime: failing("RuntimeReady").map(|why| format!("container runtime not ready: {why}")),
+            network: failing("NetworkReady").map(|why| format!("runtime network not ready: {why}")),
+        }
+    }
+}
+
+fn report(old: &Health, new: &Health) {
+    match (&old.runtime, &new.runtime) {
+        (Some(_), None) => tracing::info!("the container runtime is ready"),
+        (_, Some(why)) => tracing::error!(reason = %why, "Skipping pod synchronization"),
+        (None, None) => {}
+    }
+    match (&old.network, &new.network) {
+        (Some(_), None) => tracing::info!("the runtime's network is ready"),
+        (old, Some(why)) if old.as_ref() != Some(why) => {
+            tracing::error!(reason = %why, "Container runtime network not ready");
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,33 @@
+//! Where pods come from. Each source publishes its newest full set; nobody sees an older one
+//! after a newer (kubelet SRC-45: a source is ready with its first set).
+
+pub(crate) mod file;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+
+/// One pod of a source, defaulted, validated and named (SRC-20 to SRC-25).
+pub(crate) type SourcePod = Arc<Pod>;
+
+/// The newest full set of a source; `None` until the source is ready.
+pub(crate) type SourceSet = Option<Arc<Vec<SourcePod>>>;
+
+/// Waits until one of the sources has a newer set. Cancel-safe.
+pub(crate) async fn any_changed(sources: &mut [watch::Receiver<SourceSet>]) {
+    let waits = sources.iter_mut().map(|source| {
+        Box::pin(async move {
+            // A source that has ended never changes again; its last set stays.
+            if source.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    });
+    let waits: Vec<_> = waits.collect();
+    if waits.is_empty() {
+        std::future::pending::<()>().await;
+    } else {
+        futures_util::future::select_all(waits).await;
+    }
+}

@@ -1,0 +1,436 @@
+//! The file source: a directory of manifests, or one manifest (kubelet section 2.1).
+//!
+//! Owner task: [`FileSource::run`]. Input: the directory, by inotify, and a full look each
+//! `fileCheckFrequency`. Output: the newest full set on a `watch`. Nothing survives a restart but
+//! the files themselves.
+//!
+//! Differs (SRC-01): a directory that is missing or unreadable is an error, said once, and delivers
+//! nothing; upstream takes it for an empty set and stops every pod. Differs (SRC-05): a file that an
+//! edit broke keeps its last good pod until it is mended or removed; upstream drops the pod at the
+//! next full look. Differs (SRC-02): what editors and package tools leave behind is not read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use daemon::ErrorChain;
+use futures_util::StreamExt;
+use inotify::{EventMask, Inotify, WatchMask};
+use kubelet_core::manifest::{self, Origin, StaticSource};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{SourcePod, SourceSet};
+
+/// Largest manifest, in bytes (SRC-03).
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 10 * 1024 * 1024;
+/// Wait before a vanished directory is looked for again: doubling from here (SRC-06).
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const RETRY_MAX: Duration = Duration::from_secs(20);
+
+/// What the file source is told.
+#[derive(Debug, Clone)]
+pub(crate) struct FileSourceConfig {
+    /// Directory or file.
+    pub(crate) path: PathBuf,
+    /// Full look at least this often.
+    pub(crate) check_frequency: Duration,
+    /// Suffix of pod names and part of uids.
+    pub(crate) node_name: String,
+}
+
+/// One manifest file as last seen.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    /// The last good pod; kept while the file is broken.
+    pod: Option<SourcePod>,
+}
+
+/// What tells that a file is the one we read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Why a file of the directory gives no pod.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("not a regular file: {0}")]
+    Kind(&'static str),
+    #[error("{bytes} bytes, the limit is {MAX_MANIFEST_BYTES}")]
+    TooLarge { bytes: u64 },
+    #[error("read")]
+    Read(#[source] io::Error),
+    #[error("decode")]
+    Manifest(#[source] manifest::ManifestError),
+}
+
+/// Reads manifests and publishes pods.
+#[derive(Debug)]
+pub(crate) struct FileSource {
+    config: FileSourceConfig,
+    known: BTreeMap<PathBuf, Known>,
+    /// Names that were passed over, so that each is said once.
+    passed_over: BTreeSet<PathBuf>,
+    /// Files that lost against another of the same pod name, so that each is said once.
+    shadowed: BTreeSet<PathBuf>,
+    missing: bool,
+    sets: watch::Sender<SourceSet>,
+}
+
+impl FileSource {
+    /// A source, and where its sets appear.
+    pub(crate) fn new(config: FileSourceConfig) -> (Self, watch::Receiver<SourceSet>) {
+        let (sets, receiver) = watch::channel(None);
+        let source = Self {
+            config,
+            known: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
+            shadowed: BTreeSet::new(),
+            missing: false,
+            sets,
+        };
+        (source, receiver)
+    }
+
+    /// Looks, publishes and waits, until the token is cancelled.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        tracing::info!(path = %self.config.path.display(), "Adding static pod path");
+        let mut retry = RETRY_MIN;
+        while !shutdown.is_cancelled() {
+            // Watch first, look second: a change in between is seen by one or the other.
+            let watched = watch_path(&self.config.path);
+            if self.look().await {
+                retry = RETRY_MIN;
+            }
+            let wait = match watched {
+                Ok(inotify) => {
+                    tokio::select! {
+                        biased;
+                        // cancel-safe: a token.
+                        () = shutdown.cancelled() => return,
+                        // cancel-safe: only the wait for an event is dropped.
+                        () = self.follow(inotify) => Duration::ZERO,
+                    }
+                }
+                Err(error) => {
+                    if !self.missing {
+                        tracing::warn!(path = %self.config.path.display(), error = %error,
+                            "cannot watch the manifest path, looking at intervals");
+                    }
+                    let wait = retry;
+                    retry = (retry * 2).min(RETRY_MAX);
+                    wait
+                }
+            };
+            tokio::select! {
+                biased;
+                // cancel-safe: a token.
+                () = shutdown.cancelled() => return,
+                // cancel-safe: a timer.
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Looks again after each burst of events and each check interval; returns when the watch is
+    /// of no more use.
+    async fn follow(&mut self, inotify: Inotify) {
+        let single_file = !self.config.path.is_dir();
+        let file_name = self.config.path.file_name().map(ToOwned::to_owned);
+        let Ok(mut events) = inotify.into_event_stream(vec![0_u8; 4096]) else { return };
+        loop {
+            let event = tokio::time::timeout(self.config.check_frequency, events.next()).await;
+            match event {
+                Err(_elapsed) => {}
+                Ok(None | Some(Err(_))) => return,
+                Ok(Some(Ok(event))) => {
+                    let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
+                    if event.mask.intersects(gone) {
+                        return;
+                    }
+                    if single_file && event.name != file_name {
+                        continue;
+                    }
+                    let created = event.mask.contains(EventMask::CREATE);
+                    let name = event.name.as_ref().map(|name| self.config.path.join(name));
+                    // A fresh regular file is read once its writer closes it; a link has no writer.
+                    if created && name.is_some_and(|path| being_written(&path)) {
+                        continue;
+                    }
+                }
+            }
+            if !self.look().await {
+                return;
+            }
+        }
+    }
+
+    /// One full look: reads what changed and publishes the set. False: the path is not there.
+    async fn look(&mut self) -> bool {
+        let path = self.config.path.clone();
+        let listed = daemon::blocking(move || list(&path)).await;
+        let listing = match listed {
+            Ok(listing) => listing,
+            Err(error) => {
+                if !self.missing {
+                    tracing::error!(path = %self.config.path.display(), error = %error,
+                        "manifest path cannot be read: its pods stay as they are until it is back");
+                    self.missing = true;
+                }
+                return false;
+            }
+        };
+        if std::mem::take(&mut self.missing) {
+            tracing::info!(path = %self.config.path.display(), "manifest path is back");
+        }
+        for path in listing.passed_over {
+            if self.passed_over.insert(path.clone()) {
+                tracing::info!(path = %path.display(), "not read: left behind by an editor or a package tool");
+            }
+        }
+        let present: BTreeSet<PathBuf> = listing.files.iter().map(|(path, _)| path.clone()).collect();
+        self.known.retain(|path, _| present.contains(path));
+        self.shadowed.retain(|path| present.contains(path));
+        for (path, found) in listing.files {
+            self.take(path, found).await;
+        }
+        self.publish();
+        true
+    }
+
+    /// Reads one file if it is not the one we know.
+    async fn take(&mut self, path: PathBuf, found: Result<Stamp, FileError>) {
+        let stamp = match found {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                // No stamp to remember it by: say it once per path, like a name passed over.
+                if self.passed_over.insert(path.clone()) {
+                    tracing::error!(path = %path.display(), error = %ErrorChain(&error),
+                        "Could not process manifest file");
+                }
+                return;
+            }
+        };
+        if self.known.get(&path).is_some_and(|known| known.stamp == stamp) {
+            return;
+        }
+        let source = StaticSource {
+            node_name: self.config.node_name.clone(),
+            origin: Origin::File(path.display().to_string()),
+            first_seen: jiff::Timestamp::now(),
+        };
+        let read = path.clone();
+        let loaded = daemon::blocking(move || load(&read, &source)).await;
+        let before = self.known.remove(&path).and_then(|known| known.pod);
+        let pod = match loaded {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!(path = %path.display(), warning = %warning, "manifest");
+                }
+                Some(unchanged_or_new(before, loaded.pod))
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), error = %ErrorChain(&error),
+                    kept = before.is_some(), "Could not process manifest file");
+                before
+            }
+        };
+        self.known.insert(path, Known { stamp, pod });
+    }
+
+    /// Publishes the pods of all good files; of two with one name the later in sort order wins
+    /// (SRC-07).
+    fn publish(&mut self) {
+        let mut by_name: BTreeMap<(String, String), (&Path, &SourcePod)> = BTreeMap::new();
+        let mut lost = BTreeSet::new();
+        for (path, known) in &self.known {
+            let Some(pod) = &known.pod else { continue };
+            let key = (
+                pod.metadata.namespace.clone().unwrap_or_default(),
+                pod.metadata.name.clone().unwrap_or_default(),
+            );
+            if let Some((loser, _)) = by_name.insert(key.clone(), (path, pod)) {
+                lost.insert(loser.to_path_buf());
+                if !self.shadowed.contains(loser) {
+                    tracing::warn!(pod = %format_args!("{}/{}", key.0, key.1),
+                        used = %path.display(), ignored = %loser.display(),
+                        "two manifests name the same pod");
+                }
+            }
+        }
+        self.shadowed = lost;
+        let pods: Vec<SourcePod> = by_name.into_values().map(|(_, pod)| pod.clone()).collect();
+        self.sets.send_if_modified(|set| {
+            let same = set.as_ref().is_some_and(|old| {
+                old.len() == pods.len() && old.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b))
+            });
+            if !same {
+                *set = Some(Arc::new(pods));
+            }
+            !same
+        });
+    }
+}
+
+/// A touched file with the same content keeps its pod, and with it the time it was first seen.
+fn unchanged_or_new(
+    before: Option<SourcePod>,
+    mut after: k8s_openapi::api::core::v1::Pod,
+) -> SourcePod {
+    let Some(before) = before else { return Arc::new(after) };
+    if before.metadata.uid == after.metadata.uid
+        && let Some(seen) =
+            before.metadata.annotations.as_ref().and_then(|all| all.get(manifest::CONFIG_SEEN))
+        && let Some(annotations) = &mut after.metadata.annotations
+    {
+        annotations.insert(manifest::CONFIG_SEEN.to_owned(), seen.clone());
+    }
+    if *before == after { before } else { Arc::new(after) }
+}
+
+fn watch_path(path: &Path) -> io::Result<Inotify> {
+    let inotify = Inotify::init()?;
+    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("/")) };
+    inotify.watches().add(
+        directory,
+        WatchMask::CREATE
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR,
+    )?;
+    if !path.exists() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(inotify)
+}
+
+/// Just created and not yet closed by its writer: a regular file with a single name.
+fn being_written(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+}
+
+struct Listing {
+    files: Vec<(PathBuf, Result<Stamp, FileError>)>,
+    passed_over: Vec<PathBuf>,
+}
+
+/// Lists the manifests of a directory in name order, or the one file (SRC-02).
+fn list(path: &Path) -> io::Result<Listing> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_dir() {
+        return Ok(Listing {
+            files: vec![(path.to_path_buf(), stamp(&metadata))],
+            passed_over: Vec::new(),
+        });
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    let mut listing = Listing { files: Vec::new(), passed_over: Vec::new() };
+    for name in names {
+        let file = path.join(&name);
+        match classify_name(&name.to_string_lossy()) {
+            NameKind::Hidden => {}
+            NameKind::LeftBehind => listing.passed_over.push(file),
+            NameKind::Manifest => match fs::metadata(&file) {
+                Ok(metadata) => listing.files.push((file, stamp(&metadata))),
+                // Gone between the two calls: the next event says so.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => {}
+                Err(error) => listing.files.push((file, Err(FileError::Read(error)))),
+            },
+        }
+    }
+    Ok(listing)
+}
+
+fn stamp(metadata: &fs::Metadata) -> Result<Stamp, FileError> {
+    let kind = metadata.file_type();
+    if metadata.is_file() {
+        return Ok(Stamp::of(metadata));
+    }
+    Err(FileError::Kind(if kind.is_dir() {
+        "a directory (sub-directories are not read)"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }))
+}
+
+/// What a file name says.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum NameKind {
+    /// Starts with a dot: not ours, never mentioned.
+    Hidden,
+    /// A back-up or half-written file.
+    LeftBehind,
+    /// To be read.
+    Manifest,
+}
+
+fn classify_name(name: &str) -> NameKind {
+    const LEFT_BEHIND: [&str; 15] = [
+        "~", ".swp", ".swo", ".swx", ".bak", ".orig", ".rej", ".tmp", ".part", ".dpkg-old",
+        ".dpkg-new", ".dpkg-dist", ".rpmsave", ".rpmnew", ".rpmorig",
+    ];
+    if name.starts_with('.') {
+        NameKind::Hidden
+    } else if LEFT_BEHIND.iter().any(|end| name.ends_with(end))
+        || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'))
+        || name == "4913"
+    {
+        NameKind::LeftBehind
+    } else {
+        NameKind::Manifest
+    }
+}
+
+fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileError> {
+    use std::io::Read;
+    let mut file = fs::File::open(path).map_err(FileError::Read)?;
+    let metadata = file.metadata().map_err(FileError::Read)?;
+    stamp(&metadata)?;
+    if metadata.len() > MAX_MANIFEST_BYTES {
+        return Err(FileError::TooLarge { bytes: metadata.len() });
+    }
+    let mut bytes = Vec::new();
+    // A file may grow while it is read: never more than the limit and one.
+    file.by_ref().take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::Read)?;
+    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(FileError::TooLarge { bytes: bytes.len() as u64 });
+    }
+    manifest::load_static(&bytes, source).map_err(FileError::Manifest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use super::*;
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\n\
+                   spec: {containers: [{name: c, image: busybox}]}\n";
+
+fn manifest_of(name: &str) -> String {
+    POD.replace("NAME", name)
+}
+
+struct Running {
+    directory: tempfile::TempDir,
+    sets: watch::Receiver<SourceSet>,
+    _tasks: daemon::TaskGroup,
+}
+
+fn start(check_frequency: Duration) -> Running {
+    let directory = tempfile::tempdir().unwrap();
+    start_at(directory, |path| path.to_path_buf(), check_frequency)
+}
+
+fn start_at(
+    directory: tempfile::TempDir,
+    path: impl Fn(&Path) -> PathBuf,
+    check_frequency: Duration,
+) -> Running {
+    let (source, sets) = FileSource::new(FileSourceConfig {
+        path: path(directory.path()),
+        check_frequency,
+        node_name: "node".to_owned(),
+    });
+    let tasks = daemon::TaskGroup::new("test");
+    let token = tasks.token();
+    tasks.spawn("file source", async move { source.run(token).await });
+    Running { directory, sets, _tasks: tasks }
+}
+
+impl Running {
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    async fn names_become(&mut self, expected: &[&str]) {
+        let names = |set: &SourceSet| -> Vec<String> {
+            set.iter()
+                .flat_map(|pods| pods.iter())
+                .map(|pod| pod.metadata.name.clone().unwrap())
+                .collect()
+        };
+        let arrived = tokio::time::timeout(
+            Duration::from_secs(10),
+            self.sets.wait_for(|set| set.is_some() && names(set) == expected),
+        )
+        .await
+        .is_ok();
+        let last = names(&self.sets.borrow());
+        assert!(arrived, "expected {expected:?}, last {last:?}");
+    }
+}
+
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn files_become_pods_when_written_and_go_when_removed() {
+    let mut running = start(NEVER);
+    running.names_become(&[]).await;
+    running.write("b.yaml", &manifest_of("b"));
+    running.write("a.json", &manifest_of("a"));
+    running.names_become(&["a-node", "b-node"]).await;
+    fs::remove_file(running.directory.path().join("b.yaml")).unwrap();
+    running.names_become(&["a-node"]).await;
+}
+
+#[tokio::test]
+async fn a_broken_edit_keeps_the_last_good_pod_until_it_is_mended() {
+    let mut running = start(Duration::from_millis(20));
+    running.write("a.yaml", &manifest_of("a"));
+    running.names_become(&["a-node"]).await;
+    running.write("a.yaml", "kind: [");
+    running.write("b.yaml", &manifest_of("b"));
+    running.names_become(&["a-node", "b-node"]).await;
+    running.write("a.yaml", &manifest_of("mended"));
+    running.names_become(&["b-node", "mended-node"]).await;
+}
+
+#[tokio::test]
+async fn a_vanished_directory_keeps_its_pods() {
+    let outer = tempfile::tempdir().unwrap();
+    fs::create_dir(outer.path().join("m")).unwrap();
+    fs::write(outer.path().join("m/a.yaml"), manifest_of("a")).unwrap();
+    let mut running = start_at(outer, |path| path.join("m"), NEVER);
+    running.names_become(&["a-node"]).await;
+    let away = running.directory.path().join("away");
+    fs::rename(running.directory.path().join("m"), &away).unwrap();
+    fs::write(away.join("b.yaml"), manifest_of("b")).unwrap();
+    running.names_become(&["a-node"]).await;
+    fs::rename(&away, running.directory.path().join("m")).unwrap();
+    running.names_become(&["a-node", "b-node"]).await;
+}
+
+#[tokio::test]
+async fn of_two_files_with_one_pod_name_the_later_wins_and_the_earlier_takes_over() {
+    let mut running = start(NEVER);
+    running.write("1.yaml", &manifest_of("a"));
+    running.names_become(&["a-node"]).await;
+    let first = running.sets.borrow().as_ref().unwrap()[0].clone();
+    running.write("2.yaml", &manifest_of("a"));
+    let changed = running.sets.changed();
+    tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap().unwrap();
+    let second = running.sets.borrow().as_ref().unwrap()[0].clone();
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+    fs::remove_file(running.directory.path().join("2.yaml")).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), running.sets.changed()).await.unwrap().unwrap();
+    assert_eq!(running.sets.borrow().as_ref().unwrap()[0].metadata.uid, first.metadata.uid);
+}
+
+#[tokio::test]
+async fn a_single_file_may_be_the_whole_source() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("one.yaml"), manifest_of("one")).unwrap();
+    fs::write(directory.path().join("two.yaml"), manifest_of("two")).unwrap();
+    let mut running = start_at(directory, |path| path.join("one.yaml"), NEVER);
+    running.names_become(&["one-node"]).await;
+    running.write("one.yaml", &manifest_of("uno"));
+    running.names_become(&["uno-node"]).await;
+}
+
+#[tokio::test]
+async fn a_linked_file_is_read_though_nobody_closes_it() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("real"), manifest_of("a")).unwrap();
+    let mut running = start(NEVER);
+    running.names_become(&[]).await;
+    let link = running.directory.path().join("a.yaml");
+    std::os::unix::fs::symlink(elsewhere.path().join("real"), link).unwrap();
+    running.names_become(&["a-node"]).await;
+}
+
+#[tokio::test]
+async fn a_fifo_a_loop_and_a_directory_do_not_stop_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("sub")).unwrap();
+    let path = directory.path();
+    rustix_mkfifo(&path.join("fifo"));
+    std::os::unix::fs::symlink(path.join("loop"), path.join("loop")).unwrap();
+    fs::write(path.join("z.yaml"), manifest_of("z")).unwrap();
+    let mut running = start_at(directory, Path::to_path_buf, NEVER);
+    running.names_become(&["z-node"]).await;
+}
+
+fn rustix_mkfifo(path: &Path) {
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+}
+
+#[test]
+fn names_left_behind_by_editors_are_not_read() {
+    for name in ["a.yaml~", "#a.yaml#", "4913", "a.yaml.swp", "a.yaml.dpkg-old", "a.bak"] {
+        assert_eq!(classify_name(name), NameKind::LeftBehind, "{name}");
+    }
+    for name in [".a.yaml.swp", "..data", ".#a.yaml"] {
+        assert_eq!(classify_name(name), NameKind::Hidden, "{name}");
+    }
+    for name in ["a.yaml", "a.json", "pod", "a.yml.new", "#"] {
+        assert_eq!(classify_name(name), NameKind::Manifest, "{name}");
+    }
+}

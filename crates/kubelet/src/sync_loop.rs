@@ -1,0 +1,237 @@
+//! Brings the workers in line with what the sources want and what the runtime has.
+//!
+//! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended, news of
+//! pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
+//! whole picture ([`plan::plan`]), so no event can be missed or come in a wrong order. Nothing
+//! survives a restart: pods of before are found in the runtime by their labels.
+
+mod plan;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use daemon::{ErrorChain, TaskGroup};
+use k8s_openapi::api::core::v1::Pod;
+use kubelet_core::ids::{PodKey, PodUid};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    pod_workers::{PodContext, PodWorker, Wanted},
+    runtime::observe,
+    sources::{SourceSet, any_changed},
+};
+use plan::{Step, Task, View};
+
+/// Ended workers that may wait to be noticed; a further one waits for room.
+const ENDED_QUEUE: usize = 64;
+/// What pods get that no source asks for any more, in seconds (SRC-44).
+const ORPHAN_GRACE_SECONDS: i64 = 1;
+/// How long workers get at shutdown to drop what they are at.
+const WORKER_SHUTDOWN: Duration = Duration::from_secs(1);
+/// Before the runtime is listed again after it failed to answer.
+const LIST_RETRY: Duration = Duration::from_secs(1);
+
+/// The loop.
+#[derive(Debug)]
+pub(crate) struct SyncLoop {
+    context: Arc<PodContext>,
+    sources: Vec<watch::Receiver<SourceSet>>,
+    workers: BTreeMap<PodUid, Worker>,
+    tasks: TaskGroup,
+}
+
+#[derive(Debug)]
+struct Worker {
+    key: PodKey,
+    wanted: watch::Sender<Wanted>,
+    task: Task,
+}
+
+impl SyncLoop {
+    /// A loop over these sources. With none, pods that run are left alone.
+    pub(crate) fn new(
+        context: Arc<PodContext>,
+        sources: Vec<watch::Receiver<SourceSet>>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let tasks = TaskGroup::under("pod workers", shutdown);
+        Self { context, sources, workers: BTreeMap::new(), tasks }
+    }
+
+    /// Works until the token is cancelled. Pods go on running without us.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let failure = tokio::select! {
+            biased;
+            // cancel-safe: a token.
+            () = shutdown.cancelled() => None,
+            // cancel-safe: dropped for good.
+            failure = self.work() => Some(failure),
+        };
+        if let Err(error) = self.tasks.shutdown(WORKER_SHUTDOWN).await {
+            tracing::warn!(error = %ErrorChain(&error), "pod workers");
+        }
+        if let Some(failure) = failure {
+            // A worker that panicked left its pod without supervision: this process has to end and
+            // be started again (DEC-46). The panic is this task's own.
+            panic!("{}", ErrorChain(&failure));
+        }
+    }
+
+    async fn work(&mut self) -> daemon::TaskError {
+        let (ended_sender, mut ended) = mpsc::channel(ENDED_QUEUE);
+        let context = self.context.clone();
+        let mut orphans = BTreeMap::new();
+        let mut list = true;
+        loop {
+            if list {
+                match self.read_orphans().await {
+                    Some(found) => orphans = found,
+                    None => continue,
+                }
+                list = false;
+            }
+            self.reconcile(&orphans, &ended_sender);
+            let sources = &mut self.sources;
+            let tasks = &self.tasks;
+            tokio::select! {
+                // cancel-safe: all of them; watches keep their value, the queue its entries.
+                failure = tasks.failed() => return failure,
+                () = any_changed(sources) => {}
+                uid = ended.recv() => {
+                    let mut gone = uid;
+                    while let Some(uid) = gone {
+                        self.workers.remove(&uid);
+                        self.context.wakes.forget(&uid);
+                        orphans.remove(&uid);
+                        gone = ended.try_recv().ok();
+                    }
+                }
+                () = context.wakes.unknown_pod() => list = true,
+            }
+        }
+    }
+
+    /// The pods that the runtime has; waits for it as long as it is away.
+    async fn read_orphans(&self) -> Option<BTreeMap<PodUid, PodKey>> {
+        let mut health = self.context.health.clone();
+        health.up().await;
+        match observe::read_pod_names(&self.context.runtime).await {
+            Ok(pods) => Some(pods),
+            Err(error) => {
+                tracing::error!(error = %ErrorChain(&error), "list the pods of the runtime");
+                self.context.health.doubt();
+                tokio::time::sleep(LIST_RETRY).await;
+                None
+            }
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        runtime_pods: &BTreeMap<PodUid, PodKey>,
+        ended: &mpsc::Sender<PodUid>,
+    ) {
+        let sets: Vec<SourceSet> =
+            self.sources.iter_mut().map(|source| source.borrow_and_update().clone()).collect();
+        let ready = !sets.is_empty() && sets.iter().all(Option::is_some);
+        let desired: BTreeMap<PodUid, Arc<Pod>> = sets
+            .iter()
+            .flatten()
+            .flat_map(|set| set.iter())
+            .map(|pod| (PodUid::of(pod), pod.clone()))
+            .collect();
+        self.show(&desired);
+        let view = View {
+            desired: desired.iter().map(|(uid, pod)| (uid.clone(), PodKey::of(pod))).collect(),
+            workers: self
+                .workers
+                .iter()
+                .map(|(uid, worker)| (uid.clone(), (worker.key.clone(), worker.task)))
+                .collect(),
+            runtime: runtime_pods,
+            sources_ready: ready,
+        };
+        for step in plan::plan(&view) {
+            match step {
+                Step::Stop(uid) => self.stop(&uid),
+                Step::Start(uid) => {
+                    if let Some(pod) = desired.get(&uid) {
+                        self.start(uid, Wanted::Run(pod.clone()), Task::Run, ended);
+                    }
+                }
+                Step::StopOrphan(uid, key) => {
+                    tracing::info!(pod = %key, pod.uid = %uid, "stopping a pod that no source asks for");
+                    self.context.metrics.orphaned_runtime_pods.inc();
+                    let grace_override = Some(ORPHAN_GRACE_SECONDS);
+                    let wanted = Wanted::Stop { pod: None, key, grace_override };
+                    self.start(uid, wanted, Task::Stop, ended);
+                }
+            }
+        }
+        for (uid, pod) in &desired {
+            if let Some(worker) = self.workers.get(uid)
+                && worker.task == Task::Run
+            {
+                worker.wanted.send_if_modified(|wanted| match wanted {
+                    Wanted::Run(old) if Arc::ptr_eq(old, pod) => false,
+                    Wanted::Run(old) => {
+                        *old = pod.clone();
+                        true
+                    }
+                    Wanted::Stop { .. } => false,
+                });
+            }
+        }
+    }
+
+    /// What `/pods` lists is what the sources ask for, from the moment they do (SRC-43).
+    fn show(&self, desired: &BTreeMap<PodUid, Arc<Pod>>) {
+        let statuses = &self.context.statuses;
+        let shown: BTreeSet<PodUid> =
+            statuses.desired().iter().map(|entry| PodUid::of(&entry.pod)).collect();
+        for uid in shown.iter().filter(|uid| !desired.contains_key(*uid)) {
+            statuses.remove_desired(uid);
+        }
+        for pod in desired.values() {
+            statuses.set_desired(pod);
+        }
+        let label = ["true"];
+        let count = i64::try_from(desired.len()).unwrap_or(i64::MAX);
+        self.context.metrics.desired_pods.with_label_values(&label).set(count);
+    }
+
+    fn stop(&mut self, uid: &PodUid) {
+        let Some(worker) = self.workers.get_mut(uid) else { return };
+        worker.task = Task::Stop;
+        let key = worker.key.clone();
+        worker.wanted.send_modify(|wanted| {
+            if let Wanted::Run(pod) = wanted {
+                let pod = Some(pod.clone());
+                *wanted = Wanted::Stop { pod, key, grace_override: None };
+            }
+        });
+    }
+
+    fn start(&mut self, uid: PodUid, wanted: Wanted, task: Task, ended: &mpsc::Sender<PodUid>) {
+        let worker = PodWorker::new(uid.clone(), &wanted, self.context.clone());
+        let key = worker.key().clone();
+        let (sender, receiver) = watch::channel(wanted);
+        let token = self.tasks.token().clone();
+        let (ended, gone) = (ended.clone(), uid.clone());
+        self.tasks.spawn_job(format!("pod {key}"), async move {
+            worker.run(receiver, token.clone()).await;
+            tokio::select! {
+                biased;
+                // cancel-safe: a token.
+                () = token.cancelled() => {}
+                // cancel-safe: at shutdown nobody needs to know any more.
+                _ = ended.send(gone) => {}
+            }
+        });
+        self.workers.insert(uid, Worker { key, wanted: sender, task });
+    }
+}
