@@ -168,7 +168,7 @@ impl Kind {
     }
 
     /// pflag's name of the type.
-    fn type_name(self) -> &'static str {
+    pub fn type_name(self) -> &'static str {
         match self {
             Self::Bool => "bool",
             Self::String => "string",

@@ -33,7 +33,7 @@ fn bare_field<'a>(text: &str, rest: &'a str, fields: &mut Vec<String>) -> Result
     if let Some(quote) = field.find('"') {
         let column = text.len() - rest.len() + quote + 1;
         return Err(format!(
-            "parse error on line 1, column {column}: bare \" in non-quoted field"
+            "parse error on line 1, column {column}: bare \" in non-quoted-field"
         ));
     }
     fields.push(field.trim_end_matches('\r').to_owned());

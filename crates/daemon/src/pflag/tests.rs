@@ -231,7 +231,7 @@ fn errors_are_worded_as_pflag_words_them() {
         (
             &["--list=a\"b"],
             "invalid argument \"a\\\"b\" for \"--list\" flag: parse error on line 1, column 2: \
-             bare \" in non-quoted field",
+             bare \" in non-quoted-field",
         ),
     ] {
         assert_eq!(refuse(args), expected, "{args:?}");

@@ -1,0 +1,167 @@
+//! Flags without a field: what is the node's own, and leftovers of upstream that must still parse
+//! (FLAG-01..19, FLAG-33, FLAG-34).
+
+use daemon::pflag::{Flag, Kind};
+
+use super::syntax;
+use super::{FlagRow, Target};
+use crate::status::{API, CONNECTED, NO_CADVISOR, NO_EFFECT_UPSTREAM, PRESSURE, Status};
+
+const YES: Status = Status::Supported;
+/// DEC-03: never silently standalone.
+const NOT_CONNECTED: Status = Status::Refused("connected mode does not stand yet (H)");
+const MOUNTER: Status = Status::Ignored("volumes are mounted by the kubelet itself");
+
+const CADVISOR: &str = "This is a cadvisor flag that was mistakenly registered with the Kubelet. \
+    Due to legacy concerns, it will follow the standard CLI deprecation timeline before being \
+    removed.";
+const EVICTION: &str =
+    "Use --eviction-hard or --eviction-soft instead. Will be removed in a future version.";
+
+const fn own(flag: Flag, row: &'static str, status: Status) -> FlagRow {
+    FlagRow {
+        flag,
+        target: Target::Own(status),
+        row,
+    }
+}
+
+/// The flags.
+#[rustfmt::skip]
+pub(super) const ROWS: &[FlagRow] = &[
+    own(Flag::new("config", Kind::String, "",
+        "Configuration file; flags override what it says"),
+        "FLAG-01", YES),
+    own(Flag::new("config-dir", Kind::String, "",
+        "Directory of *.conf drop-ins that are merged over the configuration file, in lexical order"),
+        "FLAG-02", YES),
+    own(Flag::new("kubeconfig", Kind::String, "",
+        "How to reach an API server; without it the node stands alone"),
+        "FLAG-03", NOT_CONNECTED),
+    own(Flag::new("bootstrap-kubeconfig", Kind::String, "",
+        "How to get a client certificate from an API server"),
+        "FLAG-04", NOT_CONNECTED),
+    own(Flag::new("hostname-override", Kind::String, "",
+        "Name of the node, instead of the host's name"),
+        "FLAG-05", YES),
+    own(Flag::new("node-ip", Kind::String, "",
+        "Address of the node, or one of each family with a comma between; '0.0.0.0' or '::' to choose by family"),
+        "FLAG-06", YES),
+    own(Flag::new("cert-dir", Kind::String, "/var/lib/kubelet/pki",
+        "Directory of certificates"),
+        "FLAG-07", API),
+    own(Flag::new("root-dir", Kind::String, "/var/lib/kubelet",
+        "Directory of the kubelet's files"),
+        "FLAG-08", YES),
+    own(Flag::new("cloud-provider", Kind::String, "",
+        "Empty or external"),
+        "FLAG-09", CONNECTED),
+    own(Flag::new("node-labels", syntax::LABELS, "",
+        "Labels of the node, key=value,...; under kubernetes.io and k8s.io only those a kubelet may set"),
+        "FLAG-10", YES),
+    own(Flag::new("lock-file", Kind::String, "",
+        "File to lock, so that one kubelet runs"),
+        "FLAG-11", PRESSURE),
+    own(Flag::new("exit-on-lock-contention", Kind::Bool, "false",
+        "End when another process opens the lock file"),
+        "FLAG-11", PRESSURE),
+    own(Flag::new("runtime-cgroups", Kind::String, "",
+        "Cgroup of the container runtime, for its numbers"),
+        "FLAG-12", API),
+    own(Flag::new("image-credential-provider-config", Kind::String, "",
+        "File or directory that configures credential plugins"),
+        "FLAG-13", PRESSURE),
+    own(Flag::new("image-credential-provider-bin-dir", Kind::String, "",
+        "Directory of credential plugins"),
+        "FLAG-14", PRESSURE),
+    own(Flag::new("seccomp-default", Kind::Bool, "false",
+        "Use the RuntimeDefault seccomp profile where a pod names none"),
+        "FLAG-15", YES),
+    own(Flag::new("housekeeping-interval", syntax::GO_DURATION, "10s",
+        "Time between two readings of a container's numbers"),
+        "FLAG-16", NO_CADVISOR),
+    own(Flag::new("max-housekeeping-interval", syntax::GO_DURATION, "15s",
+        "Longest time between two readings"),
+        "FLAG-16", NO_CADVISOR),
+    own(Flag::new("version", syntax::VERSION, "false",
+        "Print the version and end: --version, --version=raw for all of it; --version=vX.Y.Z... sets what is reported"),
+        "FLAG-18", YES),
+    own(Flag::new("help", Kind::Bool, "false",
+        "This text").short('h'),
+        "FLAG-18", YES),
+    own(Flag::new("pod-infra-container-image", Kind::String, "",
+        "Image that image garbage collection keeps")
+        .deprecated("will be removed in 1.35. Image garbage collector will get sandbox image information from CRI."),
+        "FLAG-33", NO_EFFECT_UPSTREAM),
+    own(Flag::new("minimum-container-ttl-duration", Kind::Duration, "0s",
+        "Age under which a finished container is kept").deprecated(EVICTION),
+        "FLAG-33", PRESSURE),
+    own(Flag::new("maximum-dead-containers-per-container", Kind::Int32, "1",
+        "Finished instances kept per container").deprecated(EVICTION),
+        "FLAG-33", PRESSURE),
+    own(Flag::new("maximum-dead-containers", Kind::Int32, "-1",
+        "Finished containers kept on the node; negative for no limit").deprecated(EVICTION),
+        "FLAG-33", PRESSURE),
+    own(Flag::new("experimental-mounter-path", Kind::String, "",
+        "Program that mounts")
+        .deprecated("will be removed in 1.25 or later. in favor of using CSI."),
+        "FLAG-33", MOUNTER),
+    own(Flag::new("experimental-allocatable-ignore-eviction", Kind::Bool, "false",
+        "Leave hard eviction thresholds out of allocatable")
+        .deprecated("will be removed in 1.25 or later."),
+        "FLAG-33", PRESSURE),
+    own(Flag::new("application-metrics-count-limit", syntax::GO_INT, "100",
+        "Application metrics kept per container").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("boot-id-file", Kind::String, "/proc/sys/kernel/random/boot_id",
+        "Files that may hold the boot id").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("container-hints", Kind::String, "/etc/cadvisor/container_hints.json",
+        "File of container hints").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("containerd", Kind::String, "/run/containerd/containerd.sock",
+        "Socket of containerd").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("containerd-namespace", Kind::String, "k8s.io",
+        "Namespace in containerd").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("enable-load-reader", syntax::GO_BOOL, "false",
+        "Read CPU load").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("event-storage-age-limit", Kind::String, "default=0",
+        "Age of kept events by type").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("event-storage-event-limit", Kind::String, "default=0",
+        "Number of kept events by type").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("global-housekeeping-interval", syntax::GO_DURATION, "1m0s",
+        "Time between two sweeps").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("log-cadvisor-usage", syntax::GO_BOOL, "false",
+        "Log what cAdvisor uses").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("machine-id-file", Kind::String, "/etc/machine-id,/var/lib/dbus/machine-id",
+        "Files that may hold the machine id").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-user", Kind::String, "root",
+        "User of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-password", Kind::String, "root",
+        "Password of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-host", Kind::String, "localhost:8086",
+        "Host of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-db", Kind::String, "cadvisor",
+        "Database of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-table", Kind::String, "stats",
+        "Table of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-secure", syntax::GO_BOOL, "false",
+        "Encrypt the storage driver's connection").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+    own(Flag::new("storage-driver-buffer-duration", syntax::GO_DURATION, "1m0s",
+        "Buffer of the storage driver").deprecated(CADVISOR),
+        "FLAG-34", NO_CADVISOR),
+];
