@@ -1,0 +1,85 @@
+//! From a pod to what CRI is told: sandbox and container configurations (kubelet sections 3.8, 4.3,
+//! 4.4).
+//!
+//! Everything that is not in the pod is an argument: addresses, host paths of volumes, the image's
+//! user, the node's facts. The caller makes the files and directories that are named here.
+
+mod container;
+mod sandbox;
+mod security;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::{env::EnvError, hostname::HostnameError, resources::ContainerResourceSettings};
+
+pub use container::{ContainerInput, ImageUser, MountPath, OwnMounts, container_config};
+pub use sandbox::{SandboxInput, sandbox_config};
+
+/// What a translation needs to know about the node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeFacts {
+    /// Resource settings.
+    pub resources: ContainerResourceSettings,
+    /// `clusterDomain`.
+    pub cluster_domain: String,
+    /// Whether a pod without seccomp profile gets the runtime's (`seccompDefault`).
+    pub seccomp_default: bool,
+    /// Root of Localhost seccomp profiles: `<root>/seccomp` (SPEC-47).
+    pub seccomp_root: PathBuf,
+    /// Paths masked by `procMount: Default` beside the fixed ones: `thermal_throttle` of each CPU
+    /// that has it (SPEC-50).
+    pub extra_masked_paths: Vec<String>,
+    /// Root of pod logs.
+    pub logs_directory: PathBuf,
+    /// Whether the runtime can make mounts recursively read-only.
+    pub recursive_read_only: bool,
+    /// Whether the runtime can follow `supplementalGroupsPolicy: Strict`.
+    pub supplemental_groups_policy: bool,
+}
+
+/// The pod cannot be told to the runtime: `CreateContainerConfigError`, or the sandbox's event.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TranslateError {
+    /// The hostname cannot be.
+    #[error(transparent)]
+    Hostname(#[from] HostnameError),
+    /// A variable has no value.
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    /// `runAsNonRoot` and user 0 by the image (SPEC-41).
+    #[error("container has runAsNonRoot and image will run as root")]
+    ImageRunsAsRoot,
+    /// `runAsNonRoot` and a user name whose number only the image knows (SPEC-41).
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({0}), cannot verify user is \
+         non-root"
+    )]
+    ImageUserUnknown(String),
+    /// `runAsNonRoot` and `runAsUser: 0` (SPEC-41).
+    #[error("container's runAsUser breaks non-root policy")]
+    RunsAsRoot,
+    /// `hostUsers: false`.
+    #[error("can't set spec.hostUsers: false, runtime does not support user namespaces")]
+    UserNamespaces,
+    /// `recursiveReadOnly: Enabled` and a runtime that cannot.
+    #[error(
+        "volumeMount {0:?} requires recursive read-only mounts, which the runtime does not support"
+    )]
+    RecursiveReadOnly(String),
+    /// `supplementalGroupsPolicy: Strict` and a runtime that cannot.
+    #[error("supplementalGroupsPolicy Strict is not supported by the runtime")]
+    SupplementalGroupsPolicy,
+    /// A seccomp profile without its file name, or with one that leaves the profile directory.
+    #[error(
+        "localhostProfile {0:?} of seccompProfile must be a relative path below the profile root"
+    )]
+    SeccompProfile(String),
+    /// A field that is not acted on yet: refused by name rather than dropped.
+    #[error("{0} is not supported yet")]
+    NotSupported(String),
+}
+
+#[cfg(test)]
+mod tests;
