@@ -13,9 +13,6 @@ ARG GO_VERSION_KUBE
 ARG TARGETARCH
 WORKDIR /src
 COPY . .
-ENV BERTH_KUBE_VERSION=${KUBE_VERSION} \
-    BERTH_CRI_DOCKERD_VERSION=${CRI_DOCKERD_VERSION} \
-    BERTH_CONCURRENTLY_VERSION=${CONCURRENTLY_VERSION}
 RUN set -eu; \
     case "${TARGETARCH:-$(uname -m)}" in \
       amd64|x86_64) target=x86_64-unknown-linux-gnu ;; \
@@ -48,8 +45,10 @@ RUN ln -s /berth /kubelet && ln -s /berth /cri-dockerd && ln -s /berth /concurre
 COPY config/dockerd.yml /kubelet.yaml
 COPY bin/kubelet bin/cri-dockerd /bin/
 # Daemons that fail are started again, for ever, with a growing delay (decisions DEC-31).
-ENV CONCURRENTLY_RESTART_TRIES=-1 \
-    CONCURRENTLY_RESTART_AFTER=exponential
+ENV CONCURRENTLY_NAMES=cri-dockerd,kubelet \
+    CONCURRENTLY_RESTART_TRIES=-1 \
+    CONCURRENTLY_RESTART_AFTER=exponential \
+    CONCURRENTLY_KILL_TIMEOUT=5000
 STOPSIGNAL SIGTERM
 # {@} hands each word after -- to the kubelet as a word of its own (decisions DEC-30).
 ENTRYPOINT ["/concurrently", "-P", "cri-dockerd", "kubelet {@}", "--"]
