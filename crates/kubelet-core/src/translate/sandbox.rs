@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::{NodeFacts, TranslateError, security};
 use crate::{
+    admission::normal_sysctl,
     hostname::hostname,
     ids::{PodKey, PodUid},
     log_paths,
@@ -80,22 +81,6 @@ pub fn sandbox_config(input: &SandboxInput<'_>) -> Result<v1::PodSandboxConfig, 
             attempt: input.attempt,
         }),
     })
-}
-
-/// Slashes and dots mean the same unless the first separator is a slash: then dots belong to names,
-/// as in `net/ipv4/conf/eth0.1/rp_filter` (SPEC-51).
-fn normal_sysctl(name: &str) -> String {
-    match name.find(['.', '/']) {
-        Some(at) if name.as_bytes()[at] == b'/' => name
-            .chars()
-            .map(|c| match c {
-                '/' => '.',
-                '.' => '/',
-                other => other,
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
 }
 
 /// Every port of the regular containers, also those without host port; doubles are left out
