@@ -137,9 +137,12 @@ impl DockerEngine {
         self.directory.join("exec")
     }
 
-    /// The name of the default bridge's network device, if there is one.
-    pub fn bridge(&self) -> Option<String> {
-        fs::read_to_string(self.directory.join("bridge")).ok()
+    /// The name of the default bridge's network device.
+    ///
+    /// # Panics
+    /// When the engine's directory is gone.
+    pub fn bridge(&self) -> String {
+        fs::read_to_string(self.directory.join("bridge")).expect("made before the start")
     }
 
     /// The last lines of dockerd's log.
@@ -348,11 +351,16 @@ mod tests {
         id
     }
 
+    /// Whether this machine has a device called docker0, and which.
+    fn default_bridge() -> Option<String> {
+        fs::read_to_string("/sys/class/net/docker0/ifindex").ok()
+    }
+
     #[test]
     fn engine_runs_containers_survives_a_kill_and_leaves_nothing() {
+        let docker0 = default_bridge();
         let engine = DockerEngine::start_with(EngineOptions {
             arguments: vec!["--live-restore".to_owned()],
-            ..EngineOptions::default()
         });
         test_image(&engine);
         assert_eq!(test_image(&engine), TEST_IMAGE, "a second time is free");
@@ -373,7 +381,7 @@ mod tests {
         assert_eq!(inspect["State"]["Pid"], pid, "and are adopted");
 
         let directory = engine.directory.clone();
-        let bridge = engine.bridge().unwrap();
+        let bridge = engine.bridge();
         drop(engine);
         assert!(!directory.exists(), "{}", directory.display());
         assert!(!Path::new("/sys/class/net").join(bridge).exists());
@@ -383,6 +391,7 @@ mod tests {
             !Path::new(&format!("/proc/{pid}")).exists(),
             "no container is left"
         );
+        assert_eq!(default_bridge(), docker0, "another engine keeps its bridge");
     }
 
     #[test]
