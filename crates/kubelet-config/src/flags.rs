@@ -67,6 +67,9 @@ pub(crate) fn flag_set() -> FlagSet {
 /// Puts the given flags over a configuration (PROC-14). Lists and maps replace what the files said;
 /// feature gates are merged key by key (DEC-33), and `--vmodule` adds, as upstream.
 pub(crate) fn apply(config: &mut KubeletConfiguration, parsed: &Parsed) {
+    // Upstream's flags for these two reset what a file said, given or not.
+    config.logging.options.text.split_stream = false;
+    config.logging.options.json.split_stream = false;
     for row in rows() {
         if let Target::Field { set, .. } = row.target
             && parsed.changed(row.flag.name)

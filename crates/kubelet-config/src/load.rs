@@ -100,9 +100,9 @@ pub enum LoadError {
         /// Where it came from.
         path: String,
     },
-    /// Valid, but not for a kubelet that stands alone (PROC-33).
+    /// Valid, but not a kubelet that can start alone (PROC-33, PROC-09).
     #[error("failed to run Kubelet: {0}")]
-    Standalone(String),
+    Start(String),
 }
 
 /// Reads the command line and the files it names.
@@ -198,7 +198,7 @@ fn run(set: &pflag::FlagSet, parsed: &Parsed, host: HostFacts) -> Result<Outcome
     );
 
     let settings = judge(&config, parsed, gates, version, warnings, host)?;
-    check_standalone(&config)?;
+    check_start(&config, parsed)?;
     fields.sort_by_key(|field| field.path);
     fields.dedup_by_key(|field| field.path);
     Ok(Outcome::Settings(Box::new(finish(
@@ -292,9 +292,13 @@ fn origin(parsed: &Parsed) -> String {
     }
 }
 
-/// What only an API server could answer (PROC-33).
-fn check_standalone(config: &KubeletConfiguration) -> Result<(), LoadError> {
-    let stop = |text: String| Err(LoadError::Standalone(text));
+/// What upstream finds when it starts: what only an API server could answer (PROC-33), a lock without
+/// a file (PROC-09).
+fn check_start(config: &KubeletConfiguration, parsed: &Parsed) -> Result<(), LoadError> {
+    let stop = |text: String| Err(LoadError::Start(text));
+    if parsed.bool("exit-on-lock-contention") && parsed.text("lock-file").is_empty() {
+        return stop("cannot exit on lock file contention: no lock file specified".to_owned());
+    }
     if config.authentication.webhook.enabled == Some(true) {
         return stop("no client provided, cannot use webhook authentication".to_owned());
     }

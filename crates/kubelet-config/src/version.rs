@@ -127,6 +127,9 @@ impl Request {
             Version::built_in(),
         );
         match asked.numbers() {
+            None if text[1..].starts_with(|c: char| c.is_ascii_digit()) => {
+                Err(format!("illegal version string {}", quote(text)))
+            }
             None => Err(format!("could not parse {} as version", quote(text))),
             Some(numbers) if Some(numbers) == own.numbers() => Ok(Self::Report(asked)),
             Some(_) => Err(format!(
@@ -165,6 +168,10 @@ mod tests {
             Request::parse("v9.9.9")
                 .expect_err("other")
                 .contains("must match major/minor")
+        );
+        assert_eq!(
+            Request::parse("v1.34").expect_err("short"),
+            "illegal version string \"v1.34\""
         );
         assert!(
             Request::parse("vx")

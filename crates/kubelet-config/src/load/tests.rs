@@ -143,6 +143,10 @@ fn failures_are_worded_as_upstream_words_them() {
     for (args, expected) in [
         (&["foo"][..], "unknown command foo"),
         (
+            &["--exit-on-lock-contention"],
+            "failed to run Kubelet: cannot exit on lock file contention: no lock file specified",
+        ),
+        (
             &["--nope"],
             "failed to parse kubelet flag: unknown flag: --nope",
         ),

@@ -173,10 +173,6 @@ impl Builder<'_> {
         let ips = self.node_ips(flags.text("node-ip"));
         let lock_file = some_path(flags.text("lock-file"));
         let exit_on_lock_contention = flags.bool("exit-on-lock-contention");
-        if exit_on_lock_contention && lock_file.is_none() {
-            self.problems
-                .push("cannot exit on lock file contention: no lock file specified".to_owned());
-        }
         NodeSettings {
             hostname_override: some_text(flags.text("hostname-override")),
             ips,
