@@ -618,7 +618,9 @@ impl<'a> Plan<'a> {
             });
             return false;
         }
-        if let Some(failure) = history.start_failures.get(&name)
+        // What runs had been started after that failure.
+        let replaced = reason == StartReason::Replaced;
+        if let Some(failure) = history.start_failures.get(&name).filter(|_| !replaced)
             && let Some(until) = failure.retry_at.filter(|at| *at > now)
         {
             let (reason, message) = (failure.reason, failure.message.clone());

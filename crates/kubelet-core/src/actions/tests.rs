@@ -405,6 +405,23 @@ fn ctr_23_failed_start_is_tried_again_at_its_time() {
 }
 
 #[test]
+fn container_that_is_replaced_does_not_wait_for_an_older_failure() {
+    let mut history = history();
+    let failure = StartFailure {
+        reason: WaitingReason::ErrImagePull,
+        message: String::new(),
+        retry_at: Some(at(1010)),
+    };
+    history
+        .start_failures
+        .insert(ContainerName::from("c"), failure);
+    let mut old = running("c");
+    old.hash = 1;
+    let actions = plan_with(&one("Never"), &in_ready_sandbox(vec![old]), &history);
+    assert_eq!(starts(&actions), [("c", StartReason::Replaced)]);
+}
+
+#[test]
 fn ctr_30_init_containers_run_one_after_the_other() {
     let pod = pod(
         "Always",

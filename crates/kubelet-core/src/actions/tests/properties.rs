@@ -205,7 +205,12 @@ proptest! {
         let has_sidecars = spec::init_containers(&pod).iter().any(spec::is_sidecar);
         let mut model = world(&sandboxes, &containers);
         let actions = plan_with(&pod, &model, &history);
-        prop_assume!(!has_sidecars && actions.kill.is_empty());
+        let one_pass = !has_sidecars && actions.kill.is_empty();
+        // Of unknown state, killed, and its start put off: under Never it then counts as ended.
+        let never = spec::restart_policy(&pod) == RestartPolicy::Never;
+        if !one_pass || (never && !actions.wait.is_empty()) {
+            return Ok(());
+        }
         apply(&mut model, &actions, 0);
         let again = plan_with(&pod, &model, &history);
         prop_assert!(again.is_empty(), "{again:#?}");
