@@ -75,7 +75,7 @@ pub(super) const ROWS: &[FlagRow] = &[
         "Directory of credential plugins"),
         "FLAG-14", PRESSURE),
     own(Flag::new("seccomp-default", Kind::Bool, "false",
-        "Use the RuntimeDefault seccomp profile where a pod names none"),
+        "Use the `RuntimeDefault` seccomp profile where a pod names none"),
         "FLAG-15", YES),
     own(Flag::new("housekeeping-interval", syntax::GO_DURATION, "10s",
         "Time between two readings of a container's numbers"),
