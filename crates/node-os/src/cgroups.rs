@@ -10,6 +10,7 @@ mod hierarchies;
 mod path;
 mod resources;
 mod stats;
+mod systemd;
 mod writes;
 
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use hierarchies::{Hierarchies, Version};
 pub use path::{CgroupPath, CgroupPathError};
 pub use resources::{CpuQuota, Limit, Resources, shares_from_weight, weight_from_shares};
 pub use stats::CgroupStats;
+pub use systemd::{BusError, SystemdCgroups, SystemdError};
 
 /// An operation on a group failed.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,9 @@ pub enum CgroupError {
         /// The processes.
         pids: Vec<u32>,
     },
+    /// systemd did not do what the systemd driver asked for.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// A directory could not be removed.
     #[error("remove cgroup {0}")]
     Remove(PathBuf, #[source] io::Error),
