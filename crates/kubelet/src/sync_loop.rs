@@ -2,10 +2,8 @@
 //!
 //! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended, news of
 //! pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
-//! whole picture ([`plan::plan`]), so no event can be missed or come in a wrong order. Nothing
+//! whole picture ([`plan_workers`]), so no event can be missed or come in a wrong order. Nothing
 //! survives a restart: pods of before are found in the runtime by their labels.
-
-mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +13,10 @@ use std::{
 
 use daemon::{ErrorChain, TaskGroup};
 use k8s_openapi::api::core::v1::Pod;
-use kubelet_core::ids::{PodKey, PodUid};
+use kubelet_core::{
+    ids::{PodKey, PodUid},
+    pod_set::{Step, Task, View, plan_workers},
+};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,6 @@ use crate::{
     runtime::observe,
     sources::{SourceSet, any_changed},
 };
-use plan::{Step, Task, View};
 
 /// Ended workers that may wait to be noticed; a further one waits for room.
 const ENDED_QUEUE: usize = 64;
@@ -155,7 +155,7 @@ impl SyncLoop {
             runtime: runtime_pods,
             sources_ready: ready,
         };
-        for step in plan::plan(&view) {
+        for step in plan_workers(&view) {
             match step {
                 Step::Stop(uid) => self.stop(&uid),
                 Step::Start(uid) => {

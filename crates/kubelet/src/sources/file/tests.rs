@@ -29,7 +29,7 @@ fn start_at(
         node_name: "node".to_owned(),
     });
     let tasks = daemon::TaskGroup::new("test");
-    let token = tasks.token();
+    let token = tasks.token().clone();
     tasks.spawn("file source", async move { source.run(token).await });
     Running { directory, sets, _tasks: tasks }
 }

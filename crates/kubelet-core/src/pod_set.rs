@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kubelet_core::ids::{PodKey, PodUid};
+use crate::ids::{PodKey, PodUid};
 
 /// What a worker is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Task {
+pub enum Task {
     /// Keeps its pod running.
     Run,
     /// Ends its pod; it can do nothing else any more.
@@ -15,20 +15,20 @@ pub(super) enum Task {
 
 /// The whole picture.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub struct View<'a> {
     /// What the sources want.
-    pub(super) desired: BTreeMap<PodUid, PodKey>,
+    pub desired: BTreeMap<PodUid, PodKey>,
     /// What has a worker.
-    pub(super) workers: BTreeMap<PodUid, (PodKey, Task)>,
+    pub workers: BTreeMap<PodUid, (PodKey, Task)>,
     /// What the runtime has.
-    pub(super) runtime: &'a BTreeMap<PodUid, PodKey>,
+    pub runtime: &'a BTreeMap<PodUid, PodKey>,
     /// Whether every source has spoken: nothing is ended before (SRC-45).
-    pub(super) sources_ready: bool,
+    pub sources_ready: bool,
 }
 
 /// One thing to do. Stops come before starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// Tell the worker to end its pod.
     Stop(PodUid),
     /// Start a worker that ends a pod only the runtime knows.
@@ -39,7 +39,7 @@ pub(super) enum Step {
 
 /// A pod whose name another pod still holds is not started: the last version wins when the name is
 /// free (SRC-40). A pod that is ending and wanted again starts anew after its end (SRC-42).
-pub(super) fn plan(view: &View<'_>) -> Vec<Step> {
+pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     if view.sources_ready {
         for (uid, (_, task)) in &view.workers {
@@ -97,12 +97,12 @@ mod tests {
             runtime: &runtime,
             sources_ready: true,
         };
-        assert_eq!(plan(&view), [Step::Stop(uid("old"))]);
+        assert_eq!(plan_workers(&view), [Step::Stop(uid("old"))]);
         view.workers = workers(&[("old", "a", Task::Stop)]);
-        assert_eq!(plan(&view), []);
+        assert_eq!(plan_workers(&view), []);
         let empty = BTreeMap::new();
         let view = View { workers: BTreeMap::new(), runtime: &empty, ..view };
-        assert_eq!(plan(&view), [Step::Start(uid("new"))]);
+        assert_eq!(plan_workers(&view), [Step::Start(uid("new"))]);
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             runtime: &runtime,
             sources_ready: false,
         };
-        assert_eq!(plan(&view), [Step::Start(uid("a"))]);
+        assert_eq!(plan_workers(&view), [Step::Start(uid("a"))]);
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
             runtime: &runtime,
             sources_ready: true,
         };
-        assert_eq!(plan(&view), [Step::StopOrphan(uid("old"), key("a"))]);
+        assert_eq!(plan_workers(&view), [Step::StopOrphan(uid("old"), key("a"))]);
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             runtime: &runtime,
             sources_ready: true,
         };
-        assert_eq!(plan(&view), [Step::Start(uid("a"))]);
+        assert_eq!(plan_workers(&view), [Step::Start(uid("a"))]);
     }
 
     proptest! {
@@ -161,7 +161,7 @@ mod tests {
                 runtime: &runtime,
                 sources_ready,
             };
-            let steps = plan(&view);
+            let steps = plan_workers(&view);
             let mut names: Vec<&PodKey> = view.workers.values().map(|(key, _)| key).collect();
             for step in &steps {
                 match step {

@@ -1,0 +1,206 @@
+//! Holds `COMPATIBILITY.md` to the code. Its tables of flags, fields, options and CRI calls stand
+//! between markers and are made here, from the tables that the programs work with and from what
+//! the binary answers.
+//!
+//! `BLESS=1 cargo test -p berth --test compatibility` writes them anew.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use cri_api::Endpoint;
+use futures_util::future::join_all;
+use http::uri::PathAndQuery;
+use tonic::{Code, Request, client::Grpc, transport::Channel};
+use tonic_prost::ProstCodec;
+
+const PROTOCOL: &str = include_str!("../../cri-api/proto/runtime.proto");
+
+/// Flags of cri-dockerd that do less than their upstream namesakes, and the two that do more.
+const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
+    ("cni-bin-dir", "read, without effect: no CNI yet (B)"),
+    ("cni-cache-dir", "read, without effect: no CNI yet (B)"),
+    ("cni-conf-dir", "looked into; a configuration there refuses the start: no CNI yet (B)"),
+    ("cni-fallback", "ours (DEC-20)"),
+    ("container-runtime-endpoint", "supported; a bare path too; `fd://NAME` is refused"),
+    ("hairpin-mode", "read, without effect (kubenet only upstream)"),
+    ("ipv6-dual-stack", "read, without effect: always both families"),
+    ("network-plugin", "`cni` needs `--cni-fallback=bridge` for now; empty is supported; kubenet is refused"),
+    ("network-plugin-mtu", "read, without effect (kubenet only upstream)"),
+    ("pod-cidr", "read, without effect (kubenet only upstream)"),
+    ("runtime-cgroups", "read, without effect"),
+];
+
+#[test]
+fn tables_say_what_the_code_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sections = [
+        ("kubelet flags", kubelet_config::flags_markdown()),
+        ("kubelet fields", kubelet_config::fields_markdown()),
+        ("cri-dockerd flags", cri_dockerd_flags()),
+        ("concurrently options", concurrently_options()),
+        ("CRI calls", runtime.block_on(cri_calls())),
+    ];
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../COMPATIBILITY.md");
+    let old = fs::read_to_string(&path).unwrap();
+    let new = sections.iter().fold(old.clone(), |text, (name, table)| fill(&text, name, table));
+    #[expect(clippy::disallowed_methods, reason = "how generated files are blessed")]
+    if std::env::var("BLESS").is_ok() {
+        fs::write(&path, new).unwrap();
+        return;
+    }
+    for (number, (was, is)) in old.lines().zip(new.lines()).enumerate() {
+        assert_eq!(was, is, "COMPATIBILITY.md:{}: run this test with BLESS=1", number + 1);
+    }
+    assert_eq!(old.len(), new.len(), "COMPATIBILITY.md: run this test with BLESS=1");
+}
+
+/// Puts a table between its markers.
+fn fill(text: &str, name: &str, table: &str) -> String {
+    let start = format!("<!-- generated: {name} -->\n");
+    let end = "<!-- end -->\n";
+    let (head, rest) = text
+        .split_once(&start)
+        .unwrap_or_else(|| panic!("COMPATIBILITY.md has no line {start:?}"));
+    let (_, tail) = rest.split_once(end).unwrap_or_else(|| panic!("{name}: no line {end:?}"));
+    format!("{head}{start}{table}{end}{tail}")
+}
+
+fn cri_dockerd_flags() -> String {
+    let mut notes: BTreeMap<&str, &str> = CRI_DOCKERD_NOTES.iter().copied().collect();
+    let mut out = String::from("| flag | default | status |\n|---|---|---|\n");
+    for flag in cri_dockerd::command_line().flags() {
+        let note = notes.remove(flag.name).unwrap_or("supported");
+        writeln!(out, "| `--{}` | {} | {note} |", flag.name, code(flag.default)).unwrap();
+    }
+    assert!(notes.is_empty(), "notes for flags that are gone: {notes:?}");
+    out
+}
+
+fn concurrently_options() -> String {
+    use concurrently::{FLAGS, ValueKind};
+    let mut out = String::from("| option | value | what it does |\n|---|---|---|\n");
+    for flag in FLAGS {
+        let letters = flag.letters.iter().map(|letter| format!("`-{letter}`"));
+        let names = std::iter::once(flag.name).chain(flag.aliases.iter().copied());
+        let spellings: Vec<String> =
+            letters.chain(names.map(|name| format!("`--{name}`"))).collect();
+        let value = match flag.value {
+            ValueKind::Switch => "",
+            ValueKind::One(hint) => hint,
+            ValueKind::Each(hint) => &format!("{hint}, repeatable"),
+            ValueKind::Colour => "with `=` only",
+        };
+        writeln!(out, "| {} | {value} | {} |", spellings.join(", "), escape(flag.text)).unwrap();
+    }
+    out
+}
+
+/// Calls everything that the protocol has, empty-handed, on a cri-dockerd without Docker: what is
+/// not there answers Unimplemented, the rest anything else or nothing for a while.
+async fn cri_calls() -> String {
+    let server = CriDockerd::start();
+    let channel = server.connect().await;
+    let calls = calls().into_iter().map(|(service, call)| {
+        let channel = channel.clone();
+        async move {
+            let limit = Duration::from_secs(5);
+            let asked = tokio::time::timeout(limit, ask(channel, service, call)).await;
+            let status = match asked {
+                Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                    match status.message() {
+                        "" => "Unimplemented: the service is not there yet".to_owned(),
+                        why => format!("Unimplemented: {}", escape(why)),
+                    }
+                }
+                _ => "supported".to_owned(),
+            };
+            format!("| {service} | {call} | {status} |\n")
+        }
+    });
+    let rows = join_all(calls).await.concat();
+    format!("| service | call | status |\n|---|---|---|\n{rows}")
+}
+
+/// Service and name of every call, in the order of the protocol.
+fn calls() -> Vec<(&'static str, &'static str)> {
+    let mut service = "";
+    let mut calls = Vec::new();
+    for line in PROTOCOL.lines().map(str::trim) {
+        let name = |rest: &'static str| rest.split([' ', '(', '{']).next().unwrap_or_default();
+        if let Some(rest) = line.strip_prefix("service ") {
+            service = name(rest);
+        } else if let Some(rest) = line.strip_prefix("rpc ") {
+            calls.push((service, name(rest)));
+        }
+    }
+    assert_eq!(calls.len(), 35, "CRI v1 of Kubernetes 1.34 has 35 calls");
+    calls
+}
+
+/// The answer up to its first byte; an empty message is a valid one of every type.
+async fn ask(channel: Channel, service: &str, call: &str) -> Result<(), tonic::Status> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    let path = PathAndQuery::try_from(format!("/runtime.v1.{service}/{call}")).unwrap();
+    let codec = ProstCodec::<(), ()>::default();
+    client.server_streaming(Request::new(()), path, codec).await.map(drop)
+}
+
+/// The program, with a directory of its own and no Docker.
+struct CriDockerd {
+    process: Child,
+    directory: tempfile::TempDir,
+}
+
+impl CriDockerd {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        #[expect(clippy::disallowed_methods, reason = "a test runs the program")]
+        let process = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args(["cri-dockerd", "--network-plugin="])
+            .arg(format!("--container-runtime-endpoint=unix://{}", path("cri.sock")))
+            .arg(format!("--docker-endpoint=unix://{}", path("no-docker.sock")))
+            .arg(format!("--cri-dockerd-root-directory={}", path("root")))
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        Self { process, directory }
+    }
+
+    async fn connect(&self) -> Channel {
+        let socket = self.directory.path().join("cri.sock");
+        let endpoint = Endpoint::parse(&socket.display().to_string()).unwrap();
+        let log = self.directory.path().join("log");
+        testkit::eventually_async(Duration::from_secs(20), async || {
+            cri_api::connect(&endpoint)
+                .await
+                .map_err(|error| format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default()))
+        })
+        .await
+    }
+}
+
+impl Drop for CriDockerd {
+    fn drop(&mut self) {
+        // Gone already: as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn code(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("`{text}`") }
+}
+
+/// Text for a cell.
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
+}

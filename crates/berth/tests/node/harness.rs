@@ -1,0 +1,392 @@
+//! A node with directories, ports, cgroups and processes of its own.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::{DockerEngine, eventually};
+
+/// Everything that should happen soon happens within this.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// One program of the node, in a process group of its own.
+pub(crate) struct Program {
+    child: Child,
+}
+
+impl Program {
+    fn start(arguments: &[String], log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+/// A node. Dropping it removes all that it made.
+pub(crate) struct Node {
+    pub(crate) engine: Arc<DockerEngine>,
+    pub(crate) kubelet: Program,
+    pub(crate) cri_dockerd: Program,
+    pub(crate) image: &'static str,
+    directory: TempDir,
+    health_port: u16,
+    read_only_port: u16,
+    cgroup: String,
+    _turn: File,
+}
+
+impl Node {
+    /// Starts a node with an empty manifest directory and waits until it answers.
+    pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with more lines for the kubelet's configuration.
+    pub(crate) fn start_with(configuration: &str) -> Self {
+        let turn = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(std::env::temp_dir().join("berth-node-tests.lock"))
+            .unwrap();
+        turn.lock().unwrap();
+        let engine = DockerEngine::shared();
+        let image = testkit::test_image(&engine);
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for name in ["manifests", "root", "logs", "cri"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        let name = root.file_name().unwrap().to_string_lossy();
+        let cgroup = format!("berth-test-{}", name.trim_start_matches('.'));
+        for directory in cgroup_directories(&cgroup) {
+            fs::create_dir_all(&directory).unwrap();
+        }
+        let (health_port, read_only_port) = (free_port(), free_port());
+        fs::write(
+            root.join("kubelet.yaml"),
+            format!(
+                "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                 containerRuntimeEndpoint: unix://{0}/cri.sock\nstaticPodPath: {0}/manifests\n\
+                 podLogsDir: {0}/logs/pods\nreadOnlyPort: {read_only_port}\n\
+                 healthzPort: {health_port}\naddress: 127.0.0.1\nfailSwapOn: false\n\
+                 cgroupRoot: /{cgroup}\nauthentication: {{anonymous: {{enabled: true}}, \
+                 webhook: {{enabled: false}}}}\nauthorization: {{mode: AlwaysAllow}}\n\
+                 logging: {{verbosity: 4}}\n{configuration}\n",
+                root.display()
+            ),
+        )
+        .unwrap();
+        let cri_dockerd = Program::start(&cri_dockerd_arguments(root, &engine), &root.join("cri.log"));
+        let kubelet = Program::start(&kubelet_arguments(root), &root.join("kubelet.log"));
+        let node = Self {
+            engine,
+            kubelet,
+            cri_dockerd,
+            image,
+            directory,
+            health_port,
+            read_only_port,
+            cgroup,
+            _turn: turn,
+        };
+        node.wait_until_up();
+        node
+    }
+
+    pub(crate) fn wait_until_up(&self) {
+        self.eventually("the node answers", || match self.get(self.health_port, "/healthz") {
+            Ok(body) if body == "ok" => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+
+    /// Starts the kubelet again, after it ended.
+    pub(crate) fn start_kubelet(&mut self) {
+        let root = self.directory.path();
+        self.kubelet = Program::start(&kubelet_arguments(root), &root.join("kubelet.log"));
+        self.wait_until_up();
+    }
+
+    /// Starts cri-dockerd again, after it ended.
+    pub(crate) fn start_cri_dockerd(&mut self) {
+        let root = self.directory.path();
+        let arguments = cri_dockerd_arguments(root, &self.engine);
+        self.cri_dockerd = Program::start(&arguments, &root.join("cri.log"));
+    }
+
+    /// A path below the node's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Puts a manifest in place in one step.
+    pub(crate) fn apply(&self, file: &str, manifest: &str) {
+        let (hidden, shown) =
+            (self.path(&format!("manifests/.{file}")), self.path(&format!("manifests/{file}")));
+        fs::write(&hidden, manifest.replace("IMAGE", self.image)).unwrap();
+        fs::rename(hidden, shown).unwrap();
+    }
+
+    pub(crate) fn remove(&self, file: &str) {
+        fs::remove_file(self.path(&format!("manifests/{file}"))).unwrap();
+    }
+
+    /// What `/pods` lists for a pod of this name (without the node's suffix).
+    pub(crate) fn pod(&self, name: &str) -> Result<Value, String> {
+        let body = self.get(self.read_only_port, "/pods")?;
+        let list: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let wanted = format!("{name}-n");
+        items
+            .into_iter()
+            .find(|pod| pod["metadata"]["name"].as_str() == Some(&wanted))
+            .ok_or_else(|| format!("no pod {wanted}"))
+    }
+
+    /// Waits until the pod's status is as wanted, and returns the pod.
+    #[track_caller]
+    pub(crate) fn pod_becomes(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.eventually(&format!("pod {name} is as wanted"), || {
+            let pod = self.pod(name)?;
+            if wanted(&pod["status"]) { Ok(pod) } else { Err(pod["status"].to_string()) }
+        })
+    }
+
+    /// Waits until every container of the pod runs and the pod says so.
+    #[track_caller]
+    pub(crate) fn pod_runs(&self, name: &str) -> Value {
+        self.pod_becomes(name, |status| {
+            status["phase"] == "Running"
+                && status["containerStatuses"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(|one| one["state"]["running"].is_object()))
+        })
+    }
+
+    /// Waits until nothing of the pod is left: not in `/pods`, not in Docker, not on disk.
+    #[track_caller]
+    pub(crate) fn pod_is_gone(&self, name: &str) {
+        self.eventually(&format!("pod {name} is gone"), || {
+            if self.pod(name).is_ok() {
+                return Err("still in /pods".to_owned());
+            }
+            let containers = self.containers(name);
+            if !containers.is_empty() {
+                return Err(format!("still in Docker: {containers:?}"));
+            }
+            for directory in ["root/pods", "logs/pods"] {
+                let left: Vec<String> = names_in(&self.path(directory));
+                if left.iter().any(|entry| entry.contains(&format!("_{name}-n_"))) {
+                    return Err(format!("{directory}: {left:?}"));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Docker's view of the containers of a pod, sandboxes included, newest first.
+    pub(crate) fn containers(&self, pod: &str) -> Vec<Value> {
+        let filters = json!({"label": [format!("io.kubernetes.pod.name={pod}-n")]}).to_string();
+        let path = format!("/containers/json?all=1&filters={}", encoded(&filters));
+        self.engine.json("GET", &path, &Value::Null).as_array().cloned().unwrap_or_default()
+    }
+
+    /// What the containers of a pod are now: their ids.
+    pub(crate) fn container_ids(&self, pod: &str) -> Vec<String> {
+        let mut ids: Vec<String> = self
+            .containers(pod)
+            .iter()
+            .map(|container| container["Id"].as_str().unwrap().to_owned())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// The log of a container's n-th instance, as CRI lines; empty when there is none.
+    pub(crate) fn log(&self, pod: &str, container: &str, instance: u32) -> String {
+        let logs = self.path("logs/pods");
+        let Some(directory) =
+            names_in(&logs).into_iter().find(|name| name.contains(&format!("_{pod}-n_")))
+        else {
+            return String::new();
+        };
+        fs::read_to_string(logs.join(directory).join(format!("{container}/{instance}.log")))
+            .unwrap_or_default()
+    }
+
+    /// Waits for a line in the container's log.
+    #[track_caller]
+    pub(crate) fn log_has(&self, pod: &str, container: &str, instance: u32, text: &str) {
+        self.eventually(&format!("{text:?} is in the log of {pod}/{container}"), || {
+            let log = self.log(pod, container, instance);
+            if log.contains(text) { Ok(()) } else { Err(log) }
+        });
+    }
+
+    /// GET on the read-only port.
+    pub(crate) fn read_only(&self, path: &str) -> Result<String, String> {
+        self.get(self.read_only_port, path)
+    }
+
+    fn get(&self, port: u16, path: &str) -> Result<String, String> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = ask().map_err(|error| error.to_string())?;
+        let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+        Ok(body.to_owned())
+    }
+
+    /// Waits; at the deadline the node's logs are part of the failure.
+    #[track_caller]
+    pub(crate) fn eventually<T>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> Result<T, String>,
+    ) -> T {
+        eventually(SOON, || {
+            look().map_err(|last| {
+                format!("{what}: {last}\n{}\n{}", self.tail("kubelet.log"), self.tail("cri.log"))
+            })
+        })
+    }
+
+    fn tail(&self, log: &str) -> String {
+        let text = fs::read_to_string(self.path(log)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!("--- {log}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.kubelet.child.kill();
+        let _ = self.kubelet.child.wait();
+        let _ = self.cri_dockerd.child.kill();
+        let _ = self.cri_dockerd.child.wait();
+        let filters = encoded(&json!({"label": ["io.kubernetes.docker.type"]}).to_string());
+        let all = self.engine.json(
+            "GET",
+            &format!("/containers/json?all=1&filters={filters}"),
+            &Value::Null,
+        );
+        for container in all.as_array().into_iter().flatten() {
+            let id = container["Id"].as_str().unwrap_or_default();
+            self.engine.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let root = self.directory.path().display().to_string();
+        let below = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        for mount in below.filter(|mount| mount.starts_with(&root)) {
+            let _ = rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH);
+        }
+        for directory in cgroup_directories(&self.cgroup) {
+            remove_cgroup(&directory);
+        }
+    }
+}
+
+fn cri_dockerd_arguments(root: &Path, engine: &DockerEngine) -> Vec<String> {
+    let root = root.display();
+    vec![
+        "cri-dockerd".to_owned(),
+        format!("--docker-endpoint={}", engine.host()),
+        format!("--container-runtime-endpoint=unix://{root}/cri.sock"),
+        format!("--cri-dockerd-root-directory={root}/cri"),
+        format!("--cni-conf-dir={root}/no-cni"),
+        "--network-plugin=cni".to_owned(),
+        "--cni-fallback=bridge".to_owned(),
+        "--pod-infra-container-image=registry.k8s.io/pause:3.9".to_owned(),
+        "--log-level=debug".to_owned(),
+    ]
+}
+
+fn kubelet_arguments(root: &Path) -> Vec<String> {
+    let root = root.display();
+    vec![
+        "kubelet".to_owned(),
+        format!("--config={root}/kubelet.yaml"),
+        format!("--root-dir={root}/root"),
+        "--hostname-override=n".to_owned(),
+    ]
+}
+
+/// The node's group in every hierarchy of version 1, or in the one of version 2.
+fn cgroup_directories(group: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    if top.join("cgroup.controllers").exists() {
+        return vec![top.join(group)];
+    }
+    names_in(top)
+        .into_iter()
+        .filter(|name| !["systemd", "unified"].contains(&name.as_str()))
+        .map(|name| top.join(name).join(group))
+        .collect()
+}
+
+fn remove_cgroup(directory: &Path) {
+    for name in names_in(directory) {
+        let child = directory.join(name);
+        if child.is_dir() {
+            remove_cgroup(&child);
+        }
+    }
+    let _ = fs::remove_dir(directory);
+}
+
+pub(crate) fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}

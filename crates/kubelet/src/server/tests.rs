@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::*;
+
+#[derive(Debug)]
+struct Health(Result<(), String>);
+
+impl HealthChecks for Health {
+    fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
+        vec![("ping", Ok(())), ("syncloop", self.0.clone())]
+    }
+}
+
+fn answers(health: Result<(), String>) -> Answers {
+    let registry = daemon::metrics::Metrics::new();
+    let metrics = Metrics::register(&registry).unwrap();
+    Answers {
+        statuses: Arc::new(StatusStore::default()),
+        registry,
+        metrics,
+        health: Arc::new(Health(health)),
+    }
+}
+
+async fn ask(surface: Surface, answers: &Answers, path: &str) -> (u16, String) {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let answer = route(surface, answers, &Method::GET, path, query);
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_health_port_answers_its_ping_and_nothing_else() {
+    let answers = answers(Err("down".into()));
+    assert_eq!(ask(Surface::Health, &answers, "/healthz").await, (200, "ok".into()));
+    assert_eq!(ask(Surface::Health, &answers, "/pods").await.0, 404);
+}
+
+#[tokio::test]
+async fn http20_a_failed_check_is_named_and_its_reason_withheld() {
+    let bad = answers(Err("secret".into()));
+    let (status, body) = ask(Surface::ReadOnly, &bad, "/healthz").await;
+    assert_eq!(status, 500);
+    assert!(body.contains("[-]syncloop failed: reason withheld") && !body.contains("secret"));
+    assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz/ping").await, (200, "ok".into()));
+    assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz?exclude=syncloop").await.0, 200);
+    assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz/other").await.0, 404);
+    let good = answers(Ok(()));
+    let (_, body) = ask(Surface::ReadOnly, &good, "/healthz?verbose").await;
+    assert_eq!(body, "[+]ping ok\n[+]syncloop ok\nhealthz check passed\n");
+}
+
+#[tokio::test]
+async fn http46_no_pods_are_null_and_items_carry_no_kind() {
+    let answers = answers(Ok(()));
+    let (_, body) = ask(Surface::ReadOnly, &answers, "/pods").await;
+    assert_eq!(body, r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":null}"#);
+    let mut pod = Pod::default();
+    pod.metadata.name = Some("a".into());
+    answers.statuses.set_desired(&Arc::new(pod));
+    let (_, body) = ask(Surface::ReadOnly, &answers, "/pods/").await;
+    assert!(body.ends_with(r#""items":[{"metadata":{"name":"a"},"status":{}}]}"#), "{body}");
+}
+
+#[tokio::test]
+async fn http41_debugging_paths_are_refused_on_the_read_only_port() {
+    let answers = answers(Ok(()));
+    for path in ["/exec/a/b/c", "/run/a/b/c", "/attach/a/b/c", "/portForward/a/b", "/containerLogs/a/b/c"] {
+        let (status, body) = ask(Surface::ReadOnly, &answers, path).await;
+        assert_eq!((status, body.as_str()), (405, "Debug endpoints are disabled.\n"), "{path}");
+    }
+    assert!(ask(Surface::ReadOnly, &answers, "/metrics").await.1.contains("kubelet_running_pods 0"));
+}
