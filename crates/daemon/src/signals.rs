@@ -82,3 +82,70 @@ impl Hangups {
         self.0.recv().await;
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a process of our own to signal")]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Lines, Write as _},
+        process::{ChildStdout, Command, Stdio},
+    };
+
+    use super::*;
+
+    const CHILD: &str = "DAEMON_SIGNALS_TEST_CHILD";
+
+    /// What the process under test does: says when it listens and when it was told to end, and then
+    /// never ends by itself.
+    fn child() {
+        let say = |word: &str| {
+            writeln!(io::stdout(), "\n{word}").unwrap();
+        };
+        crate::runtime(1, "child").unwrap().block_on(async {
+            let shutdown = Shutdown::on_signals(7).unwrap();
+            say("listening");
+            shutdown.token().cancelled().await;
+            say("draining");
+            std::future::pending::<()>().await;
+        });
+    }
+
+    fn wait_for(word: &str, lines: &mut Lines<BufReader<ChildStdout>>) {
+        assert!(
+            lines.any(|line| line.unwrap() == word),
+            "the child never said {word}"
+        );
+    }
+
+    #[test]
+    fn first_signal_drains_and_the_second_exits_with_the_code() {
+        if std::env::var_os(CHILD).is_some() {
+            return child();
+        }
+        for name in ["TERM", "INT"] {
+            let mut process = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "--nocapture"])
+                .arg("signals::tests::first_signal_drains_and_the_second_exits_with_the_code")
+                .env(CHILD, "1")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let kill = || {
+                let pid = process.id().to_string();
+                assert!(
+                    Command::new("kill")
+                        .args(["-s", name, &pid])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
+            };
+            wait_for("listening", &mut lines);
+            kill();
+            wait_for("draining", &mut lines);
+            kill();
+            assert_eq!(process.wait().unwrap().code(), Some(7), "{name}");
+        }
+    }
+}
