@@ -192,11 +192,16 @@ pub(crate) struct Refused {
     pub(crate) problems: Vec<String>,
 }
 
+/// The flags, ready to parse.
+pub(crate) fn flag_set() -> FlagSet {
+    FlagSet::new(FLAGS)
+}
+
 /// The usage text (FLG-22).
 pub(crate) fn usage() -> String {
     format!(
         "Usage:\n  cri-dockerd [flags]\n\nFlags:\n{}",
-        FlagSet::new(FLAGS).usages()
+        flag_set().usages()
     )
 }
 
@@ -210,7 +215,7 @@ pub(crate) fn parse(args: Vec<OsString>, docker_host: Option<&str>) -> Result<Co
         problems: vec![text],
     };
     let args = utf8_args(args).map_err(|error| refuse(error.to_string()))?;
-    let parsed = FlagSet::new(FLAGS)
+    let parsed = flag_set()
         .parse(args)
         .map_err(|failure| refuse(failure.to_string()))?;
     if let Some(word) = parsed.positional().first() {

@@ -37,7 +37,7 @@ pub(crate) use containers::{ListContainers, LogsQuery};
 pub(crate) use error::{Class, EngineError};
 pub(crate) use events::{Event, EventStream};
 pub(crate) use exec::Hijacked;
-pub(crate) use images::{LoadStream, PullStream, RegistryAuth};
+pub(crate) use images::{Progress, RegistryAuth};
 pub(crate) use stream::{ByteStream, FrameDecoder, StreamKind};
 
 /// Oldest API spoken: Docker 20.10 (DKR-03). Older engines are refused (Differs: upstream accepts 1.26).

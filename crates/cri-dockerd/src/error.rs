@@ -49,6 +49,9 @@ pub(crate) enum Error {
     /// A log can't be copied as asked.
     #[error(transparent)]
     Log(LogError),
+    /// A part that chooses its code itself.
+    #[error(transparent)]
+    Rpc(#[from] cri_api::RpcError),
     /// Several failures of one call: the first one first, clean-up behind it (SBX-16).
     #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
     Several(Vec<Error>),
@@ -90,6 +93,7 @@ impl Error {
                 Class::Internal => Code::Unknown,
             },
             Self::File { .. } | Self::Checkpoint(_) | Self::Log(_) => Code::Unknown,
+            Self::Rpc(error) => error.code,
             Self::Several(errors) => errors.first().map_or(Code::Unknown, Self::code),
             Self::Broken(_) => Code::Internal,
         }

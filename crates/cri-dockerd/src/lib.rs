@@ -17,7 +17,9 @@ mod cli;
 mod container;
 mod engine;
 mod error;
+mod exec;
 mod hub;
+mod images;
 mod labels;
 mod logs;
 mod names;
@@ -85,6 +87,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             fds: variable("LISTEN_FDS"),
         },
         notify_socket: variable("NOTIFY_SOCKET").map(OsString::from),
+        home: variable("HOME").map(Into::into),
     };
     let runtime = match daemon::runtime(WORKERS, "cri-dockerd") {
         Ok(runtime) => runtime,
@@ -101,6 +104,11 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// The flags, for shell completion and for documentation.
+pub fn command_line() -> daemon::pflag::FlagSet {
+    cli::flag_set()
 }
 
 #[expect(

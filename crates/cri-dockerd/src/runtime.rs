@@ -1,7 +1,7 @@
 //! What the handlers of the CRI's calls share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use crate::checkpoint::{Checkpoint, CheckpointStore};
 use crate::engine::model::{CreateContainer, LogConfig};
 use crate::engine::{Class, Engine, EngineError};
 use crate::error::Error;
+use crate::exec::Execs;
 use crate::hub::{EngineFacts, Hub, Operation};
+use crate::images::Images;
 use crate::logs::LogPump;
 use crate::names::{self, Name};
 use crate::network::Network;
@@ -43,11 +45,13 @@ pub(crate) struct Runtime {
     /// Sandboxes that only a checkpoint remembers, read at the first list that wants them (SBX-62).
     pub(crate) orphans: OnceCell<Mutex<BTreeMap<String, Checkpoint>>>,
     pub(crate) logs: LogPump,
-    /// Generation of images in which the sandbox image was seen, plus one; 0 for never.
-    pub(crate) sandbox_image_seen: AtomicU64,
+    pub(crate) images: Images,
+    pub(crate) execs: Execs,
     pub(crate) settings: Settings,
     /// Lowest OOM score that the host was seen to accept (DEC-48).
     pub(crate) lowest_oom_score: AtomicI64,
+    /// This process lacks CAP_SYS_RESOURCE.
+    pub(crate) lacks_sys_resource: bool,
     pub(crate) spawner: Spawner,
 }
 
@@ -62,11 +66,9 @@ impl Runtime {
     }
 
     /// A start failed: whether that was because the host forbids a negative OOM score. If so, later
-    /// translations clamp (DEC-48). Our own capabilities would say nothing about the engine's, so
-    /// the failure itself is what we learn from.
+    /// translations clamp (DEC-48).
     pub(crate) fn learns_oom_limit(&self, error: &EngineError) -> bool {
-        let text = error.to_string().to_lowercase();
-        let forbidden = text.contains("oom_score_adj") && text.contains("permission denied");
+        let forbidden = forbids_negative_oom_score(&error.to_string(), self.lacks_sys_resource);
         if forbidden && self.lowest_oom_score.swap(0, Ordering::Relaxed) != 0 {
             tracing::warn!("the host forbids negative OOM scores: containers get 0 instead");
         }
@@ -154,6 +156,26 @@ impl Runtime {
     }
 }
 
+/// Whether the OCI runtime failed over a negative OOM score. Newer ones say so. runc 1.1 writes the
+/// score before it can report, so all that Docker sees is that its first child went away; that is
+/// taken for this failure only where we lack CAP_SYS_RESOURCE ourselves.
+fn forbids_negative_oom_score(text: &str, lacks_sys_resource: bool) -> bool {
+    let text = text.to_lowercase();
+    let told = text.contains("oom_score_adj") && text.contains("permission denied");
+    told || (lacks_sys_resource && text.contains("final child's pid from pipe"))
+}
+
+/// Whether our effective capabilities lack CAP_SYS_RESOURCE, from the text of
+/// `/proc/self/status`; not when it can't be told.
+pub(crate) fn lacks_sys_resource(proc_status: &str) -> bool {
+    const SYS_RESOURCE: u32 = 24;
+    let line = proc_status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> SYS_RESOURCE & 1 == 0)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Freed {
     Yes,
@@ -165,4 +187,29 @@ fn random() -> u32 {
     use std::hash::{BuildHasher as _, RandomState};
     let bytes = RandomState::new().hash_one(0_u8).to_ne_bytes();
     u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{forbids_negative_oom_score, lacks_sys_resource};
+
+    #[test]
+    fn refused_oom_scores_are_known_by_their_texts() {
+        let told = "write /proc/self/oom_score_adj: Permission denied";
+        let silent = "runc create failed: unable to start container process: can't get final \
+                      child's PID from pipe: EOF: unknown";
+        assert!(forbids_negative_oom_score(told, false));
+        assert!(forbids_negative_oom_score(silent, true));
+        assert!(!forbids_negative_oom_score(silent, false));
+        assert!(!forbids_negative_oom_score("exec: no such file", true));
+    }
+
+    #[test]
+    fn capability_is_read_from_the_effective_set() {
+        assert!(!lacks_sys_resource(
+            "CapPrm:\t0\nCapEff:\t000001ffffffffff\n"
+        ));
+        assert!(lacks_sys_resource("CapEff:\t00000000a80425fb\n"));
+        assert!(!lacks_sys_resource("nothing"));
+    }
 }

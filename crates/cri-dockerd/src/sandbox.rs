@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cri_api::v1;
 use futures_util::future::join_all;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::engine::EngineError;
 use crate::error::Error;
 use crate::hub::{EngineFacts, lock};
 use crate::names::Name;
@@ -36,7 +34,7 @@ impl Runtime {
         if !translate::on_host_network(&config) {
             self.network.ready().map_err(Error::Unavailable)?;
         }
-        self.ensure_sandbox_image().await?;
+        self.images.ensure_sandbox_image().await?;
         let runtime = runtime_of_handler(&request.runtime_handler, &engine)?;
         let plan = translate::Plan {
             image: &self.settings.sandbox_image,
@@ -343,36 +341,4 @@ pub(crate) fn not_found(id: &str) -> Error {
 }
 
 impl Runtime {
-    /// Has the sandbox image at hand (SBX-02).
-    async fn ensure_sandbox_image(&self) -> Result<(), Error> {
-        let image = &self.settings.sandbox_image;
-        let generation = self.hub.image_generation() + 1;
-        if self.sandbox_image_seen.load(Ordering::Relaxed) == generation {
-            return Ok(());
-        }
-        let step = || format!("failed to inspect sandbox image {image:?}");
-        match self.engine.inspect_image(image).await {
-            Ok(_) => {
-                self.sandbox_image_seen.store(generation, Ordering::Relaxed);
-                return Ok(());
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => {
-                return Err(Error::Docker {
-                    step: step(),
-                    source: error,
-                });
-            }
-        }
-        let tar = pause::image_tar(image);
-        let load = async {
-            let mut stream = self.engine.load_image(tar.into()).await?;
-            while let Some(progress) = stream.next().await {
-                progress?;
-            }
-            Ok::<_, EngineError>(())
-        };
-        load.await
-            .map_err(Error::at(format!("failed pulling image {image:?}")))
-    }
 }

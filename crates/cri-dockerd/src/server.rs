@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cri_api::MAX_MESSAGE_BYTES;
+use cri_api::v1::image_service_server::ImageServiceServer;
 use cri_api::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::cli::Listen;
+use crate::images::ImageService;
 use crate::service::Service;
 
 /// Calls that still run at the end get this long.
@@ -83,13 +85,18 @@ fn inherited() -> std::io::Result<UnixListener> {
 pub(crate) async fn serve(
     listener: UnixListener,
     service: Service,
+    images: ImageService,
     token: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let runtime = RuntimeServiceServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let images = ImageServiceServer::new(images)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
     Server::builder()
         .add_service(runtime)
+        .add_service(images)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), token.cancelled_owned())
         .await
 }

@@ -284,8 +284,14 @@ impl RuntimeService for Service {
         .await
     }
 
-    async fn exec_sync(&self, _: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
-        unimplemented("ExecSync is not there yet")
+    async fn exec_sync(
+        &self,
+        request: Request<v1::ExecSyncRequest>,
+    ) -> Answer<v1::ExecSyncResponse> {
+        let request = request.into_inner();
+        // Boxed: it holds a connection and its buffers.
+        let work = Box::pin(async { Ok(self.0.execs.exec_sync(request).await?) });
+        self.read("ExecSync", work).await
     }
 
     async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {

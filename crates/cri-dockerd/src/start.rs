@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicI64;
 
 use daemon::metrics::Metrics;
 use daemon::{Notifier, Shutdown, TaskGroup};
@@ -16,7 +16,9 @@ use tokio::sync::OnceCell;
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::cli::{Plugin, Settings};
 use crate::engine::{Engine, EngineConfig, EngineError};
+use crate::exec::Execs;
 use crate::hub::Hub;
+use crate::images::{self, ImageService, Images};
 use crate::logs::LogPump;
 use crate::network::{Bridge, Network};
 use crate::paths::{PathView, SameHost};
@@ -31,6 +33,8 @@ pub(crate) struct Environment {
     pub(crate) activation: Activation,
     /// `NOTIFY_SOCKET`.
     pub(crate) notify_socket: Option<OsString>,
+    /// `HOME`, where the user's registry credentials are.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// The program could not start or did not end in order.
@@ -98,6 +102,8 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     let checkpoints = daemon::blocking(move || CheckpointStore::open(&root))
         .await
         .map_err(StartError::Checkpoints)?;
+    let own_status =
+        daemon::blocking(|| std::fs::read_to_string("/proc/self/status").unwrap_or_default()).await;
     let network: Arc<dyn Network> = choose_network(&settings).await?;
 
     // Calls and refreshes end before the connection to Docker does.
@@ -121,7 +127,19 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         calls.spawner(),
         same_clock,
     );
+    let images = Images::new(
+        engine.clone(),
+        Arc::clone(&hub),
+        Arc::clone(&paths),
+        calls.spawner(),
+        images::Settings {
+            sandbox_image: settings.sandbox_image.clone(),
+            pull_progress_deadline: settings.pull_progress_deadline,
+            home: environment.home.clone(),
+        },
+    );
     let runtime = Arc::new(Runtime {
+        execs: Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner()),
         engine,
         hub: Arc::clone(&hub),
         network,
@@ -129,12 +147,13 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         checkpoints,
         orphans: OnceCell::new(),
         logs,
-        sandbox_image_seen: AtomicU64::new(0),
+        images: images.clone(),
         settings: runtime::Settings {
             sandbox_image: settings.sandbox_image.clone(),
             log_config: settings.log_config.clone(),
         },
         lowest_oom_score: AtomicI64::new(i64::MIN),
+        lacks_sys_resource: runtime::lacks_sys_resource(&own_status),
         spawner: calls.spawner(),
     });
 
@@ -144,7 +163,12 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     let server = TaskGroup::new("server");
     server.spawn(
         "grpc",
-        server::serve(listener, Service(runtime), server.token().clone()),
+        server::serve(
+            listener,
+            Service(runtime),
+            ImageService(images),
+            server.token().clone(),
+        ),
     );
     tracing::info!(docker = settings.docker_endpoint, "serving the CRI");
     notify("READY=1");

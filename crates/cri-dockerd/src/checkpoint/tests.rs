@@ -27,7 +27,7 @@ fn checkpoint(port_mappings: Vec<PortMapping>, host_network: bool) -> Checkpoint
 fn files_are_upstreams_byte_for_byte() {
     // The checksums are those of CKP-07.
     let cases = [
-        (vec![], false, r#"{}"#, 2_305_795_928_u64),
+        (vec![], false, "{}", 2_305_795_928_u64),
         (vec![], true, r#"{"host_network":true}"#, 12_315_789),
         (
             vec![mapping("tcp", 80, 8080, "")],

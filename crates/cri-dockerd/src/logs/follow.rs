@@ -121,10 +121,10 @@ impl Follower {
         };
         self.pump.send(command).await.map_err(|_| Unwanted)?;
         let position = position.await.map_err(|_| Unwanted)?;
-        let (mut skip, mut gap) = match position {
+        let (mut skip, mut gap) = match &position {
             None => (None, false),
             Some(position) => {
-                let located = self.locate(&position).await?;
+                let located = self.locate(position).await?;
                 let (Located::At(count) | Located::Lost(count)) = located;
                 (
                     Some(Skip::new(position, count)),

@@ -5,10 +5,15 @@
 //! in the order of their times, so the same stream, time and count name one place in Docker's
 //! copy; whatever stands behind it has not been written yet, of either stream.
 //!
-//! One thing is beyond this: a line whose first pieces Docker has dropped while its last are still
-//! to come (over 16 MiB long). Killed in the middle of it, we may leave out pieces of it.
+//! Docker may have dropped the first of several lines with that time (pieces of a line on both sides
+//! of a file that went); the lines' texts then tell which are left.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    os::unix::fs::FileExt,
+};
 
 use memchr::{memchr, memrchr};
 
@@ -112,12 +117,12 @@ impl<B: Bytes + ?Sized> Bytes for Chain<'_, B> {
 }
 
 /// The last line that was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Position {
     stream: StreamKind,
     stamp: Stamp,
-    /// Lines of this stream with this time.
-    count: u64,
+    /// Hashes of the lines of this stream with this time, at least one.
+    lines: Vec<u64>,
     /// No line that is still to come is older than this. A line can be older than the one before
     /// it: the streams are timed apart, and the pieces of a long line have the time of the first.
     pub(super) since: Stamp,
@@ -210,28 +215,27 @@ fn for_each_line(
 }
 
 /// Lines of one stream that carry the same time, as far as they have been seen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Group {
     stamp: Stamp,
-    count: u64,
+    /// For each line what the user of this wants to know of it.
+    lines: Vec<(u64, u64)>,
     /// Nothing of it stands before what has been read.
     whole: bool,
 }
 
 impl Group {
-    /// Counts one more line of its stream; `from_start` when nothing stands before what is read.
-    fn count(group: &mut Option<Self>, stamp: Stamp, from_start: bool) -> &mut Self {
+    /// The group of the stream's next line; `from_start` when nothing stands before what is read.
+    fn of(group: &mut Option<Self>, stamp: Stamp, from_start: bool) -> &mut Self {
         let whole = group.is_some() || from_start;
-        if group.is_none_or(|group| group.stamp != stamp) {
+        if group.as_ref().is_none_or(|group| group.stamp != stamp) {
             *group = Some(Self {
                 stamp,
-                count: 0,
+                lines: Vec::new(),
                 whole,
             });
         }
-        let group = group.as_mut().expect("set above");
-        group.count += 1;
-        group
+        group.as_mut().expect("set above")
     }
 }
 
@@ -244,7 +248,7 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
     let mut window = WINDOW;
     loop {
         let from = length.saturating_sub(window);
-        let mut groups = [None; 2];
+        let mut groups = [None, None];
         let mut last = None;
         let mut since: Option<Stamp> = None;
         for_each_line(&chain, from, |_, line| {
@@ -252,31 +256,21 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
                 return;
             };
             since = Some(since.map_or(stamp, |since| since.min(stamp)));
-            last = Some((
-                stream,
-                *Group::count(&mut groups[stream as usize], stamp, from == 0),
-            ));
+            let group = Group::of(&mut groups[stream as usize], stamp, from == 0);
+            group.lines.push((hash(line), 0));
+            last = Some(stream);
         })?;
-        match last.zip(since) {
-            Some((
-                (
-                    stream,
-                    Group {
-                        stamp,
-                        count,
-                        whole: true,
-                    },
-                ),
-                since,
-            )) => {
+        let group = last.and_then(|stream| groups[stream as usize].take());
+        match (last, group, since) {
+            (Some(stream), Some(group), Some(since)) if group.whole => {
                 return Ok(Some(Position {
                     stream,
-                    stamp,
-                    count,
+                    stamp: group.stamp,
+                    lines: group.lines.into_iter().map(|(hash, _)| hash).collect(),
                     since,
                 }));
             }
-            None if from == 0 => return Ok(None),
+            (None, ..) if from == 0 => return Ok(None),
             // Not seen in full: the start is further up. From 0 on every group is whole.
             _ => window = window.saturating_mul(GROWTH),
         }
@@ -290,8 +284,11 @@ pub(super) struct Search<'a> {
     from_start: bool,
     group: Option<Group>,
     /// Where the last line that was written ends.
-    end: Option<(u64, bool)>,
-    /// Where the first record that is newer than it starts.
+    end: Option<u64>,
+    /// The records with the position's time, each with its end, where the first may be missing.
+    rest: Vec<(u64, u64)>,
+    line: Vec<u8>,
+    /// Where the first record starts that is not known to be written.
     newer: Option<u64>,
 }
 
@@ -303,34 +300,77 @@ impl<'a> Search<'a> {
             from_start,
             group: None,
             end: None,
+            rest: Vec::new(),
+            line: Vec::new(),
             newer: None,
         }
     }
 
     /// Takes note of a record that stands from `start` to `end`.
     pub(super) fn see(&mut self, record: &Record<'_>, start: u64, end: u64) {
-        if record.stamp > self.position.stamp {
+        let Position {
+            stream,
+            stamp,
+            ref lines,
+            ..
+        } = *self.position;
+        if record.stamp > stamp {
             self.newer.get_or_insert(start);
         }
-        if record.stream == self.position.stream {
-            let group = Group::count(&mut self.group, record.stamp, self.from_start);
-            if group.stamp == self.position.stamp && group.count <= self.position.count {
-                self.end = Some((end, group.whole));
-            }
+        if record.stream != stream {
+            return;
+        }
+        // The oldest group of a stream may have begun with records that Docker dropped.
+        let group = Group::of(&mut self.group, record.stamp, false);
+        if group.stamp != stamp || group.lines.len() >= lines.len() {
+            return;
+        }
+        group.lines.push((0, end));
+        if group.whole {
+            self.end = Some(end);
+        } else {
+            self.newer.get_or_insert(start);
+            self.line.clear();
+            record.write_cri(&mut self.line);
+            self.rest
+                .push((hash(&self.line[..self.line.len() - 1]), end));
         }
     }
 
     /// Where the records go on that are not written; `all` is the end of what was shown. `None`
     /// when older records must be looked at.
     pub(super) fn located(&self, all: u64) -> Option<Located> {
-        match (self.end, self.newer) {
-            (Some((end, true)), _) => Some(Located::At(end)),
-            _ if !self.from_start => None,
-            (Some((end, false)), _) => Some(Located::At(end)),
-            (None, Some(newer)) => Some(Located::Lost(newer)),
-            (None, None) => Some(Located::At(all)),
+        if let Some(end) = self.end {
+            return Some(Located::At(end));
         }
+        if !self.from_start {
+            return None;
+        }
+        let located = match (self.aligned(), self.newer) {
+            (Some(end), _) => Located::At(end),
+            (None, Some(newer)) => Located::Lost(newer),
+            (None, None) => Located::At(all),
+        };
+        Some(located)
     }
+
+    /// Where the last line that was written ends, among records of which the first may be missing:
+    /// as few as explain the texts.
+    fn aligned(&self) -> Option<u64> {
+        let lines = &self.position.lines;
+        (0..lines.len()).find_map(|missing| {
+            let common = self.rest.len().min(lines.len() - missing);
+            let (rest, written) = (&self.rest[..common], &lines[missing..missing + common]);
+            let equal = rest.iter().map(|(hash, _)| hash).eq(written);
+            rest.last().filter(|_| equal).map(|(_, end)| *end)
+        })
+    }
+}
+
+fn hash(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Finds `position` in Docker's json-file records.
@@ -355,26 +395,27 @@ pub(super) fn locate(docker: &(impl Bytes + ?Sized), position: &Position) -> io:
 /// Leaves out the records at the beginning of a stream that were written before.
 #[derive(Debug)]
 pub(super) struct Skip {
-    position: Position,
+    stream: StreamKind,
+    stamp: Stamp,
     remaining: u64,
 }
 
 impl Skip {
     /// Leaves out `count` records, as [`Search`] found it among what was recorded at that moment.
-    pub(super) fn new(position: Position, count: u64) -> Self {
+    pub(super) fn new(position: &Position, count: u64) -> Self {
         Self {
-            position,
+            stream: position.stream,
+            stamp: position.stamp,
             remaining: count,
         }
     }
 
     /// Whether to leave this record out.
     pub(super) fn takes(&mut self, record: &Record<'_>) -> bool {
-        let Position { stream, stamp, .. } = self.position;
         if self.remaining == 0 {
             return false;
         }
-        if record.stream == stream && record.stamp > stamp {
+        if record.stream == self.stream && record.stamp > self.stamp {
             // Docker dropped some since they were counted; this one is new.
             self.remaining = 0;
             return false;

@@ -329,7 +329,7 @@ impl State {
         // Before the commands: to wait for the end of a log, one wishes for it first.
         for (id, wish) in self.wishes.take() {
             match wish {
-                Wish::Copy { source, running } => self.copy(id.into(), source, running),
+                Wish::Copy { source, running } => self.copy(id, source, running),
                 Wish::Forget => {
                     if let Some(entry) = self.entries.remove(id.as_str()) {
                         self.leave(entry);
@@ -435,8 +435,8 @@ impl State {
         }
     }
 
-    fn copy(&mut self, id: Arc<str>, source: LogSource, running: bool) {
-        if let Some(entry) = self.entries.get_mut(&id) {
+    fn copy(&mut self, id: String, source: LogSource, running: bool) {
+        if let Some(entry) = self.entries.get_mut(id.as_str()) {
             let ends = !running;
             if entry.ends != ends {
                 entry.ends = ends;
@@ -453,6 +453,7 @@ impl State {
             ends: !running,
             drains: Vec::new(),
         };
+        let id: Arc<str> = id.into();
         self.entries.insert(Arc::clone(&id), entry);
         self.mark(&id);
     }
@@ -563,7 +564,9 @@ impl State {
             match reader.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                     let all: Vec<Arc<str>> = self.entries.keys().cloned().collect();
-                    all.iter().for_each(|id| self.mark(id));
+                    for id in all {
+                        self.mark(&id);
+                    }
                 }
                 Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
                     // Docker removed the directory. What it held is lost or in files we hold.
@@ -592,7 +595,9 @@ impl State {
             .filter(|(_, e)| due(e))
             .map(|(id, _)| Arc::clone(id))
             .collect();
-        due.iter().for_each(|id| self.mark(id));
+        for id in due {
+            self.mark(&id);
+        }
     }
 
     /// Copies what there is of one container. False when that was the last of it.

@@ -1,6 +1,7 @@
 //! The pump as a whole: real files, real inotify, no Docker.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -85,9 +86,10 @@ impl Fixture {
 }
 
 fn expected(numbers: std::ops::Range<usize>) -> String {
-    numbers
-        .map(|n| format!("2026-11-22T16:49:05.{n:09}Z stdout F {n}\n"))
-        .collect()
+    numbers.fold(String::new(), |mut lines, n| {
+        writeln!(lines, "2026-11-22T16:49:05.{n:09}Z stdout F {n}").unwrap();
+        lines
+    })
 }
 
 /// Waits until a file has this content.

@@ -34,7 +34,10 @@ fn position_is_the_last_line_with_its_equals() {
         ("02", OUT, "d"),
     ]);
     let position = last(&[&log]).unwrap();
-    assert_eq!((position.stream, position.count), (StreamKind::Stdout, 2));
+    assert_eq!(
+        (position.stream, position.lines.len()),
+        (StreamKind::Stdout, 2)
+    );
     assert_eq!(
         position.since,
         Stamp::parse(b"2026-11-22T16:49:01Z").unwrap()
@@ -49,8 +52,8 @@ fn group_that_began_before_rotation_is_counted_over_both_files() {
         cri(&[("01", OUT, "a"), ("02", OUT, "b")]),
         cri(&[("02", OUT, "c")]),
     );
-    assert_eq!(last(&[&new, &old]).unwrap().count, 2);
-    assert_eq!(last(&[b"", &old]).unwrap().count, 1);
+    assert_eq!(last(&[&new, &old]).unwrap().lines.len(), 2);
+    assert_eq!(last(&[b"", &old]).unwrap().lines.len(), 1);
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn group_larger_than_the_window_is_counted_in_full() {
     let mut lines = vec![("01", OUT, "a")];
     lines.extend(std::iter::repeat_n(("02", OUT, "b"), 5000));
     let position = last(&[&cri(&lines)]).unwrap();
-    assert_eq!(position.count, 5000);
+    assert_eq!(position.lines.len(), 5000);
 
     let mut records = vec![("01", OUT), ("02", OUT)];
     records.extend(std::iter::repeat_n(("02", OUT), 6000));
@@ -83,7 +86,7 @@ fn group_larger_than_the_window_is_counted_in_full() {
 
 #[test]
 fn dropped_position_is_told_from_one_at_the_end() {
-    let position = last(&[&cri(&[("05", OUT, "a")])]).unwrap();
+    let position = last(&[&cri(&[("05", OUT, "x")])]).unwrap();
     let length = |lines: &[(&str, &str)]| docker(lines).len() as u64;
     let found = |lines: &[(&str, &str)]| locate(&docker(lines)[..], &position).unwrap();
     assert_eq!(found(&[]), Located::At(0));
@@ -122,4 +125,14 @@ fn unfinished_line_does_not_count() {
         complete_length(&[&[b'\n'][..], &[b'x'; 9000]].concat()[..]).unwrap(),
         1
     );
+}
+
+#[test]
+fn texts_tell_where_docker_dropped_the_first_of_a_group() {
+    let position = last(&[&cri(&[("05", OUT, "a"), ("05", OUT, "x")])]).unwrap();
+    let one = docker(&[("05", OUT)]).len() as u64;
+    let left = docker(&[("05", OUT), ("05", OUT)]);
+    assert_eq!(locate(&left[..], &position).unwrap(), Located::At(one));
+    let position = last(&[&cri(&[("05", OUT, "a")])]).unwrap();
+    assert_eq!(locate(&left[..], &position).unwrap(), Located::Lost(0));
 }

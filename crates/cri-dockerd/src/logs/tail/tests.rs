@@ -1,7 +1,7 @@
 //! Histories of a container, a Docker that rotates, a kubelet that rotates, and a copier that is
 //! killed at any byte.
 
-use std::{fs, io::Write as _, path::Path};
+use std::{fmt::Write as _, fs, io::Write as _, path::Path};
 
 use proptest::prelude::*;
 
@@ -72,7 +72,11 @@ impl Docker {
             .unwrap();
         writeln!(file, "{line}").unwrap();
         let tag = if newline { 'F' } else { 'P' };
-        self.expected += &format!("2026-11-22T16:49:05.{clock:09}Z {name} {tag} {text}\n");
+        writeln!(
+            self.expected,
+            "2026-11-22T16:49:05.{clock:09}Z {name} {tag} {text}"
+        )
+        .unwrap();
     }
 
     /// Whether Docker begins a new file. Not while that drops the beginning of a line that goes
@@ -99,8 +103,8 @@ struct Copier {
     tail: Option<Tail>,
     scratch: Scratch,
     kubelet_rotations: usize,
-    /// Docker's rotations when it last looked.
-    seen: usize,
+    /// Docker's rotations when it last looked; `None` since it was killed.
+    seen: Option<usize>,
 }
 
 impl Copier {
@@ -114,7 +118,7 @@ impl Copier {
                 lines: Vec::new(),
             },
             kubelet_rotations: 0,
-            seen: 0,
+            seen: None,
         }
     }
 
@@ -127,17 +131,17 @@ impl Copier {
         self.tail();
         let tail = self.tail.as_mut().unwrap();
         while tail.sweep(&mut self.scratch, 1).unwrap() == Progress::More {}
-        self.seen = docker.rotations;
+        self.seen = Some(docker.rotations);
     }
 
     /// Killed in the middle of copying: of what it last wrote, `part` of 100 reached the file.
     fn kill(&mut self, docker: &Docker, part: u64) {
         let length = |log: &Path| fs::metadata(log).map_or(0, |file| file.len());
         self.tail();
-        let (before, seen) = (length(&self.log), self.seen);
+        let before = length(&self.log);
         self.sweep(docker);
         let after = length(&self.log);
-        self.seen = seen;
+        self.seen = None;
         self.tail = None;
         let file = fs::OpenOptions::new().write(true).open(&self.log).unwrap();
         file.set_len(before + (after - before) * part / 100)
@@ -203,7 +207,7 @@ proptest! {
                     if docker.is_full() {
                         // The backlog is two files: Docker drops one that was never looked at
                         // only in another test.
-                        if docker.rotations > copier.seen {
+                        if copier.seen != Some(docker.rotations) {
                             copier.sweep(&docker);
                         }
                         docker.rotate();
@@ -328,11 +332,14 @@ fn hundred_thousand_lines_take_well_under_a_second() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c-json.log");
     let text = "x".repeat(80);
-    let lines: String = (0..100_000)
-        .map(|n| {
-            format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-11-22T16:49:05.{n:09}Z\"}}\n")
-        })
-        .collect();
+    let mut lines = String::new();
+    for n in 0..100_000 {
+        writeln!(
+            lines,
+            r#"{{"log":"{text}\n","stream":"stdout","time":"2026-11-22T16:49:05.{n:09}Z"}}"#
+        )
+        .unwrap();
+    }
     fs::write(&path, lines).unwrap();
     let mut tail = Tail::open(path, &dir.path().join("0.log")).unwrap();
     let started = std::time::Instant::now();
