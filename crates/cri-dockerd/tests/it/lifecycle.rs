@@ -304,3 +304,24 @@ async fn container_that_cannot_start_says_why() {
     );
     pod.remove(&mut server).await;
 }
+
+/// Docker's own default runtime, which the tests' engine replaces on hosts without
+/// CAP_SYS_RESOURCE.
+#[tokio::test(flavor = "multi_thread")]
+async fn sandbox_starts_where_the_host_forbids_its_oom_score() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let config = Pod::config("score");
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config.clone()),
+        runtime_handler: "runc".to_owned(),
+    };
+    let id = server
+        .client
+        .run_pod_sandbox(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pod_sandbox_id;
+    Pod { config, id }.remove(&mut server).await;
+}

@@ -51,8 +51,8 @@ async fn socket_answers_while_docker_is_down_and_work_resumes_by_itself() {
     let id = pod.create(&mut server, "web", "sleep 1000").await;
     start(&mut server, &id).await;
 
-    // Killed: the stream breaks at once, and what it did meanwhile is read in again.
-    tokio::task::block_in_place(|| engine.kill());
+    // Gone again: the stream breaks at once, and what it did meanwhile is read in again.
+    tokio::task::block_in_place(|| engine.stop());
     eventually_async(SOON, || async {
         let state = ready(&server).await;
         if state.0 { Err(state) } else { Ok(()) }

@@ -92,7 +92,10 @@ async fn reads_cost_docker_nothing_and_changes_cost_little() {
     let mut server = Server::start(&proxy.host()).await;
     // The first pod loads the pause image, the second one sees that it is there.
     for _ in 0..2 {
-        Pod::run(&mut server, Pod::config("first")).await.remove(&mut server).await;
+        Pod::run(&mut server, Pod::config("first"))
+            .await
+            .remove(&mut server)
+            .await;
         proxy.settled().await;
     }
 
