@@ -13,7 +13,9 @@ use kubelet_core::{
     resources::PodCgroupSettings, translate,
 };
 use node_os::{
-    cgroups::{CgroupError, CgroupFs, CgroupPath, CgroupPathError, Cgroups, Version},
+    cgroups::{
+        CgroupError, CgroupFs, CgroupPath, CgroupPathError, Cgroups, SystemdCgroups, Version,
+    },
     host_view::{self, HostView, Whereabouts},
     mountinfo,
     mounts::KernelMounts,
@@ -255,7 +257,7 @@ fn notify_ready() -> Result<(), daemon::NotifyError> {
 struct Machine {
     capacity: Capacity,
     allocatable: Allocatable,
-    cgroups: Option<Arc<dyn Cgroups>>,
+    cgroups: Option<CgroupFs>,
     version: Option<Version>,
     tmpfs_swap: node_os::mounts::Swap,
     host: HostView,
@@ -272,8 +274,8 @@ async fn look_at_machine(
         for directory in [&settings.paths.root_dir, &settings.paths.pods_dir()] {
             pod_dirs::ensure_directory(directory, kubelet_config::DIRECTORY_MODE)?;
         }
-        let cgroups: Option<Arc<dyn Cgroups>> = match CgroupFs::open() {
-            Ok(cgroups) => Some(Arc::new(cgroups)),
+        let cgroups = match CgroupFs::open() {
+            Ok(cgroups) => Some(cgroups),
             Err(error) if settings.cgroups.per_qos => return Err(error.into()),
             Err(_) => None,
         };
@@ -450,8 +452,19 @@ async fn start_cgroups(
     node_name: &str,
     events: &Events,
 ) -> Result<PodCgroups, StartError> {
-    let (true, Some(kernel)) = (settings.cgroups.per_qos, &machine.cgroups) else {
+    let (true, Some(files)) = (settings.cgroups.per_qos, &machine.cgroups) else {
         return Ok(PodCgroups::off(events.clone()));
+    };
+    let kernel: Arc<dyn Cgroups> = match driver {
+        cgroup_name::CgroupDriver::Cgroupfs => Arc::new(files.clone()),
+        cgroup_name::CgroupDriver::Systemd => match SystemdCgroups::open(files.clone()) {
+            Ok(systemd) => Arc::new(systemd),
+            Err(error) => {
+                // Docker makes the slices; their values are written into the files (DEC-47).
+                tracing::warn!(error = %ErrorChain(&error), "systemd cannot be asked for slices");
+                Arc::new(files.clone())
+            }
+        },
     };
     let root = if settings.cgroups.root.is_empty() { "/" } else { &settings.cgroups.root };
     let config = CgroupsConfig {
@@ -461,7 +474,7 @@ async fn start_cgroups(
         page_sizes: machine.capacity.page_sizes(),
         node_name: node_name.to_owned(),
     };
-    let cgroups = PodCgroups::new(config, kernel.clone(), events.clone());
+    let cgroups = PodCgroups::new(config, kernel, events.clone());
     let reserved =
         [settings.resources.system_reserved.clone(), settings.resources.kube_reserved.clone()];
     let enforced = settings.resources.enforcement.contains(&Enforcement::Pods);
