@@ -18,7 +18,7 @@
 //! future here may be dropped: the connection is closed and Docker stops the work where it can.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 mod containers;
@@ -95,18 +95,5 @@ impl Engine {
             timeout: config.request_timeout,
             api: Arc::new(AtomicU16::new(0)),
         })
-    }
-
-    /// The negotiated version; [`OLDEST_API`] before the first contact.
-    pub(crate) fn api(&self) -> ApiVersion {
-        match self.api.load(Ordering::Relaxed) {
-            0 => OLDEST_API,
-            minor => ApiVersion(minor),
-        }
-    }
-
-    /// The configured limit of an ordinary call.
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.timeout
     }
 }

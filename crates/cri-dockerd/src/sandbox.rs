@@ -340,5 +340,4 @@ pub(crate) fn not_found(id: &str) -> Error {
     ))
 }
 
-impl Runtime {
-}
+impl Runtime {}

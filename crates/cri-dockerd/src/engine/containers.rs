@@ -120,15 +120,6 @@ impl Engine {
         self.run(call, limit).await
     }
 
-    /// `POST /containers/{id}/kill?signal=`.
-    ///
-    /// # Errors
-    /// `Conflict` when it doesn't run, `NotFound`, or as any call.
-    pub(crate) async fn kill_container(&self, id: &str, signal: &str) -> Result<(), EngineError> {
-        let call = Call::post(format!("/containers/{}/kill", segment(id))).query("signal", signal);
-        self.run(call, self.timeout).await
-    }
-
     /// `DELETE /containers/{id}?v=1`: with its anonymous volumes (DKR-18); `force` kills it first.
     ///
     /// # Errors

@@ -64,6 +64,7 @@ impl Engine {
     ///
     /// # Errors
     /// As any call.
+    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn exec_resize(
         &self,
         exec: &str,
@@ -80,6 +81,7 @@ impl Engine {
     ///
     /// # Errors
     /// As any call.
+    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn attach(
         &self,
         container: &str,
@@ -101,6 +103,7 @@ impl Engine {
     ///
     /// # Errors
     /// As any call.
+    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn container_resize(
         &self,
         container: &str,

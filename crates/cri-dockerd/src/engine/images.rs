@@ -158,22 +158,6 @@ impl Engine {
         self.run(call, self.timeout).await
     }
 
-    /// `POST /images/{ref}/tag`.
-    ///
-    /// # Errors
-    /// As any call.
-    pub(crate) async fn tag_image(
-        &self,
-        reference: &str,
-        repository: &str,
-        tag: &str,
-    ) -> Result<(), EngineError> {
-        let call = Call::post(format!("/images/{}/tag", segment(reference)))
-            .query("repo", repository)
-            .query("tag", tag);
-        self.run(call, self.timeout).await
-    }
-
     /// `POST /images/create?fromImage=&tag=`: starts a pull. `tag` is a tag or a digest. `opening`
     /// bounds the wait for the first answer, in which Docker resolves the name at the registry.
     ///

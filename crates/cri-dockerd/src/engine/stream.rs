@@ -188,11 +188,6 @@ impl FrameDecoder {
             _ => Ok(Some((StreamKind::Stdout, payload))),
         }
     }
-
-    /// Bytes that are held back because their frame is not complete.
-    pub(crate) fn pending(&self) -> usize {
-        self.buffer.len()
-    }
 }
 
 #[cfg(test)]
@@ -224,7 +219,7 @@ mod tests {
                 (StreamKind::Stdout, Bytes::new()),
             ];
             assert_eq!(got, expected);
-            assert_eq!(decoder.pending(), 0);
+            assert!(decoder.buffer.is_empty());
         }
     }
 
