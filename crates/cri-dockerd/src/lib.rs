@@ -46,6 +46,11 @@ const EXIT_FAILED: u8 = 1;
 /// Worker threads (DEC-42).
 const WORKERS: usize = 2;
 
+/// The program's flags, for shell completion and for documentation.
+pub fn command_line() -> daemon::pflag::FlagSet {
+    cli::flag_set()
+}
+
 /// Runs the program with its arguments (without its name) until a signal ends it.
 ///
 /// Exit codes: 0 after an orderly end or `--help`, 1 for bad usage, a failed start or a second
@@ -104,11 +109,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         }
     };
     ExitCode::from(code)
-}
-
-/// The flags, for shell completion and for documentation.
-pub fn command_line() -> daemon::pflag::FlagSet {
-    cli::flag_set()
 }
 
 #[expect(
