@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -21,43 +21,105 @@ use tonic_prost::ProstCodec;
 
 const PROTOCOL: &str = include_str!("../../cri-api/proto/runtime.proto");
 
-/// Flags of cri-dockerd that do less than their upstream namesakes, and the two that do more.
+/// Flags of cri-dockerd that are not simply upstream's.
 const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
     ("cni-bin-dir", "read, without effect: no CNI yet (B)"),
     ("cni-cache-dir", "read, without effect: no CNI yet (B)"),
-    ("cni-conf-dir", "looked into; a configuration there refuses the start: no CNI yet (B)"),
+    (
+        "cni-conf-dir",
+        "looked into; a configuration there refuses the start: no CNI yet (B)",
+    ),
     ("cni-fallback", "ours (DEC-20)"),
-    ("container-runtime-endpoint", "supported; a bare path too; `fd://NAME` is refused"),
-    ("hairpin-mode", "read, without effect (kubenet only upstream)"),
-    ("ipv6-dual-stack", "read, without effect: always both families"),
-    ("network-plugin", "`cni` needs `--cni-fallback=bridge` for now; empty is supported; kubenet is refused"),
-    ("network-plugin-mtu", "read, without effect (kubenet only upstream)"),
+    (
+        "container-runtime-endpoint",
+        "supported; a bare path too; `fd://NAME` is refused",
+    ),
+    (
+        "hairpin-mode",
+        "read, without effect (kubenet only upstream)",
+    ),
+    (
+        "ipv6-dual-stack",
+        "read, without effect: always both families",
+    ),
+    (
+        "network-plugin",
+        "`cni` needs `--cni-fallback=bridge` for now; empty is supported; kubenet is refused",
+    ),
+    (
+        "network-plugin-mtu",
+        "read, without effect (kubenet only upstream)",
+    ),
     ("pod-cidr", "read, without effect (kubenet only upstream)"),
     ("runtime-cgroups", "read, without effect"),
+    (
+        "streaming-bind-addr",
+        "read, without effect: no streaming yet (B); default 127.0.0.1",
+    ),
+    ("version", "supported; the text is our own version"),
 ];
 
 #[test]
 fn tables_say_what_the_code_does() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let sections = [
         ("kubelet flags", kubelet_config::flags_markdown()),
         ("kubelet fields", kubelet_config::fields_markdown()),
         ("cri-dockerd flags", cri_dockerd_flags()),
         ("concurrently options", concurrently_options()),
         ("CRI calls", runtime.block_on(cri_calls())),
+        ("differences", differences()),
     ];
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../COMPATIBILITY.md");
     let old = fs::read_to_string(&path).unwrap();
-    let new = sections.iter().fold(old.clone(), |text, (name, table)| fill(&text, name, table));
+    let new = sections
+        .iter()
+        .fold(old.clone(), |text, (name, table)| fill(&text, name, table));
     #[expect(clippy::disallowed_methods, reason = "how generated files are blessed")]
     if std::env::var("BLESS").is_ok() {
         fs::write(&path, new).unwrap();
         return;
     }
     for (number, (was, is)) in old.lines().zip(new.lines()).enumerate() {
-        assert_eq!(was, is, "COMPATIBILITY.md:{}: run this test with BLESS=1", number + 1);
+        assert_eq!(
+            was,
+            is,
+            "COMPATIBILITY.md:{}: run this test with BLESS=1",
+            number + 1
+        );
     }
-    assert_eq!(old.len(), new.len(), "COMPATIBILITY.md: run this test with BLESS=1");
+    assert_eq!(
+        old.len(),
+        new.len(),
+        "COMPATIBILITY.md: run this test with BLESS=1"
+    );
+}
+
+/// Headings of the troubleshooting page quote messages; `…` in them stands for what varies.
+#[test]
+fn troubleshooting_quotes_messages_that_the_code_has() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        sources(&entry.unwrap().path().join("src"), &mut files);
+    }
+    let code: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    // A backslash at the end of a line joins a text to its next line.
+    let code = code.split("\\\n").map(str::trim_start).collect::<String>();
+    let page = fs::read_to_string(root.join("docs/TROUBLESHOOTING.md")).unwrap();
+    let quotes = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .flat_map(|heading| heading.split('`').skip(1).step_by(2));
+    for part in quotes.flat_map(|quote| quote.split('…')).map(str::trim) {
+        assert!(code.contains(part), "no source has the message {part:?}");
+    }
 }
 
 /// Puts a table between its markers.
@@ -67,7 +129,9 @@ fn fill(text: &str, name: &str, table: &str) -> String {
     let (head, rest) = text
         .split_once(&start)
         .unwrap_or_else(|| panic!("COMPATIBILITY.md has no line {start:?}"));
-    let (_, tail) = rest.split_once(end).unwrap_or_else(|| panic!("{name}: no line {end:?}"));
+    let (_, tail) = rest
+        .split_once(end)
+        .unwrap_or_else(|| panic!("{name}: no line {end:?}"));
     format!("{head}{start}{table}{end}{tail}")
 }
 
@@ -76,7 +140,13 @@ fn cri_dockerd_flags() -> String {
     let mut out = String::from("| flag | default | status |\n|---|---|---|\n");
     for flag in cri_dockerd::command_line().flags() {
         let note = notes.remove(flag.name).unwrap_or("supported");
-        writeln!(out, "| `--{}` | {} | {note} |", flag.name, code(flag.default)).unwrap();
+        writeln!(
+            out,
+            "| `--{}` | {} | {note} |",
+            flag.name,
+            code(flag.default)
+        )
+        .unwrap();
     }
     assert!(notes.is_empty(), "notes for flags that are gone: {notes:?}");
     out
@@ -88,17 +158,108 @@ fn concurrently_options() -> String {
     for flag in FLAGS {
         let letters = flag.letters.iter().map(|letter| format!("`-{letter}`"));
         let names = std::iter::once(flag.name).chain(flag.aliases.iter().copied());
-        let spellings: Vec<String> =
-            letters.chain(names.map(|name| format!("`--{name}`"))).collect();
+        let spellings: Vec<String> = letters
+            .chain(names.map(|name| format!("`--{name}`")))
+            .collect();
         let value = match flag.value {
             ValueKind::Switch => "",
             ValueKind::One(hint) => hint,
             ValueKind::Each(hint) => &format!("{hint}, repeatable"),
             ValueKind::Colour => "with `=` only",
         };
-        writeln!(out, "| {} | {value} | {} |", spellings.join(", "), escape(flag.text)).unwrap();
+        writeln!(
+            out,
+            "| {} | {value} | {} |",
+            spellings.join(", "),
+            escape(flag.text)
+        )
+        .unwrap();
     }
     out
+}
+
+/// Every comment of the sources that starts with "Differs" (style 2.9), by crate.
+fn differences() -> String {
+    let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&crates).unwrap() {
+        sources(&entry.unwrap().path().join("src"), &mut files);
+    }
+    files.sort();
+    let mut out = String::from("| where | what differs |\n|---|---|\n");
+    for file in files {
+        let place = file.strip_prefix(&crates).unwrap().display().to_string();
+        let place = place.replace("/src/", ": ").replace(".rs", "");
+        for text in differences_in(&fs::read_to_string(&file).unwrap()) {
+            writeln!(out, "| {place} | {} |", text.replace('|', "\\|")).unwrap();
+        }
+    }
+    out
+}
+
+/// The Rust files below a directory, tests left out.
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// What follows "Differs" in a comment, up to the end of its paragraph or the next "Differs"; before
+/// it the sentence that it belongs to.
+fn differences_in(source: &str) -> Vec<String> {
+    let mut differences = Vec::new();
+    for paragraph in paragraphs(source) {
+        // The word in quotes is somebody talking about this rule.
+        let parts: Vec<&str> = paragraph.split("Differs").collect();
+        for pair in parts.windows(2).filter(|pair| !pair[0].ends_with('"')) {
+            let is_first = std::ptr::eq(pair[0], parts[0]);
+            let context = pair[0].trim_end_matches([' ', '(', ';']).trim_end();
+            let sentence = context
+                .trim_end_matches('.')
+                .rsplit(". ")
+                .next()
+                .unwrap_or_default();
+            let text = pair[1].trim_start_matches([':', ',', ' ']).trim_end();
+            differences.push(if is_first && !sentence.is_empty() {
+                format!("{sentence}. **Differs:** {text}")
+            } else {
+                format!("**Differs:** {text}")
+            });
+        }
+    }
+    differences
+        .iter()
+        .map(|text| text.replace(['[', ']'], ""))
+        .collect()
+}
+
+/// The paragraphs and list items of a source's comments.
+fn paragraphs(source: &str) -> Vec<String> {
+    let mut paragraphs = vec![String::new()];
+    for line in source.lines() {
+        let comment = line.trim_start().strip_prefix("//");
+        let text = comment.map_or("", |text| text.trim_start_matches(['/', '!']).trim());
+        if text.is_empty() || text.starts_with("```") || text.starts_with("- ") {
+            paragraphs.push(String::new());
+        }
+        if let Some(paragraph) = paragraphs.last_mut().filter(|_| !text.is_empty()) {
+            if !paragraph.is_empty() {
+                paragraph.push(' ');
+            }
+            paragraph.push_str(text.trim_start_matches("- "));
+        }
+    }
+    paragraphs
 }
 
 /// Calls everything that the protocol has, empty-handed, on a cri-dockerd without Docker: what is
@@ -112,12 +273,10 @@ async fn cri_calls() -> String {
             let limit = Duration::from_secs(5);
             let asked = tokio::time::timeout(limit, ask(channel, service, call)).await;
             let status = match asked {
-                Ok(Err(status)) if status.code() == Code::Unimplemented => {
-                    match status.message() {
-                        "" => "Unimplemented: the service is not there yet".to_owned(),
-                        why => format!("Unimplemented: {}", escape(why)),
-                    }
-                }
+                Ok(Err(status)) if status.code() == Code::Unimplemented => match status.message() {
+                    "" => "Unimplemented: the service is not there yet".to_owned(),
+                    why => format!("Unimplemented: {}", escape(why)),
+                },
                 _ => "supported".to_owned(),
             };
             format!("| {service} | {call} | {status} |\n")
@@ -146,10 +305,16 @@ fn calls() -> Vec<(&'static str, &'static str)> {
 /// The answer up to its first byte; an empty message is a valid one of every type.
 async fn ask(channel: Channel, service: &str, call: &str) -> Result<(), tonic::Status> {
     let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+    client
+        .ready()
+        .await
+        .map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let path = PathAndQuery::try_from(format!("/runtime.v1.{service}/{call}")).unwrap();
     let codec = ProstCodec::<(), ()>::default();
-    client.server_streaming(Request::new(()), path, codec).await.map(drop)
+    client
+        .server_streaming(Request::new(()), path, codec)
+        .await
+        .map(drop)
 }
 
 /// The program, with a directory of its own and no Docker.
@@ -165,8 +330,14 @@ impl CriDockerd {
         #[expect(clippy::disallowed_methods, reason = "a test runs the program")]
         let process = Command::new(env!("CARGO_BIN_EXE_berth"))
             .args(["cri-dockerd", "--network-plugin="])
-            .arg(format!("--container-runtime-endpoint=unix://{}", path("cri.sock")))
-            .arg(format!("--docker-endpoint=unix://{}", path("no-docker.sock")))
+            .arg(format!(
+                "--container-runtime-endpoint=unix://{}",
+                path("cri.sock")
+            ))
+            .arg(format!(
+                "--docker-endpoint=unix://{}",
+                path("no-docker.sock")
+            ))
             .arg(format!("--cri-dockerd-root-directory={}", path("root")))
             .stdin(Stdio::null())
             .stderr(fs::File::create(path("log")).unwrap())
@@ -180,9 +351,9 @@ impl CriDockerd {
         let endpoint = Endpoint::parse(&socket.display().to_string()).unwrap();
         let log = self.directory.path().join("log");
         testkit::eventually_async(Duration::from_secs(20), async || {
-            cri_api::connect(&endpoint)
-                .await
-                .map_err(|error| format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default()))
+            cri_api::connect(&endpoint).await.map_err(|error| {
+                format!("{error}; {}", fs::read_to_string(&log).unwrap_or_default())
+            })
         })
         .await
     }
@@ -197,10 +368,16 @@ impl Drop for CriDockerd {
 }
 
 fn code(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!("`{text}`") }
+    if text.is_empty() {
+        String::new()
+    } else {
+        format!("`{text}`")
+    }
 }
 
 /// Text for a cell.
 fn escape(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
+    text.replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace('*', "\\*")
 }

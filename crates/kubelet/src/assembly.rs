@@ -85,10 +85,14 @@ pub(crate) enum StartError {
     #[error("failed to run Kubelet: {0}")]
     Capacity(#[from] CapacityError),
     /// No cgroups.
-    #[error("failed to run Kubelet: cgroups (set cgroupsPerQOS: false and enforceNodeAllocatable: [] to do without)")]
+    #[error(
+        "failed to run Kubelet: cgroups (set cgroupsPerQOS: false and enforceNodeAllocatable: [] to do without)"
+    )]
     Cgroups(#[from] CgroupError),
     /// The groups of pods cannot be made.
-    #[error("failed to run Kubelet: cgroups of pods (set cgroupsPerQOS: false and enforceNodeAllocatable: [] to do without)")]
+    #[error(
+        "failed to run Kubelet: cgroups of pods (set cgroupsPerQOS: false and enforceNodeAllocatable: [] to do without)"
+    )]
     PodCgroups(#[from] PodCgroupError),
     /// `cgroupRoot` names no group.
     #[error("failed to run Kubelet: cgroupRoot")]
@@ -138,7 +142,9 @@ pub(crate) async fn start(
     settings: Settings,
     shutdown: &CancellationToken,
 ) -> Result<Node, StartError> {
-    let node_name = settings.node_name(&proc::hostname()).ok_or(StartError::NoNodeName)?;
+    let node_name = settings
+        .node_name(&proc::hostname())
+        .ok_or(StartError::NoNodeName)?;
     tracing::info!("Standalone mode, no API client");
     tracing::info!("Kubelet is running in standalone mode, will skip API server sync");
     tracing::info!("No api server defined - no node status update will be sent");
@@ -161,7 +167,9 @@ pub(crate) async fn start(
         statuses: statuses.clone(),
         registry: registry.clone(),
         metrics: metrics.clone(),
-        health: Arc::new(Checks { health: health.clone() }),
+        health: Arc::new(Checks {
+            health: health.clone(),
+        }),
     };
     let servers = bind_servers(&settings, &answers).await?;
     for server in servers {
@@ -207,7 +215,11 @@ pub(crate) async fn start(
         sources.push(sets);
     }
     sources.extend(control_plane.desired_pods());
-    let pleg = Pleg { runtime: runtime.clone(), wakes, metrics: metrics.clone() };
+    let pleg = Pleg {
+        runtime: runtime.clone(),
+        wakes,
+        metrics: metrics.clone(),
+    };
     let token = tasks.token().clone();
     tasks.spawn("pleg", async move { pleg.run(token).await });
     let rotation = LogRotation {
@@ -224,15 +236,19 @@ pub(crate) async fn start(
     let token = tasks.token().clone();
     tasks.spawn("log rotation", async move { rotation.run(token).await });
     let enforced = settings.resources.enforcement.contains(&Enforcement::Pods);
-    let reserved =
-        [settings.resources.system_reserved.clone(), settings.resources.kube_reserved.clone()];
+    let reserved = [
+        settings.resources.system_reserved.clone(),
+        settings.resources.kube_reserved.clone(),
+    ];
     let housekeeping = housekeeping::Housekeeping {
         context: context.clone(),
         node_values: enforced.then(|| machine.capacity.node_values(Some(&reserved))),
     };
     let sources_ready = sources.clone();
     let token = tasks.token().clone();
-    tasks.spawn("housekeeping", async move { housekeeping.run(sources_ready, token).await });
+    tasks.spawn("housekeeping", async move {
+        housekeeping.run(sources_ready, token).await
+    });
     let sync_loop = SyncLoop::new(context, sources, tasks.token());
     let token = tasks.token().clone();
     tasks.spawn("sync loop", async move { sync_loop.run(token).await });
@@ -247,7 +263,10 @@ fn parse_endpoint(field: &'static str, text: &str) -> Result<Endpoint, StartErro
     Endpoint::parse(text).map_err(|source| StartError::Endpoint { field, source })
 }
 
-#[expect(clippy::disallowed_methods, reason = "the protocol of sd_notify is this variable (PROC-08)")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the protocol of sd_notify is this variable (PROC-08)"
+)]
 fn notify_ready() -> Result<(), daemon::NotifyError> {
     let socket = std::env::var_os("NOTIFY_SOCKET");
     daemon::Notifier::open(socket.as_deref())?.send("READY=1")
@@ -293,7 +312,10 @@ async fn look_at_machine(
         let proc = Proc::new();
         let root = &settings.paths.root_dir;
         let system = system::prepare(&config, &proc, &KernelMounts, root, &events)?;
-        let storage = settings.node.local_storage_capacity_isolation.then_some(root.as_path());
+        let storage = settings
+            .node
+            .local_storage_capacity_isolation
+            .then_some(root.as_path());
         let limits = PodLimits {
             max_pods: settings.node.max_pods,
             pods_per_core: settings.node.pods_per_core,
@@ -411,7 +433,10 @@ async fn cgroup_driver(
             Ok(Some(v1::CgroupDriver::Cgroupfs)) => return cgroup_name::CgroupDriver::Cgroupfs,
             Ok(None) => return configured,
             Err(error) if error.is_unimplemented() => {
-                metrics.cri_losing_support.with_label_values(&["1.36.0"]).set(1);
+                metrics
+                    .cri_losing_support
+                    .with_label_values(&["1.36.0"])
+                    .set(1);
                 return configured;
             }
             Err(error) => {
@@ -431,14 +456,22 @@ async fn bind_servers(
 ) -> Result<Vec<HttpServer>, StartError> {
     let wanted = [
         ("healthzPort", settings.servers.health, Surface::Health),
-        ("readOnlyPort", settings.servers.read_only, Surface::ReadOnly),
+        (
+            "readOnlyPort",
+            settings.servers.read_only,
+            Surface::ReadOnly,
+        ),
     ];
     let mut servers = Vec::new();
     for (field, address, surface) in wanted {
         let Some(address) = address else { continue };
         let server = HttpServer::bind(address, surface, answers.clone())
             .await
-            .map_err(|source| StartError::Listen { address, field, source })?;
+            .map_err(|source| StartError::Listen {
+                address,
+                field,
+                source,
+            })?;
         tracing::info!(address = %address, port = field, "Starting to listen");
         servers.push(server);
     }
@@ -466,7 +499,11 @@ async fn start_cgroups(
             }
         },
     };
-    let root = if settings.cgroups.root.is_empty() { "/" } else { &settings.cgroups.root };
+    let root = if settings.cgroups.root.is_empty() {
+        "/"
+    } else {
+        &settings.cgroups.root
+    };
     let config = CgroupsConfig {
         driver,
         root: CgroupPath::new(root)?,
@@ -475,10 +512,18 @@ async fn start_cgroups(
         node_name: node_name.to_owned(),
     };
     let cgroups = PodCgroups::new(config, kernel, events.clone());
-    let reserved =
-        [settings.resources.system_reserved.clone(), settings.resources.kube_reserved.clone()];
+    let reserved = [
+        settings.resources.system_reserved.clone(),
+        settings.resources.kube_reserved.clone(),
+    ];
     let enforced = settings.resources.enforcement.contains(&Enforcement::Pods);
-    cgroups.start(machine.capacity.node_values(enforced.then_some(reserved.as_slice()))).await?;
+    cgroups
+        .start(
+            machine
+                .capacity
+                .node_values(enforced.then_some(reserved.as_slice())),
+        )
+        .await?;
     Ok(cgroups)
 }
 
@@ -514,7 +559,9 @@ struct Parts<'a> {
 }
 
 fn pod_context(parts: Parts<'_>) -> PodContext {
-    let Parts { settings, machine, .. } = parts;
+    let Parts {
+        settings, machine, ..
+    } = parts;
     let dirs = PodDirs::new(&settings.paths.root_dir, &settings.paths.pod_logs_dir);
     let allocatable_memory = u64::try_from(machine.allocatable.memory_bytes).unwrap_or_default();
     let volumes = Volumes::new(VolumesConfig {
@@ -587,7 +634,13 @@ fn pod_context(parts: Parts<'_>) -> PodContext {
         node: NodeFacts {
             facts,
             cluster_dns: settings.dns.cluster_dns.clone(),
-            ips: settings.node.ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect(),
+            ips: settings
+                .node
+                .ips
+                .iter()
+                .copied()
+                .filter(|ip| !ip.is_unspecified())
+                .collect(),
             allocatable: machine.allocatable,
             pod_cgroups: pod_cgroup_settings(settings),
             resolv_conf: settings.dns.resolv_conf.clone(),
@@ -599,7 +652,10 @@ fn pod_context(parts: Parts<'_>) -> PodContext {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "where registry credentials are is the user's home (IMG-30)")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where registry credentials are is the user's home (IMG-30)"
+)]
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }

@@ -59,12 +59,20 @@ impl ObjectRef {
             .flat_map(|spec| spec.init_containers.iter().flatten())
             .any(|init| init.name == container);
         let list = if init { "initContainers" } else { "containers" };
-        Self { field_path: Some(format!("spec.{list}{{{container}}}")), ..Self::pod(pod) }
+        Self {
+            field_path: Some(format!("spec.{list}{{{container}}}")),
+            ..Self::pod(pod)
+        }
     }
 
     /// The node.
     pub(crate) fn node(name: &str) -> Self {
-        Self { kind: "Node", name: name.to_owned(), uid: name.to_owned(), field_path: None }
+        Self {
+            kind: "Node",
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            field_path: None,
+        }
     }
 }
 

@@ -22,7 +22,9 @@ const SECOND_SIGNAL_EXIT: u8 = 1;
 
 /// Runs the kubelet. `words` is the command line without the program's name.
 pub fn run(words: Vec<OsString>) -> ExitCode {
-    let host = HostFacts { cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists() };
+    let host = HostFacts {
+        cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+    };
     match kubelet_config::load(words, host) {
         Ok(Command::Print(text)) => {
             // Nobody reads: nothing to be done about it.
@@ -92,8 +94,11 @@ fn announce(run: &Run) {
     }
     tracing::trace!(configuration = %run.settings.effective, "effective configuration");
     for line in run.settings.warnings() {
-        let fields: Vec<String> =
-            line.fields.iter().map(|(key, value)| format!("{key}={value:?}")).collect();
+        let fields: Vec<String> = line
+            .fields
+            .iter()
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect();
         let (message, details) = (&line.message, fields.join(" "));
         match line.severity {
             Severity::Info => tracing::info!("{message} {details}"),

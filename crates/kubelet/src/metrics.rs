@@ -7,8 +7,20 @@ use crate::status_store::Counts;
 
 /// Buckets of the runtime operation durations, in seconds: 5 ms growing by 2.5.
 const OPERATION_BUCKETS: [f64; 14] = [
-    0.005, 0.0125, 0.031_25, 0.078_125, 0.195_312_5, 0.488_281_25, 1.220_703_125, 3.051_757_812,
-    7.629_394_531, 19.073_486_328, 47.683_715_82, 119.209_289_55, 298.023_223_875, 745.058_059_69,
+    0.005,
+    0.0125,
+    0.031_25,
+    0.078_125,
+    0.195_312_5,
+    0.488_281_25,
+    1.220_703_125,
+    3.051_757_812,
+    7.629_394_531,
+    19.073_486_328,
+    47.683_715_82,
+    119.209_289_55,
+    298.023_223_875,
+    745.058_059_69,
 ];
 
 /// The series, registered once on the registry handed in.
@@ -131,7 +143,9 @@ impl Metrics {
             ("exited", counts.exited),
             ("unknown", counts.unknown),
         ] {
-            self.running_containers.with_label_values(&[state]).set(number(count));
+            self.running_containers
+                .with_label_values(&[state])
+                .set(number(count));
         }
     }
 }

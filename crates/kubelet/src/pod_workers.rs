@@ -22,7 +22,7 @@ mod terminate;
 pub(crate) use exits::remove_dangling_links;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, Hasher, RandomState},
     net::IpAddr,
     path::PathBuf,
@@ -159,6 +159,8 @@ pub(crate) struct PodWorker {
     status: Option<PodStatus>,
     /// Termination messages by container, read once when it ended.
     messages: BTreeMap<ContainerId, String>,
+    /// Containers whose log is linked under `/var/log/containers`.
+    linked: BTreeSet<ContainerId>,
     /// Waits that an event has told of already.
     told_waits: BTreeMap<String, Timestamp>,
     first_seen: Instant,
@@ -176,6 +178,7 @@ impl PodWorker {
             history,
             status: None,
             messages: BTreeMap::new(),
+            linked: BTreeSet::new(),
             told_waits: BTreeMap::new(),
             first_seen: Instant::now(),
             started: false,
@@ -198,9 +201,11 @@ impl PodWorker {
         let mut health = self.context.health.clone();
         loop {
             let current = wanted.borrow_and_update().clone();
-            let timer = self.context.metrics.pod_worker_duration.with_label_values(&[
-                if current.is_stop() { "kill" } else { "sync" },
-            ]);
+            let timer = self
+                .context
+                .metrics
+                .pod_worker_duration
+                .with_label_values(&[if current.is_stop() { "kill" } else { "sync" }]);
             let began = Instant::now();
             let outcome = match current {
                 Wanted::Run(pod) => {
@@ -214,7 +219,11 @@ impl PodWorker {
                         outcome = self.sync(&pod) => outcome,
                     }
                 }
-                Wanted::Stop { pod, grace_override, .. } => {
+                Wanted::Stop {
+                    pod,
+                    grace_override,
+                    ..
+                } => {
                     tokio::select! {
                         biased;
                         // cancel-safe: a token.
@@ -262,7 +271,9 @@ impl PodWorker {
     }
 
     fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {
-        self.context.events.record(&ObjectRef::pod(pod), kind, reason, message);
+        self.context
+            .events
+            .record(&ObjectRef::pod(pod), kind, reason, message);
     }
 
     fn container_event(
@@ -281,11 +292,16 @@ impl PodWorker {
 /// Stretched by up to half (LIFE-03, LIFE-04), so that pods do not all wake at once.
 fn jittered(wait: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish();
-    #[expect(clippy::cast_precision_loss, reason = "a random share needs no precision")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a random share needs no precision"
+    )]
     let unit = random as f64 / u64::MAX as f64;
     kubelet_core::backoff::jittered(wait, JITTER, unit)
 }
 
 fn until(at: Timestamp) -> Duration {
-    at.duration_since(Timestamp::now()).try_into().unwrap_or_default()
+    at.duration_since(Timestamp::now())
+        .try_into()
+        .unwrap_or_default()
 }

@@ -71,7 +71,11 @@ impl HttpServer {
         surface: Surface,
         answers: Answers,
     ) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, surface, answers })
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+            surface,
+            answers,
+        })
     }
 
     /// Serves until the token is cancelled; open connections are then dropped.
@@ -79,7 +83,9 @@ impl HttpServer {
         let connections = daemon::TaskGroup::new("http connections");
         let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { break };
+            let Ok(place) = places.clone().acquire_owned().await else {
+                break;
+            };
             let accepted = tokio::select! {
                 biased;
                 // cancel-safe: a token.
@@ -121,7 +127,13 @@ impl HttpServer {
 type Answer = Response<Full<Bytes>>;
 
 fn answer(surface: Surface, answers: &Answers, request: &Request<Incoming>) -> Answer {
-    route(surface, answers, request.method(), request.uri().path(), request.uri().query())
+    route(
+        surface,
+        answers,
+        request.method(),
+        request.uri().path(),
+        request.uri().query(),
+    )
 }
 
 fn route(
@@ -141,9 +153,10 @@ fn route(
         (Surface::ReadOnly, "/pods") if get => pods::pods(&answers.statuses),
         (Surface::ReadOnly, "/runningpods") if get => pods::running_pods(&answers.statuses),
         (Surface::ReadOnly, "/metrics") if get => metrics(answers),
-        (Surface::ReadOnly, _) if is_debugging(path) => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.\n")
-        }
+        (Surface::ReadOnly, _) if is_debugging(path) => text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Debug endpoints are disabled.\n",
+        ),
         (Surface::ReadOnly, "/pods" | "/runningpods" | "/metrics") => {
             text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
         }
@@ -159,8 +172,14 @@ fn is_debugging(path: &str) -> bool {
 
 /// `ok`, or 500 with a line per check (HTTP-20).
 fn healthz(answers: &Answers, path: &str, query: Option<&str>) -> Answer {
-    let wanted = path.strip_prefix("/healthz").unwrap_or_default().trim_start_matches('/');
-    let verbose = query.is_some_and(|q| q.split('&').any(|p| p == "verbose" || p.starts_with("verbose=")));
+    let wanted = path
+        .strip_prefix("/healthz")
+        .unwrap_or_default()
+        .trim_start_matches('/');
+    let verbose = query.is_some_and(|q| {
+        q.split('&')
+            .any(|p| p == "verbose" || p.starts_with("verbose="))
+    });
     let excluded: Vec<&str> = query
         .iter()
         .flat_map(|query| query.split('&'))
@@ -191,7 +210,10 @@ fn healthz(answers: &Answers, path: &str, query: Option<&str>) -> Answer {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
     if failed {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}healthz check failed\n"));
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{lines}healthz check failed\n"),
+        );
     }
     if verbose {
         return text(StatusCode::OK, format!("{lines}healthz check passed\n"));
@@ -202,7 +224,11 @@ fn healthz(answers: &Answers, path: &str, query: Option<&str>) -> Answer {
 fn metrics(answers: &Answers) -> Answer {
     answers.metrics.set_counts(answers.statuses.counts());
     match answers.registry.render() {
-        Ok(body) => with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body),
+        Ok(body) => with_type(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            body,
+        ),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
@@ -214,9 +240,10 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(content_type),
+    );
     response
 }
 

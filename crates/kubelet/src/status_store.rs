@@ -79,7 +79,10 @@ impl StatusStore {
             .desired
             .entry(PodUid::of(pod))
             .and_modify(|entry| entry.pod = pod.clone())
-            .or_insert_with(|| DesiredEntry { pod: pod.clone(), status: fresh() });
+            .or_insert_with(|| DesiredEntry {
+                pod: pod.clone(),
+                status: fresh(),
+            });
     }
 
     /// No source asks for the pod any more; `/pods` stops listing it at once (SRC-43).
@@ -99,7 +102,10 @@ impl StatusStore {
     /// What a worker read from the runtime.
     pub(crate) fn set_observed(&self, key: &PodKey, observed: &ObservedPod) {
         let running = || {
-            observed.containers.iter().filter(|container| container.state == ContainerState::Running)
+            observed
+                .containers
+                .iter()
+                .filter(|container| container.state == ContainerState::Running)
         };
         let entry = ObservedEntry {
             uid: observed.uid.to_string(),
@@ -115,7 +121,11 @@ impl StatusStore {
                     path: PathBuf::from(&container.log_path),
                 })
                 .collect(),
-            states: observed.containers.iter().map(|container| container.state).collect(),
+            states: observed
+                .containers
+                .iter()
+                .map(|container| container.state)
+                .collect(),
             ready_sandbox: observed.active_sandbox().is_some(),
         };
         self.lock().observed.insert(observed.uid.clone(), entry);
@@ -138,7 +148,11 @@ impl StatusStore {
 
     /// The log file of every running container.
     pub(crate) fn running_logs(&self) -> Vec<RunningLog> {
-        self.lock().observed.values().flat_map(|entry| entry.logs.iter().cloned()).collect()
+        self.lock()
+            .observed
+            .values()
+            .flat_map(|entry| entry.logs.iter().cloned())
+            .collect()
     }
 
     /// Numbers for the metrics.
@@ -167,7 +181,10 @@ mod tests {
     fn pod(uid: &str) -> Arc<Pod> {
         let mut pod = Pod::default();
         pod.metadata.uid = Some(uid.to_owned());
-        pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
+        pod.status = Some(PodStatus {
+            phase: Some("Pending".into()),
+            ..PodStatus::default()
+        });
         Arc::new(pod)
     }
 
@@ -177,7 +194,10 @@ mod tests {
         let uid = PodUid::new("a");
         store.set_desired(&pod("a"));
         assert_eq!(store.desired()[0].status.phase.as_deref(), Some("Pending"));
-        let running = PodStatus { phase: Some("Running".into()), ..PodStatus::default() };
+        let running = PodStatus {
+            phase: Some("Running".into()),
+            ..PodStatus::default()
+        };
         store.set_status(&uid, &running);
         store.set_desired(&pod("a"));
         assert_eq!(store.desired()[0].status, running);

@@ -59,7 +59,12 @@ impl SyncLoop {
         shutdown: &CancellationToken,
     ) -> Self {
         let tasks = TaskGroup::under("pod workers", shutdown);
-        Self { context, sources, workers: BTreeMap::new(), tasks }
+        Self {
+            context,
+            sources,
+            workers: BTreeMap::new(),
+            tasks,
+        }
     }
 
     /// Works until the token is cancelled. Pods go on running without us.
@@ -130,13 +135,12 @@ impl SyncLoop {
         }
     }
 
-    fn reconcile(
-        &mut self,
-        runtime_pods: &BTreeMap<PodUid, PodKey>,
-        ended: &mpsc::Sender<PodUid>,
-    ) {
-        let sets: Vec<SourceSet> =
-            self.sources.iter_mut().map(|source| source.borrow_and_update().clone()).collect();
+    fn reconcile(&mut self, runtime_pods: &BTreeMap<PodUid, PodKey>, ended: &mpsc::Sender<PodUid>) {
+        let sets: Vec<SourceSet> = self
+            .sources
+            .iter_mut()
+            .map(|source| source.borrow_and_update().clone())
+            .collect();
         let ready = !sets.is_empty() && sets.iter().all(Option::is_some);
         let desired: BTreeMap<PodUid, Arc<Pod>> = sets
             .iter()
@@ -146,7 +150,10 @@ impl SyncLoop {
             .collect();
         self.show(&desired);
         let view = View {
-            desired: desired.iter().map(|(uid, pod)| (uid.clone(), PodKey::of(pod))).collect(),
+            desired: desired
+                .iter()
+                .map(|(uid, pod)| (uid.clone(), PodKey::of(pod)))
+                .collect(),
             workers: self
                 .workers
                 .iter()
@@ -167,7 +174,11 @@ impl SyncLoop {
                     tracing::info!(pod = %key, pod.uid = %uid, "stopping a pod that no source asks for");
                     self.context.metrics.orphaned_runtime_pods.inc();
                     let grace_override = Some(ORPHAN_GRACE_SECONDS);
-                    let wanted = Wanted::Stop { pod: None, key, grace_override };
+                    let wanted = Wanted::Stop {
+                        pod: None,
+                        key,
+                        grace_override,
+                    };
                     self.start(uid, wanted, Task::Stop, ended);
                 }
             }
@@ -191,8 +202,11 @@ impl SyncLoop {
     /// What `/pods` lists is what the sources ask for, from the moment they do (SRC-43).
     fn show(&self, desired: &BTreeMap<PodUid, Arc<Pod>>) {
         let statuses = &self.context.statuses;
-        let shown: BTreeSet<PodUid> =
-            statuses.desired().iter().map(|entry| PodUid::of(&entry.pod)).collect();
+        let shown: BTreeSet<PodUid> = statuses
+            .desired()
+            .iter()
+            .map(|entry| PodUid::of(&entry.pod))
+            .collect();
         for uid in shown.iter().filter(|uid| !desired.contains_key(*uid)) {
             statuses.remove_desired(uid);
         }
@@ -201,17 +215,27 @@ impl SyncLoop {
         }
         let label = ["true"];
         let count = i64::try_from(desired.len()).unwrap_or(i64::MAX);
-        self.context.metrics.desired_pods.with_label_values(&label).set(count);
+        self.context
+            .metrics
+            .desired_pods
+            .with_label_values(&label)
+            .set(count);
     }
 
     fn stop(&mut self, uid: &PodUid) {
-        let Some(worker) = self.workers.get_mut(uid) else { return };
+        let Some(worker) = self.workers.get_mut(uid) else {
+            return;
+        };
         worker.task = Task::Stop;
         let key = worker.key.clone();
         worker.wanted.send_modify(|wanted| {
             if let Wanted::Run(pod) = wanted {
                 let pod = Some(pod.clone());
-                *wanted = Wanted::Stop { pod, key, grace_override: None };
+                *wanted = Wanted::Stop {
+                    pod,
+                    key,
+                    grace_override: None,
+                };
             }
         });
     }
@@ -232,6 +256,13 @@ impl SyncLoop {
                 _ = ended.send(gone) => {}
             }
         });
-        self.workers.insert(uid, Worker { key, wanted: sender, task });
+        self.workers.insert(
+            uid,
+            Worker {
+                key,
+                wanted: sender,
+                task,
+            },
+        );
     }
 }

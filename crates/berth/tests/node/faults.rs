@@ -46,7 +46,11 @@ fn everything_killed_at_once_in_the_middle_of_a_start_leaves_each_pod_once() {
         node.apply(&format!("p{index}.yaml"), &pod(&format!("p{index}"), "x"));
     }
     node.eventually("the first sandbox is there", || {
-        if node.containers("p0").is_empty() { Err("none".to_owned()) } else { Ok(()) }
+        if node.containers("p0").is_empty() {
+            Err("none".to_owned())
+        } else {
+            Ok(())
+        }
     });
     node.kubelet.kill();
     node.cri_dockerd.kill();
@@ -56,8 +60,16 @@ fn everything_killed_at_once_in_the_middle_of_a_start_leaves_each_pod_once() {
         let name = format!("p{index}");
         node.pod_runs(&name);
         node.eventually("one sandbox and one container run", || {
-            let running = node.containers(&name).iter().filter(|one| one["State"] == "running").count();
-            if running == 2 { Ok(()) } else { Err(format!("{running} run")) }
+            let running = node
+                .containers(&name)
+                .iter()
+                .filter(|one| one["State"] == "running")
+                .count();
+            if running == 2 {
+                Ok(())
+            } else {
+                Err(format!("{running} run"))
+            }
         });
         node.remove(&format!("{name}.yaml"));
     }
@@ -72,9 +84,12 @@ fn a_container_killed_behind_our_back_comes_back_and_a_killed_sandbox_too() {
     let node = Node::start();
     node.apply("a.yaml", &pod("a", "x"));
     let first = node.pod_runs("a");
-    let id = first["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let id = first["status"]["containerStatuses"][0]["containerID"]
+        .as_str()
+        .unwrap();
     let id = id.trim_start_matches("docker://").to_owned();
-    node.engine.request("POST", &format!("/containers/{id}/kill"), None);
+    node.engine
+        .request("POST", &format!("/containers/{id}/kill"), None);
     node.pod_becomes("a", |status| {
         let container = &status["containerStatuses"][0];
         container["restartCount"] == 1 && container["state"]["running"].is_object()
@@ -93,7 +108,11 @@ fn a_container_killed_behind_our_back_comes_back_and_a_killed_sandbox_too() {
             .filter(|one| one["Labels"]["io.kubernetes.docker.type"] == "podsandbox")
             .filter(|one| one["State"] == "running" && one["Id"] != sandbox["Id"])
             .collect();
-        if sandboxes.len() == 1 { Ok(()) } else { Err(format!("{sandboxes:?}")) }
+        if sandboxes.len() == 1 {
+            Ok(())
+        } else {
+            Err(format!("{sandboxes:?}"))
+        }
     });
     node.pod_runs("a");
 }
@@ -105,8 +124,19 @@ fn a_vanished_manifest_directory_is_one_error_and_no_loss() {
     node.pod_runs("a");
     let before = node.container_ids("a");
     fs::rename(node.path("manifests"), node.path("away")).unwrap();
-    let said = || fs::read_to_string(node.path("kubelet.log")).unwrap().matches("manifest path cannot be read").count();
-    node.eventually("the error is said", || if said() == 1 { Ok(()) } else { Err(said().to_string()) });
+    let said = || {
+        fs::read_to_string(node.path("kubelet.log"))
+            .unwrap()
+            .matches("manifest path cannot be read")
+            .count()
+    };
+    node.eventually("the error is said", || {
+        if said() == 1 {
+            Ok(())
+        } else {
+            Err(said().to_string())
+        }
+    });
     fs::rename(node.path("away"), node.path("manifests")).unwrap();
     node.apply("b.yaml", &pod("b", "x"));
     node.pod_runs("b");

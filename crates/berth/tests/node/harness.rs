@@ -104,7 +104,8 @@ impl Node {
             ),
         )
         .unwrap();
-        let cri_dockerd = Program::start(&cri_dockerd_arguments(root, &engine), &root.join("cri.log"));
+        let cri_dockerd =
+            Program::start(&cri_dockerd_arguments(root, &engine), &root.join("cri.log"));
         let kubelet = Program::start(&kubelet_arguments(root), &root.join("kubelet.log"));
         let node = Self {
             engine,
@@ -122,9 +123,11 @@ impl Node {
     }
 
     pub(crate) fn wait_until_up(&self) {
-        self.eventually("the node answers", || match self.get(self.health_port, "/healthz") {
-            Ok(body) if body == "ok" => Ok(()),
-            other => Err(format!("{other:?}")),
+        self.eventually("the node answers", || {
+            match self.get(self.health_port, "/healthz") {
+                Ok(body) if body == "ok" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         });
     }
 
@@ -149,8 +152,10 @@ impl Node {
 
     /// Puts a manifest in place in one step.
     pub(crate) fn apply(&self, file: &str, manifest: &str) {
-        let (hidden, shown) =
-            (self.path(&format!("manifests/.{file}")), self.path(&format!("manifests/{file}")));
+        let (hidden, shown) = (
+            self.path(&format!("manifests/.{file}")),
+            self.path(&format!("manifests/{file}")),
+        );
         fs::write(&hidden, manifest.replace("IMAGE", self.image)).unwrap();
         fs::rename(hidden, shown).unwrap();
     }
@@ -162,7 +167,8 @@ impl Node {
     /// What `/pods` lists for a pod of this name (without the node's suffix).
     pub(crate) fn pod(&self, name: &str) -> Result<Value, String> {
         let body = self.get(self.read_only_port, "/pods")?;
-        let list: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+        let list: Value =
+            serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let wanted = format!("{name}-n");
         items
@@ -176,7 +182,11 @@ impl Node {
     pub(crate) fn pod_becomes(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.eventually(&format!("pod {name} is as wanted"), || {
             let pod = self.pod(name)?;
-            if wanted(&pod["status"]) { Ok(pod) } else { Err(pod["status"].to_string()) }
+            if wanted(&pod["status"]) {
+                Ok(pod)
+            } else {
+                Err(pod["status"].to_string())
+            }
         })
     }
 
@@ -204,7 +214,10 @@ impl Node {
             }
             for directory in ["root/pods", "logs/pods"] {
                 let left: Vec<String> = names_in(&self.path(directory));
-                if left.iter().any(|entry| entry.contains(&format!("_{name}-n_"))) {
+                if left
+                    .iter()
+                    .any(|entry| entry.contains(&format!("_{name}-n_")))
+                {
                     return Err(format!("{directory}: {left:?}"));
                 }
             }
@@ -216,7 +229,11 @@ impl Node {
     pub(crate) fn containers(&self, pod: &str) -> Vec<Value> {
         let filters = json!({"label": [format!("io.kubernetes.pod.name={pod}-n")]}).to_string();
         let path = format!("/containers/json?all=1&filters={}", encoded(&filters));
-        self.engine.json("GET", &path, &Value::Null).as_array().cloned().unwrap_or_default()
+        self.engine
+            .json("GET", &path, &Value::Null)
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// What the containers of a pod are now: their ids.
@@ -233,22 +250,29 @@ impl Node {
     /// The log of a container's n-th instance, as CRI lines; empty when there is none.
     pub(crate) fn log(&self, pod: &str, container: &str, instance: u32) -> String {
         let logs = self.path("logs/pods");
-        let Some(directory) =
-            names_in(&logs).into_iter().find(|name| name.contains(&format!("_{pod}-n_")))
+        let Some(directory) = names_in(&logs)
+            .into_iter()
+            .find(|name| name.contains(&format!("_{pod}-n_")))
         else {
             return String::new();
         };
-        fs::read_to_string(logs.join(directory).join(format!("{container}/{instance}.log")))
-            .unwrap_or_default()
+        fs::read_to_string(
+            logs.join(directory)
+                .join(format!("{container}/{instance}.log")),
+        )
+        .unwrap_or_default()
     }
 
     /// Waits for a line in the container's log.
     #[track_caller]
     pub(crate) fn log_has(&self, pod: &str, container: &str, instance: u32, text: &str) {
-        self.eventually(&format!("{text:?} is in the log of {pod}/{container}"), || {
-            let log = self.log(pod, container, instance);
-            if log.contains(text) { Ok(()) } else { Err(log) }
-        });
+        self.eventually(
+            &format!("{text:?} is in the log of {pod}/{container}"),
+            || {
+                let log = self.log(pod, container, instance);
+                if log.contains(text) { Ok(()) } else { Err(log) }
+            },
+        );
     }
 
     /// GET on the read-only port.
@@ -260,13 +284,18 @@ impl Node {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n")?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\r\n"
+            )?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
             Ok(answer)
         };
         let answer = ask().map_err(|error| error.to_string())?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or_else(|| answer.clone())?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .ok_or_else(|| answer.clone())?;
         Ok(body.to_owned())
     }
 
@@ -279,7 +308,11 @@ impl Node {
     ) -> T {
         eventually(SOON, || {
             look().map_err(|last| {
-                format!("{what}: {last}\n{}\n{}", self.tail("kubelet.log"), self.tail("cri.log"))
+                format!(
+                    "{what}: {last}\n{}\n{}",
+                    self.tail("kubelet.log"),
+                    self.tail("cri.log")
+                )
             })
         })
     }
@@ -287,7 +320,10 @@ impl Node {
     fn tail(&self, log: &str) -> String {
         let text = fs::read_to_string(self.path(log)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        format!("--- {log}\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+        format!(
+            "--- {log}\n{}",
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        )
     }
 }
 
@@ -305,7 +341,8 @@ impl Drop for Node {
         );
         for container in all.as_array().into_iter().flatten() {
             let id = container["Id"].as_str().unwrap_or_default();
-            self.engine.request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+            self.engine
+                .request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let root = self.directory.path().display().to_string();
@@ -369,14 +406,19 @@ fn remove_cgroup(directory: &Path) {
 
 pub(crate) fn names_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn encoded(text: &str) -> String {

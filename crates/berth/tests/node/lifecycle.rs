@@ -20,18 +20,38 @@ fn a_manifest_becomes_a_running_pod_and_its_removal_leaves_nothing() {
     let running = node.pod_runs("a");
     let status = &running["status"];
     assert_eq!(status["qosClass"], "BestEffort");
-    assert!(status["podIP"].as_str().is_some_and(|ip| ip.contains('.')), "{status}");
+    assert!(
+        status["podIP"].as_str().is_some_and(|ip| ip.contains('.')),
+        "{status}"
+    );
     let container = &status["containerStatuses"][0];
-    assert_eq!((&container["restartCount"], &container["ready"]), (&Value::from(0), &Value::from(true)));
-    assert!(container["containerID"].as_str().unwrap().starts_with("docker://"));
+    assert_eq!(
+        (&container["restartCount"], &container["ready"]),
+        (&Value::from(0), &Value::from(true))
+    );
+    assert!(
+        container["containerID"]
+            .as_str()
+            .unwrap()
+            .starts_with("docker://")
+    );
     node.log_has("a", "c", 0, "stdout F hello");
-    let link = names_in("/var/log/containers".as_ref())
-        .into_iter()
-        .find(|name| name.starts_with("a-n_default_c-"))
-        .map(|name| std::fs::read_to_string(format!("/var/log/containers/{name}")));
-    assert!(link.is_some_and(|log| log.is_ok_and(|log| log.contains("hello"))));
+    let id = container["containerID"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("docker://");
+    let link = format!("/var/log/containers/a-n_default_c-{id}.log");
+    node.eventually("the log is linked", || {
+        let log = std::fs::read_to_string(&link).map_err(|error| error.to_string())?;
+        if log.contains("hello") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
     node.remove("a.yaml");
     node.pod_is_gone("a");
+    assert!(!std::path::Path::new(&link).is_symlink());
     assert!(names_in(&node.path("root/pods")).is_empty());
     assert!(names_in(&node.path("cri/sandbox")).is_empty());
 }
@@ -45,7 +65,11 @@ fn an_edited_manifest_replaces_its_pod_after_the_old_one_has_ended() {
     let new = node.eventually("the new pod runs", || {
         let pod = node.pod("a")?;
         let running = pod["status"]["phase"] == "Running" && pod["metadata"]["uid"] != old;
-        if running { Ok(pod) } else { Err(pod["status"].to_string()) }
+        if running {
+            Ok(pod)
+        } else {
+            Err(pod["status"].to_string())
+        }
     });
     node.log_has("a", "c", 0, "two");
     node.eventually("only the new pod is left", || {
@@ -54,7 +78,11 @@ fn an_edited_manifest_replaces_its_pod_after_the_old_one_has_ended() {
             .iter()
             .map(|container| container["Labels"]["io.kubernetes.pod.uid"].clone())
             .collect();
-        if uids.iter().all(|uid| *uid == new["metadata"]["uid"]) { Ok(()) } else { Err(format!("{uids:?}")) }
+        if uids.iter().all(|uid| *uid == new["metadata"]["uid"]) {
+            Ok(())
+        } else {
+            Err(format!("{uids:?}"))
+        }
     });
 }
 
@@ -64,7 +92,10 @@ fn a_broken_manifest_is_an_error_and_leaves_every_pod_alone() {
     node.apply("a.yaml", &pod("a", "one"));
     node.pod_runs("a");
     let before = node.container_ids("a");
-    node.apply("b.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: [{image: x}]}\n");
+    node.apply(
+        "b.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: [{image: x}]}\n",
+    );
     node.apply("c.yaml", &pod("c", "fine"));
     node.pod_runs("c");
     node.eventually("the error names file and field", || {
@@ -93,9 +124,15 @@ fn a_crashed_container_is_restarted_at_once_and_then_backs_off() {
         status["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     });
     let container = &pod["status"]["containerStatuses"][0];
-    assert!(container["restartCount"].as_u64().unwrap() >= 1, "{container}");
+    assert!(
+        container["restartCount"].as_u64().unwrap() >= 1,
+        "{container}"
+    );
     let last = &container["lastState"]["terminated"];
-    assert_eq!((&last["exitCode"], &last["reason"]), (&Value::from(3), &Value::from("Error")));
+    assert_eq!(
+        (&last["exitCode"], &last["reason"]),
+        (&Value::from(3), &Value::from("Error"))
+    );
     assert_eq!(last["message"], "because\n");
     assert_eq!(pod["status"]["phase"], "Running");
 }

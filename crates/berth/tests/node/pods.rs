@@ -52,7 +52,10 @@ fn containers_see_their_volumes_hosts_names_and_variables() {
     node.pod_is_gone("a");
     assert!(node.path("on-the-host").exists());
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(&node.path("root").display().to_string()), "{mounts}");
+    assert!(
+        !mounts.contains(&node.path("root").display().to_string()),
+        "{mounts}"
+    );
 }
 
 #[test]
@@ -70,11 +73,22 @@ fn init_containers_run_in_order_before_the_others() {
     let pod = node.pod_runs("a");
     node.eventually("the order is in the log", || {
         let log = node.log("a", "c", 0);
-        let words: Vec<&str> = log.lines().filter_map(|line| line.split(' ').nth(3)).collect();
-        if words == ["one", "two"] { Ok(()) } else { Err(log) }
+        let words: Vec<&str> = log
+            .lines()
+            .filter_map(|line| line.split(' ').nth(3))
+            .collect();
+        if words == ["one", "two"] {
+            Ok(())
+        } else {
+            Err(log)
+        }
     });
     let init = pod["status"]["initContainerStatuses"].as_array().unwrap();
-    assert!(init.iter().all(|one| one["state"]["terminated"]["reason"] == "Completed"), "{init:?}");
+    assert!(
+        init.iter()
+            .all(|one| one["state"]["terminated"]["reason"] == "Completed"),
+        "{init:?}"
+    );
 }
 
 #[test]
@@ -94,10 +108,17 @@ fn a_pod_that_cannot_be_says_why_and_the_others_run() {
             let one = all.iter().find(|one| one["name"] == name)?;
             let waiting = &one["state"]["waiting"]["reason"];
             let running = &one["state"]["running"];
-            Some(if running.is_object() { "running".to_owned() } else { waiting.as_str()?.to_owned() })
+            Some(if running.is_object() {
+                "running".to_owned()
+            } else {
+                waiting.as_str()?.to_owned()
+            })
         };
         reason("absent").as_deref() == Some("ErrImageNeverPull")
-            && matches!(reason("wrong").as_deref(), Some("RunContainerError" | "CrashLoopBackOff"))
+            && matches!(
+                reason("wrong").as_deref(),
+                Some("RunContainerError" | "CrashLoopBackOff")
+            )
             && reason("root").as_deref() == Some("CreateContainerConfigError")
             && reason("fine").as_deref() == Some("running")
     });
@@ -124,5 +145,9 @@ fn the_read_only_port_lists_pods_and_numbers_and_refuses_the_rest() {
     assert!(metrics.contains("kubelet_running_pods 1"), "{metrics}");
     assert!(metrics.contains("process_resident_memory_bytes"));
     assert_eq!(node.read_only("/healthz").unwrap(), "ok");
-    assert!(node.read_only("/exec/default/a-n/c").unwrap().contains("Debug endpoints are disabled."));
+    assert!(
+        node.read_only("/exec/default/a-n/c")
+            .unwrap()
+            .contains("Debug endpoints are disabled.")
+    );
 }

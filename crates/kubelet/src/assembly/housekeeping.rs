@@ -62,16 +62,30 @@ impl Housekeeping {
     }
 
     async fn enforce(&self) {
-        let Some(values) = &self.node_values else { return };
-        while self.context.cgroups.enforce_node(values.clone()).await.is_err() {
+        let Some(values) = &self.node_values else {
+            return;
+        };
+        while self
+            .context
+            .cgroups
+            .enforce_node(values.clone())
+            .await
+            .is_err()
+        {
             tokio::time::sleep(ENFORCE_RETRY).await;
         }
     }
 
     async fn weigh(&self, sources: &mut [watch::Receiver<SourceSet>]) {
-        let sets: Vec<SourceSet> =
-            sources.iter_mut().map(|source| source.borrow_and_update().clone()).collect();
-        let pods = sets.iter().flatten().flat_map(|set| set.iter()).map(AsRef::as_ref);
+        let sets: Vec<SourceSet> = sources
+            .iter_mut()
+            .map(|source| source.borrow_and_update().clone())
+            .collect();
+        let pods = sets
+            .iter()
+            .flatten()
+            .flat_map(|set| set.iter())
+            .map(AsRef::as_ref);
         if let Err(error) = self.context.cgroups.refresh_classes(pods).await {
             tracing::warn!(error = %ErrorChain(&error), "weigh the classes of service");
         }
@@ -89,7 +103,11 @@ impl Housekeeping {
         };
         let desired = self.context.statuses.desired();
         let mut uids: BTreeSet<String> = known.keys().map(ToString::to_string).collect();
-        uids.extend(desired.iter().filter_map(|entry| entry.pod.metadata.uid.clone()));
+        uids.extend(
+            desired
+                .iter()
+                .filter_map(|entry| entry.pod.metadata.uid.clone()),
+        );
         self.sweep_volumes(&uids).await;
         self.sweep_cgroups(&uids).await;
         let (context, uids) = (self.context.clone(), uids);
@@ -101,7 +119,9 @@ impl Housekeeping {
             Ok(orphans) => {
                 for uid in orphans {
                     match self.context.volumes.remove_orphan(&uid).await {
-                        Ok(()) => tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir"),
+                        Ok(()) => {
+                            tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir")
+                        }
                         Err(error) => tracing::error!(pod.uid = %uid, error = %ErrorChain(&error),
                             "orphaned pod directory stays"),
                     }
@@ -117,7 +137,9 @@ impl Housekeeping {
                 for orphan in orphans {
                     let name = orphan.to_string();
                     match self.context.cgroups.remove_orphan(orphan).await {
-                        Ok(()) => tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone"),
+                        Ok(()) => {
+                            tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone")
+                        }
                         Err(error) => tracing::error!(cgroup = %name, error = %ErrorChain(&error),
                             "orphaned pod cgroup stays"),
                     }
@@ -131,11 +153,19 @@ impl Housekeeping {
 /// Log directories of pods that are gone, and links that point nowhere (GC-12).
 fn sweep_logs(context: &PodContext, uids: &BTreeSet<String>) {
     let logs = &context.node.logs_directory;
-    for entry in std::fs::read_dir(logs).into_iter().flatten().filter_map(Result::ok) {
+    for entry in std::fs::read_dir(logs)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some((key, uid)) = log_paths::parse_pod_directory(&name) else { continue };
+        let Some((key, uid)) = log_paths::parse_pod_directory(&name) else {
+            continue;
+        };
         if !uids.contains(uid.as_str())
-            && let Err(error) = context.dirs.remove_logs(&key.namespace, &key.name, uid.as_str())
+            && let Err(error) = context
+                .dirs
+                .remove_logs(&key.namespace, &key.name, uid.as_str())
         {
             tracing::error!(error = %ErrorChain(&error), "orphaned log directory stays");
         }

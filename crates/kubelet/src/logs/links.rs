@@ -85,6 +85,9 @@ mod tests {
         let logs = root.path().join("pods");
         symlink(logs.join("gone.log"), root.path().join("ours.log")).unwrap();
         symlink("/elsewhere/gone.log", root.path().join("theirs.log")).unwrap();
-        assert_eq!(dangling(root.path(), &logs).unwrap(), [root.path().join("ours.log")]);
+        assert_eq!(
+            dangling(root.path(), &logs).unwrap(),
+            [root.path().join("ours.log")]
+        );
     }
 }

@@ -72,7 +72,9 @@ pub(crate) struct LogRotation {
 impl LogRotation {
     /// Looks at the logs at each interval until the token is cancelled.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let Some(max_bytes) = self.config.max_bytes else { return };
+        let Some(max_bytes) = self.config.max_bytes else {
+            return;
+        };
         let mut ticks = tokio::time::interval(self.config.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -88,7 +90,9 @@ impl LogRotation {
                 continue;
             }
             let due = daemon::blocking(move || {
-                logs.into_iter().filter(|log| is_due(&log.path, max_bytes)).collect::<Vec<_>>()
+                logs.into_iter()
+                    .filter(|log| is_due(&log.path, max_bytes))
+                    .collect::<Vec<_>>()
             })
             .await;
             let this = &self;
@@ -107,7 +111,11 @@ impl LogRotation {
     async fn rotate(&self, container_id: &str, log: PathBuf) -> Result<(), RotateError> {
         if !log.exists() {
             // Somebody removed it: the runtime writes into nowhere until it opens a new one.
-            return self.runtime.reopen_container_log(container_id).await.map_err(RotateError::Reopen);
+            return self
+                .runtime
+                .reopen_container_log(container_id)
+                .await
+                .map_err(RotateError::Reopen);
         }
         let rotated = rotated_name(&log, Timestamp::now());
         let max_files = self.config.max_files;
@@ -119,8 +127,14 @@ impl LogRotation {
         .await?;
         if let Err(error) = self.runtime.reopen_container_log(container_id).await {
             // Nothing is lost: the writer still writes to the same file, give it its name back.
-            daemon::blocking(move || if log.exists() { Ok(()) } else { rename(&rotated, &log) })
-                .await?;
+            daemon::blocking(move || {
+                if log.exists() {
+                    Ok(())
+                } else {
+                    rename(&rotated, &log)
+                }
+            })
+            .await?;
             return Err(RotateError::Reopen(error));
         }
         Ok(())
@@ -131,12 +145,17 @@ impl LogRotation {
 fn is_due(log: &Path, max_bytes: u64) -> bool {
     match fs::metadata(log) {
         Ok(metadata) => metadata.len() >= max_bytes,
-        Err(error) => error.kind() == io::ErrorKind::NotFound && log.parent().is_some_and(Path::exists),
+        Err(error) => {
+            error.kind() == io::ErrorKind::NotFound && log.parent().is_some_and(Path::exists)
+        }
     }
 }
 
 fn rotated_name(log: &Path, now: Timestamp) -> PathBuf {
-    let suffix = now.to_zoned(TimeZone::system()).strftime(SUFFIX_LAYOUT).to_string();
+    let suffix = now
+        .to_zoned(TimeZone::system())
+        .strftime(SUFFIX_LAYOUT)
+        .to_string();
     with_suffix(log, &format!(".{suffix}"))
 }
 
@@ -147,8 +166,11 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), RotateError> {
-    fs::rename(from, to)
-        .map_err(|source| RotateError::File { step: "rename", path: from.to_path_buf(), source })
+    fs::rename(from, to).map_err(|source| RotateError::File {
+        step: "rename",
+        path: from.to_path_buf(),
+        source,
+    })
 }
 
 /// What to do with the files of earlier rotations before the next.
@@ -169,13 +191,21 @@ pub(crate) fn plan_rotation(mut rotations: Vec<PathBuf>, max_files: usize) -> Ro
         rotations.into_iter().partition(|path| is(path, TEMPORARY));
     // A rotation that was compressed but whose original was not yet removed: the archive is whole
     // (it was renamed into place), so the original goes.
-    let compressed: Vec<PathBuf> = kept.iter().filter(|path| is(path, COMPRESSED)).cloned().collect();
-    let (done, mut kept): (Vec<_>, Vec<_>) =
-        kept.into_iter().partition(|path| compressed.contains(&with_suffix(path, COMPRESSED)));
+    let compressed: Vec<PathBuf> = kept
+        .iter()
+        .filter(|path| is(path, COMPRESSED))
+        .cloned()
+        .collect();
+    let (done, mut kept): (Vec<_>, Vec<_>) = kept
+        .into_iter()
+        .partition(|path| compressed.contains(&with_suffix(path, COMPRESSED)));
     remove.extend(done);
     let surplus = kept.len().saturating_sub(max_files.saturating_sub(2));
     remove.extend(kept.drain(..surplus));
-    let compress = kept.into_iter().filter(|path| !is(path, COMPRESSED)).collect();
+    let compress = kept
+        .into_iter()
+        .filter(|path| !is(path, COMPRESSED))
+        .collect();
     RotationPlan { remove, compress }
 }
 
@@ -228,7 +258,12 @@ mod tests {
     #[test]
     fn five_files_are_the_current_one_the_fresh_one_and_three_archives() {
         let plan = plan_rotation(
-            paths(&["0.log.20260101-000004", "0.log.20260101-000001.gz", "0.log.20260101-000003.gz", "0.log.20260101-000002.gz"]),
+            paths(&[
+                "0.log.20260101-000004",
+                "0.log.20260101-000001.gz",
+                "0.log.20260101-000003.gz",
+                "0.log.20260101-000002.gz",
+            ]),
             5,
         );
         assert_eq!(plan.remove, paths(&["0.log.20260101-000001.gz"]));
@@ -245,10 +280,17 @@ mod tests {
     #[test]
     fn a_rotation_that_was_cut_off_is_finished_by_the_next() {
         let plan = plan_rotation(
-            paths(&["0.log.20260101-000001.gz.tmp", "0.log.20260101-000002", "0.log.20260101-000002.gz"]),
+            paths(&[
+                "0.log.20260101-000001.gz.tmp",
+                "0.log.20260101-000002",
+                "0.log.20260101-000002.gz",
+            ]),
             5,
         );
-        assert_eq!(plan.remove, paths(&["0.log.20260101-000001.gz.tmp", "0.log.20260101-000002"]));
+        assert_eq!(
+            plan.remove,
+            paths(&["0.log.20260101-000001.gz.tmp", "0.log.20260101-000002"])
+        );
         assert!(plan.compress.is_empty());
     }
 

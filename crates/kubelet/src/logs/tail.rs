@@ -22,7 +22,10 @@ pub(crate) fn last_lines(log: &Path, max_lines: usize, max_bytes: usize) -> io::
     file.take(WINDOW_BYTES).read_to_end(&mut bytes)?;
     if start > 0 {
         // The first line of the window is most likely cut.
-        let first_whole = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let first_whole = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         bytes.drain(..first_whole);
     }
     Ok(join_lines(&bytes, max_lines, max_bytes))
@@ -59,7 +62,11 @@ fn line_text(line: &[u8]) -> (String, bool) {
         (parts.next(), parts.next(), parts.next(), parts.next())
     {
         let partial = tag.first() == Some(&b'P');
-        let text = if partial { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+        let text = if partial {
+            text.strip_suffix(b"\n").unwrap_or(text)
+        } else {
+            text
+        };
         return (String::from_utf8_lossy(text).into_owned(), partial);
     }
     (String::from_utf8_lossy(line).into_owned(), false)
@@ -100,8 +107,9 @@ mod tests {
     fn a_long_log_gives_its_last_lines() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("0.log");
-        let lines: Vec<String> =
-            (0..5000).map(|n| format!("2026-01-01T00:00:00Z stdout F line {n}\n")).collect();
+        let lines: Vec<String> = (0..5000)
+            .map(|n| format!("2026-01-01T00:00:00Z stdout F line {n}\n"))
+            .collect();
         std::fs::write(&log, lines.concat()).unwrap();
         assert_eq!(last_lines(&log, 2, 2048).unwrap(), "line 4998\nline 4999\n");
     }

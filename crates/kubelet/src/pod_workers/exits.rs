@@ -1,7 +1,11 @@
 //! What becomes of containers that have ended: their last words, and their removal when newer ones
 //! have taken their place (kubelet CTR-50, GC-10, GC-14).
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use kubelet_core::{
     ids::ContainerId,
@@ -56,11 +60,13 @@ impl PodWorker {
     /// Fills in the last words of containers that have ended. Each is read once; what is
     /// remembered is bounded by the containers that are there.
     pub(super) async fn read_messages(&mut self, observed: &mut ObservedPod) {
-        let present: BTreeSet<&ContainerId> =
-            observed.containers.iter().map(|container| &container.id).collect();
+        let present: BTreeSet<&ContainerId> = observed
+            .containers
+            .iter()
+            .map(|container| &container.id)
+            .collect();
         self.messages.retain(|id, _| present.contains(id));
-        let ended =
-            |container: &&mut ObservedContainer| container.state == ContainerState::Exited;
+        let ended = |container: &&mut ObservedContainer| container.state == ContainerState::Exited;
         for container in observed.containers.iter_mut().filter(ended) {
             let message = match self.messages.get(&container.id) {
                 Some(message) => message.clone(),
@@ -73,6 +79,51 @@ impl PodWorker {
             };
             termination::add_message(container, &message);
         }
+    }
+
+    /// Links the logs of running containers under `/var/log/containers` (CRI-80), each once: also
+    /// those that an earlier kubelet started and had no time to link.
+    pub(super) async fn link_logs(&mut self, observed: &ObservedPod) {
+        self.linked.retain(|id| {
+            observed
+                .containers
+                .iter()
+                .any(|container| container.id == *id)
+        });
+        let todo: Vec<_> = observed
+            .containers
+            .iter()
+            .filter(|container| container.state == ContainerState::Running)
+            .filter(|container| !container.log_path.is_empty())
+            .filter(|container| !self.linked.contains(&container.id))
+            .map(|container| {
+                let name = log_paths::legacy_link(&self.key, &container.name, &container.id);
+                (
+                    container.id.clone(),
+                    name,
+                    PathBuf::from(&container.log_path),
+                )
+            })
+            .collect();
+        if todo.is_empty() {
+            return;
+        }
+        let directory = self.context.node.log_links_directory.clone();
+        let linked = daemon::blocking(move || {
+            let make = |(id, name, log): (ContainerId, String, PathBuf)| {
+                match links::ensure_link(&directory, &name, &log) {
+                    // Without a file there is no link yet; the next pass looks again.
+                    Ok(()) => log.exists().then_some(id),
+                    Err(error) => {
+                        tracing::warn!(container.id = %id, error = %error, "link the container's log");
+                        None
+                    }
+                }
+            };
+            todo.into_iter().filter_map(make).collect::<Vec<_>>()
+        })
+        .await;
+        self.linked.extend(linked);
     }
 
     /// Removes dead containers beyond the newest of each name (GC-10) and dead sandboxes that no
@@ -103,7 +154,10 @@ impl PodWorker {
         &self,
         container: &ObservedContainer,
     ) -> Result<(), CriError> {
-        self.context.runtime.remove_container(container.id.as_str()).await?;
+        self.context
+            .runtime
+            .remove_container(container.id.as_str())
+            .await?;
         let directory = self.context.node.log_links_directory.clone();
         let link = log_paths::legacy_link(&self.key, &container.name, &container.id);
         let log = container.log_path.clone();
@@ -134,7 +188,10 @@ fn plan_removals(observed: &ObservedPod) -> Removals<'_> {
     let mut removals = Removals::default();
     let mut needed = BTreeSet::new();
     for container in &observed.containers {
-        let dead = matches!(container.state, ContainerState::Exited | ContainerState::Created);
+        let dead = matches!(
+            container.state,
+            ContainerState::Exited | ContainerState::Created
+        );
         // A created container is one whose start is under way, unless something newer has its name.
         let newest = observed
             .latest(container.name.as_str())
@@ -159,7 +216,9 @@ fn plan_removals(observed: &ObservedPod) -> Removals<'_> {
 
 /// The container's own message, else the end of its log where the policy says so (CTR-50).
 fn last_words(container: &ObservedContainer) -> String {
-    let Some(source) = termination::message_source(container) else { return String::new() };
+    let Some(source) = termination::message_source(container) else {
+        return String::new();
+    };
     if let Some(file) = source.file {
         match PodDirs::read_termination_message(&file, termination::MAX_MESSAGE_BYTES) {
             Ok(Some(words)) if !words.is_empty() => return words,
@@ -178,13 +237,21 @@ fn last_words(container: &ObservedContainer) -> String {
 
 /// `<log>` and what rotation made of it.
 fn remove_log_files(log: &Path) {
-    let (Some(directory), Some(name)) = (log.parent(), log.file_name()) else { return };
+    let (Some(directory), Some(name)) = (log.parent(), log.file_name()) else {
+        return;
+    };
     let name = name.to_string_lossy();
-    let Ok(entries) = fs::read_dir(directory) else { return };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
     for entry in entries.filter_map(Result::ok) {
         let file = entry.file_name();
         let file = file.to_string_lossy();
-        if file == name || file.strip_prefix(name.as_ref()).is_some_and(|rest| rest.starts_with('.')) {
+        if file == name
+            || file
+                .strip_prefix(name.as_ref())
+                .is_some_and(|rest| rest.starts_with('.'))
+        {
             // Whoever removed it before us did what we want.
             let _ = fs::remove_file(entry.path());
         }

@@ -21,7 +21,10 @@ impl PodWorker {
     /// containers may still run.
     pub(super) async fn kill_pod(&self, pod: Option<&Pod>, plan: &PodKill) -> Result<(), CriError> {
         self.kill_containers(pod, &plan.containers).await?;
-        let stops = plan.sandboxes.iter().map(|id| self.context.runtime.stop_pod_sandbox(id.as_str()));
+        let stops = plan
+            .sandboxes
+            .iter()
+            .map(|id| self.context.runtime.stop_pod_sandbox(id.as_str()));
         first_failure(join_all(stops).await)
     }
 
@@ -35,15 +38,21 @@ impl PodWorker {
         pod: Option<&Pod>,
         kills: &[ContainerKill],
     ) -> Result<(), CriError> {
-        let ended: BTreeMap<&ContainerName, watch::Sender<bool>> =
-            kills.iter().map(|kill| (&kill.name, watch::channel(false).0)).collect();
+        let ended: BTreeMap<&ContainerName, watch::Sender<bool>> = kills
+            .iter()
+            .map(|kill| (&kill.name, watch::channel(false).0))
+            .collect();
         let began = Instant::now();
         let stops = kills.iter().map(|kill| async {
             let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
-            let others = kill.after.iter().filter_map(|name| ended.get(name)).map(|sender| {
-                let mut receiver = sender.subscribe();
-                async move { receiver.wait_for(|ended| *ended).await.map(drop) }
-            });
+            let others = kill
+                .after
+                .iter()
+                .filter_map(|name| ended.get(name))
+                .map(|sender| {
+                    let mut receiver = sender.subscribe();
+                    async move { receiver.wait_for(|ended| *ended).await.map(drop) }
+                });
             // An overrun of the grace is no failure: the container still gets its least (CTR-42).
             let _ = tokio::time::timeout(grace, join_all(others)).await;
             let result = self.kill_container(pod, kill, began).await;
@@ -62,14 +71,23 @@ impl PodWorker {
         began: Instant,
     ) -> Result<(), CriError> {
         if let Some(pod) = pod {
-            self.container_event(pod, kill.name.as_str(), EventType::Normal, "Killing", &kill.message);
+            self.container_event(
+                pod,
+                kill.name.as_str(),
+                EventType::Normal,
+                "Killing",
+                &kill.message,
+            );
         }
         let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
         let seconds = stop_timeout_seconds(kill.grace_seconds, spent);
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         tracing::info!(container = %kill.name, container.id = %kill.id,
             grace_seconds = seconds, reason = %kill.message, "Killing container with a grace period");
-        self.context.runtime.stop_container(kill.id.as_str(), grace).await
+        self.context
+            .runtime
+            .stop_container(kill.id.as_str(), grace)
+            .await
     }
 }
 

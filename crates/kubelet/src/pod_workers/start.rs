@@ -1,6 +1,6 @@
 //! Making sandboxes and containers (kubelet CTR-02, CTR-05, section 4).
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use cri_api::v1;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use kubelet_core::{
     env::{self, EnvFacts, EnvObjects},
     hostname, hosts,
     ids::SandboxId,
-    log_paths, observed,
+    observed,
     reasons::WaitingReason,
     resources::pod_cgroup_values,
     spec::{self, ContainerKind},
@@ -27,7 +27,6 @@ use crate::{
     control_plane::ControlPlane,
     events::EventType,
     images,
-    logs::links,
     pod_dirs::PodDirError,
     runtime::client::CriError,
     volumes::{PreparedVolume, VolumeKind},
@@ -63,14 +62,21 @@ impl PodWorker {
     /// The pod's cgroup, directories and volumes; nothing is done where they stand.
     pub(super) async fn prepare(&self, pod: &Pod) -> Result<Prepared, Failure> {
         self.context.cgroups.ensure_pod(pod).await?;
-        let (dirs, key, uid) = (self.context.dirs.clone(), self.key.clone(), self.uid.clone());
+        let (dirs, key, uid) = (
+            self.context.dirs.clone(),
+            self.key.clone(),
+            self.uid.clone(),
+        );
         daemon::blocking(move || -> Result<(), PodDirError> {
             dirs.ensure_pod(uid.as_str())?;
-            dirs.ensure_log_dirs(&key.namespace, &key.name, uid.as_str(), None).map(drop)
+            dirs.ensure_log_dirs(&key.namespace, &key.name, uid.as_str(), None)
+                .map(drop)
         })
         .await?;
         let values = pod_cgroup_values(pod, &self.context.node.pod_cgroups);
-        let limit = values.memory_max_bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let limit = values
+            .memory_max_bytes
+            .and_then(|bytes| u64::try_from(bytes).ok());
         match self.context.volumes.prepare(pod, limit).await {
             Ok(prepared) => Ok(prepared),
             Err(error) => {
@@ -103,7 +109,12 @@ impl PodWorker {
         };
         let (dns, warnings) = dns::pod_dns(pod, &settings);
         for warning in warnings {
-            self.event(pod, EventType::Warning, warning.reason.as_str(), &warning.message);
+            self.event(
+                pod,
+                EventType::Warning,
+                warning.reason.as_str(),
+                &warning.message,
+            );
         }
         let cgroup_parent = self.context.cgroups.parent_of(pod).map_err(|error| {
             TranslateError::NotSupported(format!("the cgroup of this pod ({error})"))
@@ -145,7 +156,10 @@ impl PodWorker {
             Err(error) if error.is_unavailable() => return Err(Failure::from(error).into()),
             Err(error) => return Err(refused(&error.runtime_message())),
         };
-        let answer = runtime.pod_sandbox_status(&id).await.map_err(Failure::from)?;
+        let answer = runtime
+            .pod_sandbox_status(&id)
+            .await
+            .map_err(Failure::from)?;
         let ips = answer
             .status
             .as_ref()
@@ -166,24 +180,45 @@ impl PodWorker {
         ips: &[IpAddr],
         prepared: &Prepared,
     ) -> Result<(), NotStarted> {
-        let Some((_, container)) = spec::find_container(pod, &start.name) else { return Ok(()) };
+        let Some((_, container)) = spec::find_container(pod, &start.name) else {
+            return Ok(());
+        };
         let kind = match start.kind {
             ContainerKind::Regular => "container",
             ContainerKind::Ephemeral => "ephemeral_container",
             ContainerKind::Init | ContainerKind::Sidecar => "init_container",
         };
-        self.context.metrics.started_containers.with_label_values(&[kind]).inc();
+        self.context
+            .metrics
+            .started_containers
+            .with_label_values(&[kind])
+            .inc();
         let result = self
-            .try_start(pod, &container, start, sandbox, sandbox_config, ips, prepared)
+            .try_start(
+                pod,
+                &container,
+                start,
+                sandbox,
+                sandbox_config,
+                ips,
+                prepared,
+            )
             .await;
         if let Err(failed) = &result {
             let reason = failed.failure.reason.as_str();
-            self.context.metrics.started_containers_errors.with_label_values(&[kind, reason]).inc();
+            self.context
+                .metrics
+                .started_containers_errors
+                .with_label_values(&[kind, reason])
+                .inc();
         }
         result
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one start, each its own thing")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one start, each its own thing"
+    )]
     async fn try_start(
         &self,
         pod: &Pod,
@@ -211,7 +246,12 @@ impl PodWorker {
             .container_config(pod, container, start, &image, ips, prepared)
             .await
             .map_err(|message| {
-                self.failed(pod, start, WaitingReason::CreateContainerConfigError, &message)
+                self.failed(
+                    pod,
+                    start,
+                    WaitingReason::CreateContainerConfigError,
+                    &message,
+                )
             })?;
         let runtime = &self.context.runtime;
         let id = runtime
@@ -230,7 +270,6 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Normal, "Started", &started);
         tracing::info!(container = name, container.id = %id, attempt = start.attempt,
             reason = ?start.reason, "container is started");
-        self.link_log(&start.name, &id, start.attempt).await;
         Ok(())
     }
 
@@ -248,7 +287,11 @@ impl PodWorker {
         let host_ips: Vec<String> = node.ips.iter().map(ToString::to_string).collect();
         let on_node = spec::is_host_network(pod);
         let facts = EnvFacts {
-            pod_ips: if on_node && addresses.is_empty() { host_ips.clone() } else { addresses },
+            pod_ips: if on_node && addresses.is_empty() {
+                host_ips.clone()
+            } else {
+                addresses
+            },
             host_ips,
             allocatable_cpu_millicores: node.allocatable.cpu_millicores,
             allocatable_memory_bytes: node.allocatable.memory_bytes,
@@ -294,7 +337,10 @@ impl PodWorker {
     }
 
     fn objects(&self) -> Objects<'_> {
-        Objects { control_plane: self.context.control_plane.as_ref(), namespace: &self.key.namespace }
+        Objects {
+            control_plane: self.context.control_plane.as_ref(),
+            namespace: &self.key.namespace,
+        }
     }
 
     /// Writes `/etc/hosts`, makes the file for last words and the log directory.
@@ -307,9 +353,15 @@ impl PodWorker {
         let names = hostname::hostname(pod, &self.context.node.facts.cluster_domain)
             .map_err(|error| error.to_string())?;
         let wants_hosts = hosts::mounts_hosts_file(pod, container, ips);
-        let wants_message =
-            container.termination_message_path.as_ref().is_some_and(|path| !path.is_empty());
-        let (dirs, key, uid) = (self.context.dirs.clone(), self.key.clone(), self.uid.clone());
+        let wants_message = container
+            .termination_message_path
+            .as_ref()
+            .is_some_and(|path| !path.is_empty());
+        let (dirs, key, uid) = (
+            self.context.dirs.clone(),
+            self.key.clone(),
+            self.uid.clone(),
+        );
         let (pod, name, ips) = (pod.clone(), container.name.clone(), ips.to_vec());
         daemon::blocking(move || -> Result<OwnMounts, PodDirError> {
             let uid = uid.as_str();
@@ -333,22 +385,6 @@ impl PodWorker {
         .map_err(|error| daemon::ErrorChain(&error).to_string())
     }
 
-    /// The link under `/var/log/containers` (CRI-80).
-    async fn link_log(&self, name: &kubelet_core::ids::ContainerName, id: &str, attempt: u32) {
-        let node = &self.context.node;
-        let directory = node.log_links_directory.clone();
-        let link = log_paths::legacy_link(&self.key, name, &id.into());
-        let log: PathBuf = self
-            .context
-            .dirs
-            .pod_logs(&self.key.namespace, &self.key.name, self.uid.as_str())
-            .join(log_paths::container_log(name, attempt));
-        let made = daemon::blocking(move || links::ensure_link(&directory, &link, &log)).await;
-        if let Err(error) = made {
-            tracing::warn!(container.id = id, error = %error, "link the container's log");
-        }
-    }
-
     fn refused(
         &self,
         pod: &Pod,
@@ -369,7 +405,13 @@ impl PodWorker {
         message: &str,
     ) -> NotStarted {
         let name = start.name.as_str();
-        self.container_event(pod, name, EventType::Warning, "Failed", &format!("Error: {message}"));
+        self.container_event(
+            pod,
+            name,
+            EventType::Warning,
+            "Failed",
+            &format!("Error: {message}"),
+        );
         NotStarted {
             failure: StartFailure {
                 reason,
@@ -399,7 +441,9 @@ impl EnvObjects for Objects<'_> {
 
 /// Values that are no text cannot be variables.
 fn texts(data: BTreeMap<String, Vec<u8>>) -> Option<BTreeMap<String, String>> {
-    let pairs = data.into_iter().filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)));
+    let pairs = data
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)));
     Some(pairs.collect())
 }
 

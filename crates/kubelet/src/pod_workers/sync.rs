@@ -45,6 +45,7 @@ impl PodWorker {
             self.publish(pod, &observed, &actions);
             self.tell_waits(pod, &actions);
             if actions.is_empty() {
+                self.link_logs(&observed).await;
                 self.remove_excess(&observed).await;
                 return Ok(Outcome::Settled(actions.retry_at));
             }
@@ -97,7 +98,12 @@ impl PodWorker {
         if let Some(why) = health.network
             && !spec::is_host_network(pod)
         {
-            self.event(pod, EventType::Warning, "NetworkNotReady", &format!("network is not ready: {why}"));
+            self.event(
+                pod,
+                EventType::Warning,
+                "NetworkNotReady",
+                &format!("network is not ready: {why}"),
+            );
             return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
         }
         let prepared = self.prepare(pod).await?;
@@ -112,7 +118,9 @@ impl PodWorker {
                 }
             },
             (None, Some(id)) => {
-                let attempt = observed.active_sandbox().map_or(0, |sandbox| sandbox.attempt);
+                let attempt = observed
+                    .active_sandbox()
+                    .map_or(0, |sandbox| sandbox.attempt);
                 let ips = observed.ips().to_vec();
                 let config = match self.sandbox_config(pod, attempt, &prepared).await {
                     Ok(config) => config,
@@ -129,8 +137,9 @@ impl PodWorker {
         let (sandbox, ips): (SandboxId, _) = sandbox;
         for start in &actions.start {
             self.history.note_start(start, Timestamp::now());
-            let started =
-                self.start_container(pod, start, &sandbox, &config, &ips, &prepared).await;
+            let started = self
+                .start_container(pod, start, &sandbox, &config, &ips, &prepared)
+                .await;
             match started {
                 Ok(()) => {
                     self.history.start_failures.remove(&start.name);
@@ -140,7 +149,9 @@ impl PodWorker {
                     let retry_at = failure.failure.retry_at;
                     tracing::error!(container = %start.name, reason = %failure.failure.reason,
                         error = %failure.failure.message, "Unhandled Error: container did not start");
-                    self.history.start_failures.insert(start.name.clone(), failure.failure);
+                    self.history
+                        .start_failures
+                        .insert(start.name.clone(), failure.failure);
                     if start.on_failure == OnStartFailure::Abort {
                         return Ok(Some(Outcome::Settled(retry_at)));
                     }
@@ -175,7 +186,10 @@ impl PodWorker {
                 .pod_start_duration
                 .with_label_values::<&str>(&[])
                 .observe(self.first_seen.elapsed().as_secs_f64());
-            tracing::info!(elapsed_ms = self.first_seen.elapsed().as_millis(), "pod is running");
+            tracing::info!(
+                elapsed_ms = self.first_seen.elapsed().as_millis(),
+                "pod is running"
+            );
         }
         if self.status.as_ref() != Some(&status) {
             self.context.control_plane.publish_status(pod, &status);
@@ -210,7 +224,10 @@ impl PodWorker {
         if names.is_empty() {
             return;
         }
-        let pod_logs = self.context.dirs.pod_logs(&self.key.namespace, &self.key.name, self.uid.as_str());
+        let pod_logs =
+            self.context
+                .dirs
+                .pod_logs(&self.key.namespace, &self.key.name, self.uid.as_str());
         let counts = daemon::blocking(move || {
             names
                 .into_iter()

@@ -65,7 +65,11 @@ impl PodWorker {
     }
 
     async fn remove_files(&self) -> Result<(), Failure> {
-        let (dirs, key, uid) = (self.context.dirs.clone(), self.key.clone(), self.uid.clone());
+        let (dirs, key, uid) = (
+            self.context.dirs.clone(),
+            self.key.clone(),
+            self.uid.clone(),
+        );
         let links = self.context.node.log_links_directory.clone();
         let logs = self.context.node.logs_directory.clone();
         daemon::blocking(move || {
@@ -86,7 +90,11 @@ impl PodWorker {
         tracing::error!(error = %error, "Error syncing pod, skipping");
         if let Some(pod) = pod {
             let message = format!("error killing pod: {error}");
-            let message = if reason == "FailedKillPod" { message } else { error };
+            let message = if reason == "FailedKillPod" {
+                message
+            } else {
+                error
+            };
             self.event(pod, crate::events::EventType::Warning, reason, &message);
         }
         Outcome::Retry(RETRY_AFTER_ERROR)

@@ -115,7 +115,10 @@ impl CriClient {
         request: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, CriError> {
         let label = [operation];
-        self.metrics.runtime_operations.with_label_values(&label).inc();
+        self.metrics
+            .runtime_operations
+            .with_label_values(&label)
+            .inc();
         let start = Instant::now();
         let outcome = match limit {
             Some(limit) => tokio::time::timeout(limit, request)
@@ -130,10 +133,16 @@ impl CriClient {
         let result = outcome.and_then(|answer| {
             answer
                 .map(Response::into_inner)
-                .map_err(|status| CriError::Call { operation, source: status.into() })
+                .map_err(|status| CriError::Call {
+                    operation,
+                    source: status.into(),
+                })
         });
         if result.is_err() {
-            self.metrics.runtime_operations_errors.with_label_values(&label).inc();
+            self.metrics
+                .runtime_operations_errors
+                .with_label_values(&label)
+                .inc();
         }
         result
     }
@@ -141,10 +150,17 @@ impl CriClient {
     /// Names and versions; all four are there (CRI-02).
     pub(crate) async fn version(&self) -> Result<v1::VersionResponse, CriError> {
         const OPERATION: &str = "version";
-        let request = v1::VersionRequest { version: "0.1.0".to_owned() };
+        let request = v1::VersionRequest {
+            version: "0.1.0".to_owned(),
+        };
         let mut client = self.runtime.clone();
-        let answer =
-            self.call(OPERATION, Some(self.request_timeout), client.version(request)).await?;
+        let answer = self
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.version(request),
+            )
+            .await?;
         for (field, value) in [
             ("version", &answer.version),
             ("runtime_name", &answer.runtime_name),
@@ -161,13 +177,22 @@ impl CriClient {
         const OPERATION: &str = "status";
         let mut client = self.runtime.clone();
         let request = v1::StatusRequest { verbose: false };
-        let answer =
-            self.call(OPERATION, Some(self.request_timeout), client.status(request)).await?;
-        let status = answer
-            .status
-            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+        let answer = self
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.status(request),
+            )
+            .await?;
+        let status = answer.status.ok_or(CriError::Incomplete {
+            operation: OPERATION,
+            field: "status",
+        })?;
         if status.conditions.len() < 2 {
-            return Err(CriError::Incomplete { operation: OPERATION, field: "conditions" });
+            return Err(CriError::Incomplete {
+                operation: OPERATION,
+                field: "conditions",
+            });
         }
         Ok(status)
     }
@@ -177,7 +202,11 @@ impl CriClient {
         let mut client = self.runtime.clone();
         let request = v1::RuntimeConfigRequest {};
         let answer = self
-            .call("runtime_config", Some(self.request_timeout), client.runtime_config(request))
+            .call(
+                "runtime_config",
+                Some(self.request_timeout),
+                client.runtime_config(request),
+            )
             .await?;
         Ok(answer.linux.map(|linux| linux.cgroup_driver()))
     }
@@ -187,7 +216,9 @@ impl CriClient {
         let mut client = self.runtime.clone();
         let request = v1::UpdateRuntimeConfigRequest {
             runtime_config: Some(v1::RuntimeConfig {
-                network_config: Some(v1::NetworkConfig { pod_cidr: pod_cidr.to_owned() }),
+                network_config: Some(v1::NetworkConfig {
+                    pod_cidr: pod_cidr.to_owned(),
+                }),
             }),
         };
         self.call(
@@ -210,9 +241,13 @@ impl CriClient {
         });
         let mut client = self.runtime.clone();
         let request = v1::ListPodSandboxRequest { filter };
-        self.call("list_podsandbox", Some(self.request_timeout), client.list_pod_sandbox(request))
-            .await
-            .map(|answer| answer.items)
+        self.call(
+            "list_podsandbox",
+            Some(self.request_timeout),
+            client.list_pod_sandbox(request),
+        )
+        .await
+        .map(|answer| answer.items)
     }
 
     /// Containers, all of them or those of one pod.
@@ -226,9 +261,13 @@ impl CriClient {
         });
         let mut client = self.runtime.clone();
         let request = v1::ListContainersRequest { filter };
-        self.call("list_containers", Some(self.request_timeout), client.list_containers(request))
-            .await
-            .map(|answer| answer.containers)
+        self.call(
+            "list_containers",
+            Some(self.request_timeout),
+            client.list_containers(request),
+        )
+        .await
+        .map(|answer| answer.containers)
     }
 
     /// One sandbox, checked (CRI-02).
@@ -238,44 +277,73 @@ impl CriClient {
     ) -> Result<v1::PodSandboxStatusResponse, CriError> {
         const OPERATION: &str = "podsandbox_status";
         let mut client = self.runtime.clone();
-        let request =
-            v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let request = v1::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: false,
+        };
         let answer = self
-            .call(OPERATION, Some(self.request_timeout), client.pod_sandbox_status(request))
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.pod_sandbox_status(request),
+            )
             .await?;
-        let status = answer
-            .status
-            .as_ref()
-            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+        let status = answer.status.as_ref().ok_or(CriError::Incomplete {
+            operation: OPERATION,
+            field: "status",
+        })?;
         present(OPERATION, "id", &status.id)?;
         if status.metadata.is_none() {
-            return Err(CriError::Incomplete { operation: OPERATION, field: "metadata" });
+            return Err(CriError::Incomplete {
+                operation: OPERATION,
+                field: "metadata",
+            });
         }
         if status.created_at == 0 {
-            return Err(CriError::Incomplete { operation: OPERATION, field: "created_at" });
+            return Err(CriError::Incomplete {
+                operation: OPERATION,
+                field: "created_at",
+            });
         }
         Ok(answer)
     }
 
     /// One container, checked (CRI-02).
-    pub(crate) async fn container_status(
-        &self,
-        id: &str,
-    ) -> Result<v1::ContainerStatus, CriError> {
+    pub(crate) async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus, CriError> {
         const OPERATION: &str = "container_status";
         let mut client = self.runtime.clone();
-        let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let request = v1::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
         let status = self
-            .call(OPERATION, Some(self.request_timeout), client.container_status(request))
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.container_status(request),
+            )
             .await?
             .status
-            .ok_or(CriError::Incomplete { operation: OPERATION, field: "status" })?;
+            .ok_or(CriError::Incomplete {
+                operation: OPERATION,
+                field: "status",
+            })?;
         present(OPERATION, "id", &status.id)?;
-        if status.metadata.as_ref().is_none_or(|metadata| metadata.name.is_empty()) {
-            return Err(CriError::Incomplete { operation: OPERATION, field: "metadata.name" });
+        if status
+            .metadata
+            .as_ref()
+            .is_none_or(|metadata| metadata.name.is_empty())
+        {
+            return Err(CriError::Incomplete {
+                operation: OPERATION,
+                field: "metadata.name",
+            });
         }
         if status.created_at == 0 {
-            return Err(CriError::Incomplete { operation: OPERATION, field: "created_at" });
+            return Err(CriError::Incomplete {
+                operation: OPERATION,
+                field: "created_at",
+            });
         }
         Ok(status)
     }
@@ -293,8 +361,10 @@ impl CriClient {
             runtime_handler: runtime_handler.to_owned(),
         };
         let limit = self.request_timeout * 2;
-        let id =
-            self.call(OPERATION, Some(limit), client.run_pod_sandbox(request)).await?.pod_sandbox_id;
+        let id = self
+            .call(OPERATION, Some(limit), client.run_pod_sandbox(request))
+            .await?
+            .pod_sandbox_id;
         present(OPERATION, "pod_sandbox_id", &id)?;
         Ok(id)
     }
@@ -302,9 +372,15 @@ impl CriClient {
     /// Stops a sandbox; stopping what is gone succeeds (CRI-27).
     pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
         let mut client = self.runtime.clone();
-        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let request = v1::StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
         let result = self
-            .call("stop_podsandbox", Some(self.request_timeout), client.stop_pod_sandbox(request))
+            .call(
+                "stop_podsandbox",
+                Some(self.request_timeout),
+                client.stop_pod_sandbox(request),
+            )
             .await;
         gone_is_done(result.map(drop))
     }
@@ -312,7 +388,9 @@ impl CriClient {
     /// Removes a sandbox with its containers; removing what is gone succeeds.
     pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), CriError> {
         let mut client = self.runtime.clone();
-        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        let request = v1::RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
         let result = self
             .call(
                 "remove_podsandbox",
@@ -338,7 +416,11 @@ impl CriClient {
             sandbox_config: Some(sandbox_config),
         };
         let id = self
-            .call(OPERATION, Some(self.request_timeout), client.create_container(request))
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.create_container(request),
+            )
             .await?
             .container_id;
         present(OPERATION, "container_id", &id)?;
@@ -348,10 +430,16 @@ impl CriClient {
     /// Starts a container.
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), CriError> {
         let mut client = self.runtime.clone();
-        let request = v1::StartContainerRequest { container_id: id.to_owned() };
-        self.call("start_container", Some(self.request_timeout), client.start_container(request))
-            .await
-            .map(drop)
+        let request = v1::StartContainerRequest {
+            container_id: id.to_owned(),
+        };
+        self.call(
+            "start_container",
+            Some(self.request_timeout),
+            client.start_container(request),
+        )
+        .await
+        .map(drop)
     }
 
     /// Stops a container within `grace`; the limit is the usual one plus the grace (CRI-01).
@@ -362,17 +450,28 @@ impl CriClient {
             timeout: i64::try_from(grace.as_secs()).unwrap_or(i64::MAX),
         };
         let limit = self.request_timeout.saturating_add(grace);
-        let result =
-            self.call("stop_container", Some(limit), client.stop_container(request)).await;
+        let result = self
+            .call(
+                "stop_container",
+                Some(limit),
+                client.stop_container(request),
+            )
+            .await;
         gone_is_done(result.map(drop))
     }
 
     /// Removes a container; removing what is gone succeeds.
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), CriError> {
         let mut client = self.runtime.clone();
-        let request = v1::RemoveContainerRequest { container_id: id.to_owned() };
+        let request = v1::RemoveContainerRequest {
+            container_id: id.to_owned(),
+        };
         let result = self
-            .call("remove_container", Some(self.request_timeout), client.remove_container(request))
+            .call(
+                "remove_container",
+                Some(self.request_timeout),
+                client.remove_container(request),
+            )
             .await;
         gone_is_done(result.map(drop))
     }
@@ -380,7 +479,9 @@ impl CriClient {
     /// Makes the runtime write to a new log file.
     pub(crate) async fn reopen_container_log(&self, id: &str) -> Result<(), CriError> {
         let mut client = self.runtime.clone();
-        let request = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
+        let request = v1::ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        };
         self.call(
             "reopen_container_log",
             Some(self.request_timeout),
@@ -396,17 +497,28 @@ impl CriClient {
     ) -> Result<Streaming<v1::ContainerEventResponse>, CriError> {
         let mut client = self.runtime.clone();
         let request = v1::GetEventsRequest {};
-        self.call("get_container_events", None, client.get_container_events(request)).await
+        self.call(
+            "get_container_events",
+            None,
+            client.get_container_events(request),
+        )
+        .await
     }
 
     /// One image, if it is there.
     pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
         const OPERATION: &str = "image_status";
         let mut client = self.images.clone();
-        let request =
-            v1::ImageStatusRequest { image: Some(image_spec(image)), verbose: false };
+        let request = v1::ImageStatusRequest {
+            image: Some(image_spec(image)),
+            verbose: false,
+        };
         let image = self
-            .call(OPERATION, Some(self.request_timeout), client.image_status(request))
+            .call(
+                OPERATION,
+                Some(self.request_timeout),
+                client.image_status(request),
+            )
             .await?
             .image;
         if let Some(image) = &image {
@@ -429,14 +541,20 @@ impl CriClient {
             auth,
             sandbox_config: Some(sandbox_config),
         };
-        let reference = self.call(OPERATION, None, client.pull_image(request)).await?.image_ref;
+        let reference = self
+            .call(OPERATION, None, client.pull_image(request))
+            .await?
+            .image_ref;
         present(OPERATION, "image_ref", &reference)?;
         Ok(reference)
     }
 }
 
 fn image_spec(image: &str) -> v1::ImageSpec {
-    v1::ImageSpec { image: image.to_owned(), ..v1::ImageSpec::default() }
+    v1::ImageSpec {
+        image: image.to_owned(),
+        ..v1::ImageSpec::default()
+    }
 }
 
 fn uid_selector(uid: &str) -> std::collections::BTreeMap<String, String> {
@@ -444,7 +562,11 @@ fn uid_selector(uid: &str) -> std::collections::BTreeMap<String, String> {
 }
 
 fn present(operation: &'static str, field: &'static str, value: &str) -> Result<(), CriError> {
-    if value.is_empty() { Err(CriError::Incomplete { operation, field }) } else { Ok(()) }
+    if value.is_empty() {
+        Err(CriError::Incomplete { operation, field })
+    } else {
+        Ok(())
+    }
 }
 
 /// Stopping or removing what no longer exists is what was asked for (KLT-03).

@@ -30,7 +30,10 @@ pub(crate) struct Health {
 impl Health {
     /// Nothing is known yet.
     fn unknown() -> Self {
-        Self { runtime: Some("container runtime status check may not have completed yet".into()), network: None }
+        Self {
+            runtime: Some("container runtime status check may not have completed yet".into()),
+            network: None,
+        }
     }
 
     /// The runtime takes calls.
@@ -80,8 +83,19 @@ impl RuntimeHealth {
     pub(crate) fn new(runtime: CriClient, wakes: Arc<Wakes>) -> (Self, HealthView) {
         let (verdict, receiver) = watch::channel(Health::unknown());
         let ask_now = Arc::new(Notify::new());
-        let view = HealthView { ask_now: ask_now.clone(), verdict: receiver };
-        (Self { runtime, wakes, ask_now, verdict }, view)
+        let view = HealthView {
+            ask_now: ask_now.clone(),
+            verdict: receiver,
+        };
+        (
+            Self {
+                runtime,
+                wakes,
+                ask_now,
+                verdict,
+            },
+            view,
+        )
     }
 
     /// Asks until the token is cancelled.
@@ -118,21 +132,27 @@ impl RuntimeHealth {
             Ok(status) => status,
             Err(error) => {
                 let chain = ErrorChain(&error).to_string();
-                return Health { runtime: Some(format!("container runtime is down: {chain}")), network: None };
+                return Health {
+                    runtime: Some(format!("container runtime is down: {chain}")),
+                    network: None,
+                };
             }
         };
         let failing = |name: &str| {
-            status.conditions.iter().find(|condition| condition.r#type == name && !condition.status).map(
-                |condition| {
+            status
+                .conditions
+                .iter()
+                .find(|condition| condition.r#type == name && !condition.status)
+                .map(|condition| {
                     format!(
                         "{name}={} reason:{} message:{}",
                         condition.status, condition.reason, condition.message
                     )
-                },
-            )
+                })
         };
         Health {
-            runtime: failing("RuntimeReady").map(|why| format!("container runtime not ready: {why}")),
+            runtime: failing("RuntimeReady")
+                .map(|why| format!("container runtime not ready: {why}")),
             network: failing("NetworkReady").map(|why| format!("runtime network not ready: {why}")),
         }
     }

@@ -145,12 +145,16 @@ impl Pleg {
         let mut pods: BTreeMap<PodUid, Vec<(String, i32)>> = BTreeMap::new();
         for sandbox in self.runtime.list_pod_sandboxes(None).await? {
             if let Some(uid) = sandbox.labels.get(UID_LABEL) {
-                pods.entry(PodUid::new(uid)).or_default().push((sandbox.id, sandbox.state));
+                pods.entry(PodUid::new(uid))
+                    .or_default()
+                    .push((sandbox.id, sandbox.state));
             }
         }
         for container in self.runtime.list_containers(None).await? {
             if let Some(uid) = container.labels.get(UID_LABEL) {
-                pods.entry(PodUid::new(uid)).or_default().push((container.id, container.state));
+                pods.entry(PodUid::new(uid))
+                    .or_default()
+                    .push((container.id, container.state));
             }
         }
         for states in pods.values_mut() {
@@ -160,15 +164,23 @@ impl Pleg {
     }
 
     fn seen(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.metrics.pleg_last_seen.with_label_values::<&str>(&[]).set(now.as_secs_f64());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.metrics
+            .pleg_last_seen
+            .with_label_values::<&str>(&[])
+            .set(now.as_secs_f64());
     }
 }
 
 /// The pod that an event is about, where it says so.
 fn event_uid(event: &v1::ContainerEventResponse) -> Option<PodUid> {
     let sandbox = event.pod_sandbox_status.as_ref()?;
-    let uid = sandbox.metadata.as_ref().map(|metadata| metadata.uid.as_str())?;
+    let uid = sandbox
+        .metadata
+        .as_ref()
+        .map(|metadata| metadata.uid.as_str())?;
     (!uid.is_empty()).then(|| PodUid::new(uid))
 }
 
@@ -178,7 +190,9 @@ fn changed<'a, T: PartialEq>(
     now: &'a BTreeMap<PodUid, T>,
 ) -> Vec<&'a PodUid> {
     let gone = before.keys().filter(|uid| !now.contains_key(*uid));
-    let other = now.iter().filter(|(uid, state)| before.get(*uid) != Some(*state));
+    let other = now
+        .iter()
+        .filter(|(uid, state)| before.get(*uid) != Some(*state));
     gone.chain(other.map(|(uid, _)| uid)).collect()
 }
 
@@ -189,10 +203,18 @@ mod tests {
     #[test]
     fn changed_pods_are_those_that_are_new_gone_or_different() {
         let pods = |all: &[(&str, i32)]| -> BTreeMap<PodUid, i32> {
-            all.iter().map(|(uid, state)| (PodUid::new(*uid), *state)).collect()
+            all.iter()
+                .map(|(uid, state)| (PodUid::new(*uid), *state))
+                .collect()
         };
-        let (before, now) = (pods(&[("a", 0), ("b", 0), ("c", 0)]), pods(&[("a", 0), ("b", 1), ("d", 0)]));
-        let changed: Vec<String> = changed(&before, &now).iter().map(ToString::to_string).collect();
+        let (before, now) = (
+            pods(&[("a", 0), ("b", 0), ("c", 0)]),
+            pods(&[("a", 0), ("b", 1), ("d", 0)]),
+        );
+        let changed: Vec<String> = changed(&before, &now)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(changed, ["c", "b", "d"]);
     }
 }

@@ -26,7 +26,10 @@ impl Wakes {
 
     /// Takes the bell of a worker that has ended away.
     pub(crate) fn forget(&self, uid: &PodUid) {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 
     /// Something happened to this pod.

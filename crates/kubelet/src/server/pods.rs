@@ -55,7 +55,11 @@ pub(super) fn running_pods(statuses: &StatusStore) -> Answer {
                 containers: entry
                     .running_containers
                     .into_iter()
-                    .map(|(name, image)| Container { name, image: Some(image), ..Container::default() })
+                    .map(|(name, image)| Container {
+                        name,
+                        image: Some(image),
+                        ..Container::default()
+                    })
                     .collect(),
                 ..PodSpec::default()
             }),

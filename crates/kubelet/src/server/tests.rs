@@ -26,7 +26,9 @@ fn answers(health: Result<(), String>) -> Answers {
 }
 
 async fn ask(surface: Surface, answers: &Answers, path: &str) -> (u16, String) {
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
     let answer = route(surface, answers, &Method::GET, path, query);
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -36,7 +38,10 @@ async fn ask(surface: Surface, answers: &Answers, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn the_health_port_answers_its_ping_and_nothing_else() {
     let answers = answers(Err("down".into()));
-    assert_eq!(ask(Surface::Health, &answers, "/healthz").await, (200, "ok".into()));
+    assert_eq!(
+        ask(Surface::Health, &answers, "/healthz").await,
+        (200, "ok".into())
+    );
     assert_eq!(ask(Surface::Health, &answers, "/pods").await.0, 404);
 }
 
@@ -46,8 +51,16 @@ async fn http20_a_failed_check_is_named_and_its_reason_withheld() {
     let (status, body) = ask(Surface::ReadOnly, &bad, "/healthz").await;
     assert_eq!(status, 500);
     assert!(body.contains("[-]syncloop failed: reason withheld") && !body.contains("secret"));
-    assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz/ping").await, (200, "ok".into()));
-    assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz?exclude=syncloop").await.0, 200);
+    assert_eq!(
+        ask(Surface::ReadOnly, &bad, "/healthz/ping").await,
+        (200, "ok".into())
+    );
+    assert_eq!(
+        ask(Surface::ReadOnly, &bad, "/healthz?exclude=syncloop")
+            .await
+            .0,
+        200
+    );
     assert_eq!(ask(Surface::ReadOnly, &bad, "/healthz/other").await.0, 404);
     let good = answers(Ok(()));
     let (_, body) = ask(Surface::ReadOnly, &good, "/healthz?verbose").await;
@@ -58,20 +71,41 @@ async fn http20_a_failed_check_is_named_and_its_reason_withheld() {
 async fn http46_no_pods_are_null_and_items_carry_no_kind() {
     let answers = answers(Ok(()));
     let (_, body) = ask(Surface::ReadOnly, &answers, "/pods").await;
-    assert_eq!(body, r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":null}"#);
+    assert_eq!(
+        body,
+        r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":null}"#
+    );
     let mut pod = Pod::default();
     pod.metadata.name = Some("a".into());
     answers.statuses.set_desired(&Arc::new(pod));
     let (_, body) = ask(Surface::ReadOnly, &answers, "/pods/").await;
-    assert!(body.ends_with(r#""items":[{"metadata":{"name":"a"},"status":{}}]}"#), "{body}");
+    assert!(
+        body.ends_with(r#""items":[{"metadata":{"name":"a"},"status":{}}]}"#),
+        "{body}"
+    );
 }
 
 #[tokio::test]
 async fn http41_debugging_paths_are_refused_on_the_read_only_port() {
     let answers = answers(Ok(()));
-    for path in ["/exec/a/b/c", "/run/a/b/c", "/attach/a/b/c", "/portForward/a/b", "/containerLogs/a/b/c"] {
+    for path in [
+        "/exec/a/b/c",
+        "/run/a/b/c",
+        "/attach/a/b/c",
+        "/portForward/a/b",
+        "/containerLogs/a/b/c",
+    ] {
         let (status, body) = ask(Surface::ReadOnly, &answers, path).await;
-        assert_eq!((status, body.as_str()), (405, "Debug endpoints are disabled.\n"), "{path}");
+        assert_eq!(
+            (status, body.as_str()),
+            (405, "Debug endpoints are disabled.\n"),
+            "{path}"
+        );
     }
-    assert!(ask(Surface::ReadOnly, &answers, "/metrics").await.1.contains("kubelet_running_pods 0"));
+    assert!(
+        ask(Surface::ReadOnly, &answers, "/metrics")
+            .await
+            .1
+            .contains("kubelet_running_pods 0")
+    );
 }

@@ -159,7 +159,9 @@ impl FileSource {
     async fn follow(&mut self, inotify: Inotify) {
         let single_file = !self.config.path.is_dir();
         let file_name = self.config.path.file_name().map(ToOwned::to_owned);
-        let Ok(mut events) = inotify.into_event_stream(vec![0_u8; 4096]) else { return };
+        let Ok(mut events) = inotify.into_event_stream(vec![0_u8; 4096]) else {
+            return;
+        };
         loop {
             let event = tokio::time::timeout(self.config.check_frequency, events.next()).await;
             match event {
@@ -210,7 +212,8 @@ impl FileSource {
                 tracing::info!(path = %path.display(), "not read: left behind by an editor or a package tool");
             }
         }
-        let present: BTreeSet<PathBuf> = listing.files.iter().map(|(path, _)| path.clone()).collect();
+        let present: BTreeSet<PathBuf> =
+            listing.files.iter().map(|(path, _)| path.clone()).collect();
         self.known.retain(|path, _| present.contains(path));
         self.shadowed.retain(|path| present.contains(path));
         for (path, found) in listing.files {
@@ -233,7 +236,11 @@ impl FileSource {
                 return;
             }
         };
-        if self.known.get(&path).is_some_and(|known| known.stamp == stamp) {
+        if self
+            .known
+            .get(&path)
+            .is_some_and(|known| known.stamp == stamp)
+        {
             return;
         }
         let source = StaticSource {
@@ -299,20 +306,33 @@ fn unchanged_or_new(
     before: Option<SourcePod>,
     mut after: k8s_openapi::api::core::v1::Pod,
 ) -> SourcePod {
-    let Some(before) = before else { return Arc::new(after) };
+    let Some(before) = before else {
+        return Arc::new(after);
+    };
     if before.metadata.uid == after.metadata.uid
-        && let Some(seen) =
-            before.metadata.annotations.as_ref().and_then(|all| all.get(manifest::CONFIG_SEEN))
+        && let Some(seen) = before
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(manifest::CONFIG_SEEN))
         && let Some(annotations) = &mut after.metadata.annotations
     {
         annotations.insert(manifest::CONFIG_SEEN.to_owned(), seen.clone());
     }
-    if *before == after { before } else { Arc::new(after) }
+    if *before == after {
+        before
+    } else {
+        Arc::new(after)
+    }
 }
 
 fn watch_path(path: &Path) -> io::Result<Inotify> {
     let inotify = Inotify::init()?;
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("/")) };
+    let directory = if path.is_dir() {
+        path
+    } else {
+        path.parent().unwrap_or(Path::new("/"))
+    };
     inotify.watches().add(
         directory,
         WatchMask::CREATE
@@ -354,7 +374,10 @@ fn list(path: &Path) -> io::Result<Listing> {
         names.push(entry?.file_name());
     }
     names.sort();
-    let mut listing = Listing { files: Vec::new(), passed_over: Vec::new() };
+    let mut listing = Listing {
+        files: Vec::new(),
+        passed_over: Vec::new(),
+    };
     for name in names {
         let file = path.join(&name);
         match classify_name(&name.to_string_lossy()) {
@@ -400,8 +423,21 @@ enum NameKind {
 
 fn classify_name(name: &str) -> NameKind {
     const LEFT_BEHIND: [&str; 15] = [
-        "~", ".swp", ".swo", ".swx", ".bak", ".orig", ".rej", ".tmp", ".part", ".dpkg-old",
-        ".dpkg-new", ".dpkg-dist", ".rpmsave", ".rpmnew", ".rpmorig",
+        "~",
+        ".swp",
+        ".swo",
+        ".swx",
+        ".bak",
+        ".orig",
+        ".rej",
+        ".tmp",
+        ".part",
+        ".dpkg-old",
+        ".dpkg-new",
+        ".dpkg-dist",
+        ".rpmsave",
+        ".rpmnew",
+        ".rpmorig",
     ];
     if name.starts_with('.') {
         NameKind::Hidden
@@ -421,13 +457,20 @@ fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileE
     let metadata = file.metadata().map_err(FileError::Read)?;
     stamp(&metadata)?;
     if metadata.len() > MAX_MANIFEST_BYTES {
-        return Err(FileError::TooLarge { bytes: metadata.len() });
+        return Err(FileError::TooLarge {
+            bytes: metadata.len(),
+        });
     }
     let mut bytes = Vec::new();
     // A file may grow while it is read: never more than the limit and one.
-    file.by_ref().take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::Read)?;
+    file.by_ref()
+        .take(MAX_MANIFEST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(FileError::Read)?;
     if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-        return Err(FileError::TooLarge { bytes: bytes.len() as u64 });
+        return Err(FileError::TooLarge {
+            bytes: bytes.len() as u64,
+        });
     }
     manifest::load_static(&bytes, source).map_err(FileError::Manifest)
 }

@@ -31,7 +31,11 @@ fn start_at(
     let tasks = daemon::TaskGroup::new("test");
     let token = tasks.token().clone();
     tasks.spawn("file source", async move { source.run(token).await });
-    Running { directory, sets, _tasks: tasks }
+    Running {
+        directory,
+        sets,
+        _tasks: tasks,
+    }
 }
 
 impl Running {
@@ -48,7 +52,8 @@ impl Running {
         };
         let arrived = tokio::time::timeout(
             Duration::from_secs(10),
-            self.sets.wait_for(|set| set.is_some() && names(set) == expected),
+            self.sets
+                .wait_for(|set| set.is_some() && names(set) == expected),
         )
         .await
         .is_ok();
@@ -105,12 +110,21 @@ async fn of_two_files_with_one_pod_name_the_later_wins_and_the_earlier_takes_ove
     let first = running.sets.borrow().as_ref().unwrap()[0].clone();
     running.write("2.yaml", &manifest_of("a"));
     let changed = running.sets.changed();
-    tokio::time::timeout(Duration::from_secs(10), changed).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), changed)
+        .await
+        .unwrap()
+        .unwrap();
     let second = running.sets.borrow().as_ref().unwrap()[0].clone();
     assert_ne!(first.metadata.uid, second.metadata.uid);
     fs::remove_file(running.directory.path().join("2.yaml")).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), running.sets.changed()).await.unwrap().unwrap();
-    assert_eq!(running.sets.borrow().as_ref().unwrap()[0].metadata.uid, first.metadata.uid);
+    tokio::time::timeout(Duration::from_secs(10), running.sets.changed())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        running.sets.borrow().as_ref().unwrap()[0].metadata.uid,
+        first.metadata.uid
+    );
 }
 
 #[tokio::test]
@@ -160,7 +174,14 @@ fn rustix_mkfifo(path: &Path) {
 
 #[test]
 fn names_left_behind_by_editors_are_not_read() {
-    for name in ["a.yaml~", "#a.yaml#", "4913", "a.yaml.swp", "a.yaml.dpkg-old", "a.bak"] {
+    for name in [
+        "a.yaml~",
+        "#a.yaml#",
+        "4913",
+        "a.yaml.swp",
+        "a.yaml.dpkg-old",
+        "a.bak",
+    ] {
         assert_eq!(classify_name(name), NameKind::LeftBehind, "{name}");
     }
     for name in [".a.yaml.swp", "..data", ".#a.yaml"] {
