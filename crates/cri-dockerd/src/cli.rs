@@ -284,9 +284,13 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
         verbosity,
         log_config: LogConfig {
             kind: "json-file".to_owned(),
-            config: [("max-size", "16m"), ("max-file", "2")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            config: [
+                ("max-size", "16m"),
+                ("max-file", "2"),
+                ("compress", "false"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
         },
     })
 }

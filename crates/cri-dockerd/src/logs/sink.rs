@@ -1,7 +1,7 @@
 //! The file that the CRI asked for: complete lines appended, rotation on request, trouble remembered.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -122,14 +122,22 @@ impl Sink {
     }
 }
 
+/// Opens or makes the file, for us alone: a second process over the same engine (an old one that
+/// still ends, or one started by mistake) would repeat every line.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .mode(MODE)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .open(path)?;
+    // A file system without locks is fine.
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        let text = "another cri-dockerd writes this log: stop one of the two";
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+    }
+    Ok(file)
 }
 
 /// The predecessors of a log that the kubelet rotated (`<log>.20251122-163600`), newest first.
@@ -181,6 +189,17 @@ mod tests {
         Sink::open(&path).unwrap().append(b"three\n").unwrap();
         assert_eq!(fs::read(&docker).unwrap(), b"one\ntwo\n");
         assert_eq!(fs::read(&path).unwrap(), b"three\n");
+    }
+
+    #[test]
+    fn one_log_has_one_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let first = Sink::open(&path).unwrap();
+        let second = Sink::open(&path).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::ResourceBusy);
+        drop(first);
+        Sink::open(&path).unwrap();
     }
 
     #[test]
