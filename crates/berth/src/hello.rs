@@ -19,11 +19,19 @@ const WORKERS: usize = 4;
 const MAX_REQUEST_BYTES: u64 = 16 * 1024;
 
 /// Serves on the port of the first word (8080 without one) until it is killed.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every program is started in this way"
+)]
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
-    let port = words.first().map_or("8080".into(), |word| word.to_string_lossy());
-    let listener = match port.parse::<u16>().map_err(io::Error::other).and_then(|port| {
-        TcpListener::bind(("0.0.0.0", port))
-    }) {
+    let port = words
+        .first()
+        .map_or("8080".into(), |word| word.to_string_lossy());
+    let listener = match port
+        .parse::<u16>()
+        .map_err(io::Error::other)
+        .and_then(|port| TcpListener::bind(("0.0.0.0", port)))
+    {
         Ok(listener) => listener,
         Err(error) => {
             let _ = writeln!(io::stderr(), "hello: port {port}: {error}");
@@ -35,7 +43,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 for stream in listener.incoming().flatten() {
-                    if let Err(error) = answer(stream) {
+                    if let Err(error) = answer(&stream) {
                         say(&format!("a peer went away: {error}"));
                     }
                 }
@@ -45,10 +53,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn answer(stream: TcpStream) -> io::Result<()> {
+fn answer(stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PEER_TIMEOUT))?;
     stream.set_write_timeout(Some(PEER_TIMEOUT))?;
-    let mut reader = BufReader::new((&stream).take(MAX_REQUEST_BYTES));
+    let mut reader = BufReader::new(stream.take(MAX_REQUEST_BYTES));
     let mut request = String::new();
     reader.read_line(&mut request)?;
     let mut line = String::new();
@@ -62,13 +70,16 @@ fn answer(stream: TcpStream) -> io::Result<()> {
         variable("NODE_NAME", "(unknown)")
     );
     write!(
-        &stream,
+        &mut &*stream,
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own: its environment is its input")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own: its environment is its input"
+)]
 fn variable(name: &str, otherwise: &str) -> String {
     env::var(name).unwrap_or_else(|_| otherwise.to_owned())
 }

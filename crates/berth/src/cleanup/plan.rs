@@ -1,0 +1,402 @@
+//! What is found, and what is to be done about it. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
+
+use node_os::cgroups::CgroupPath;
+
+/// Everything on this machine that looks like a node's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    /// Containers that a CRI adapter made.
+    pub(super) containers: Vec<FoundContainer>,
+    /// Pods' directories below the root directory, by uid.
+    pub(super) pod_dirs: Vec<(String, PathBuf)>,
+    /// Log directories, by uid.
+    pub(super) log_dirs: Vec<(String, PathBuf)>,
+    /// Log links: file, and the uid in the path it points to.
+    pub(super) links: Vec<(String, PathBuf)>,
+    /// Mount points, oldest first, with the uid of the pod they are for.
+    pub(super) mounts: Vec<(Option<String>, PathBuf)>,
+    /// Cgroups, children before parents.
+    pub(super) groups: Vec<Group>,
+    /// Checkpoints by sandbox id.
+    pub(super) checkpoints: Vec<(String, PathBuf)>,
+    /// Files that hold something about all pods.
+    pub(super) state_files: Vec<PathBuf>,
+}
+
+/// A container that a CRI adapter made.
+#[derive(Debug, Clone)]
+pub(super) struct FoundContainer {
+    /// Docker's id.
+    pub(super) id: String,
+    /// Docker's name.
+    pub(super) name: String,
+    /// Uid of its pod; `None` for a container without that label.
+    pub(super) uid: Option<String>,
+    /// `namespace/name` of its pod.
+    pub(super) pod: String,
+    /// It is the pod's sandbox, which goes last.
+    pub(super) is_sandbox: bool,
+    /// It bears a mark of our node: our cri-dockerd's label, or a log in our directory.
+    pub(super) is_marked: bool,
+}
+
+/// A cgroup below or at `kubepods`.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// Its path.
+    pub(super) path: CgroupPath,
+    /// Uid of its pod, `-` and `_` being the same; `None` for a class of pods.
+    pub(super) uid: Option<String>,
+    /// Something runs in it or below.
+    pub(super) is_busy: bool,
+}
+
+/// What to do with the pods of another kubelet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    /// Leave them.
+    Left,
+    /// Take them too.
+    Taken,
+}
+
+/// What to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A container.
+    Container {
+        /// Its id.
+        id: String,
+        /// Its name and pod.
+        what: String,
+    },
+    /// A link to a log.
+    Link(PathBuf),
+    /// A cgroup.
+    Group(CgroupPath),
+    /// A mount.
+    Mount(PathBuf),
+    /// A directory with all below, or a file.
+    Tree(PathBuf),
+}
+
+/// One removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Step {
+    /// What goes.
+    pub(super) target: Target,
+    /// Of which pod; its steps end where one of its containers stays.
+    pub(super) uid: Option<String>,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.target {
+            Target::Container { what, .. } => write!(f, "remove  container {what}"),
+            Target::Link(path) => write!(f, "remove  link {}", path.display()),
+            Target::Group(path) => write!(f, "remove  cgroup {}", path.as_str()),
+            Target::Mount(path) => write!(f, "unmount {}", path.display()),
+            Target::Tree(path) => write!(f, "remove  {}", path.display()),
+        }
+    }
+}
+
+/// What to do, and what is left alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// In this order.
+    pub(super) steps: Vec<Step>,
+    /// One line each.
+    pub(super) left: Vec<String>,
+}
+
+/// Uids as cgroups of both drivers have them.
+pub(super) fn normalized(uid: &str) -> String {
+    uid.replace('-', "_")
+}
+
+/// The order: containers before sandboxes, links, cgroups, mounts, directories; so that nothing is
+/// pulled from under what still uses it.
+pub(super) fn plan(found: &Found, others: Others) -> Plan {
+    let mut plan = Plan::default();
+    let foreign = match others {
+        Others::Left => foreign_uids(found),
+        Others::Taken => BTreeSet::new(),
+    };
+    let ours = |uid: &String| !foreign.contains(uid);
+    let mut add = |target, uid: Option<&String>| {
+        plan.steps.push(Step {
+            target,
+            uid: uid.cloned(),
+        });
+    };
+
+    let mut containers: Vec<&FoundContainer> = found.containers.iter().collect();
+    containers.sort_by_key(|container| (container.is_sandbox, &container.name));
+    let mut left: BTreeSet<String> = BTreeSet::new();
+    for container in containers {
+        let what = format!("{} (pod {})", container.name, container.pod);
+        match &container.uid {
+            Some(uid) if ours(uid) => {
+                add(
+                    Target::Container {
+                        id: container.id.clone(),
+                        what,
+                    },
+                    Some(uid),
+                );
+            }
+            Some(_) => {
+                let text = format!(
+                    "pod {}: another kubelet made it (--all-pods takes it too)",
+                    container.pod
+                );
+                left.insert(text);
+            }
+            None => {
+                left.insert(format!("container {}: it has no pod", container.name));
+            }
+        }
+    }
+    for (uid, link) in found.links.iter().filter(|(uid, _)| ours(uid)) {
+        add(Target::Link(link.clone()), Some(uid));
+    }
+
+    let known: BTreeSet<String> = our_uids(found, &foreign)
+        .iter()
+        .map(|uid| normalized(uid))
+        .collect();
+    let mut kept: Vec<&CgroupPath> = Vec::new();
+    for group in &found.groups {
+        let is_known = group
+            .uid
+            .as_ref()
+            .is_some_and(|uid| known.contains(&normalized(uid)));
+        let above_kept = kept.iter().any(|kept| kept.lineage().contains(&group.path));
+        let foreign_here = group.uid.as_ref().is_some_and(|uid| {
+            foreign
+                .iter()
+                .any(|foreign| normalized(foreign) == normalized(uid))
+        });
+        let of_somebody = group.uid.is_some() && group.is_busy && !is_known;
+        if above_kept || foreign_here || of_somebody {
+            if !above_kept {
+                left.insert(format!("cgroup {}: not this node's", group.path.as_str()));
+            }
+            kept.push(&group.path);
+        } else {
+            add(Target::Group(group.path.clone()), group.uid.as_ref());
+        }
+    }
+
+    // Newest first, so that what lies on another mount goes before it.
+    for (uid, mount) in found.mounts.iter().rev() {
+        if uid.as_ref().is_none_or(ours) {
+            add(Target::Mount(mount.clone()), uid.as_ref());
+        }
+    }
+    for (uid, directory) in found.pod_dirs.iter().chain(&found.log_dirs) {
+        if ours(uid) {
+            add(Target::Tree(directory.clone()), Some(uid));
+        }
+    }
+    let foreign_ids: BTreeSet<&String> = found
+        .containers
+        .iter()
+        .filter(|container| {
+            container
+                .uid
+                .as_ref()
+                .is_none_or(|uid| foreign.contains(uid))
+        })
+        .map(|container| &container.id)
+        .collect();
+    for (id, checkpoint) in &found.checkpoints {
+        if !foreign_ids.contains(id) {
+            let owner = found
+                .containers
+                .iter()
+                .find(|container| &container.id == id);
+            add(
+                Target::Tree(checkpoint.clone()),
+                owner.and_then(|owner| owner.uid.as_ref()),
+            );
+        }
+    }
+    for file in &found.state_files {
+        add(Target::Tree(file.clone()), None);
+    }
+    plan.left = left.into_iter().collect();
+    plan
+}
+
+/// Pods that nothing marks as ours: no container of theirs does, nor a directory below our root.
+fn foreign_uids(found: &Found) -> BTreeSet<String> {
+    let mut marked: BTreeMap<&String, bool> = BTreeMap::new();
+    for container in &found.containers {
+        if let Some(uid) = &container.uid {
+            *marked.entry(uid).or_default() |= container.is_marked;
+        }
+    }
+    let has_directory = |uid: &String| found.pod_dirs.iter().any(|(known, _)| known == uid);
+    marked
+        .into_iter()
+        .filter(|(uid, is_marked)| !is_marked && !has_directory(uid))
+        .map(|(uid, _)| uid.clone())
+        .collect()
+}
+
+/// Uids of all pods that are known to be ours.
+fn our_uids(found: &Found, foreign: &BTreeSet<String>) -> BTreeSet<String> {
+    let of_containers = found
+        .containers
+        .iter()
+        .filter_map(|container| container.uid.clone());
+    let of_directories = found
+        .pod_dirs
+        .iter()
+        .chain(&found.log_dirs)
+        .map(|(uid, _)| uid.clone());
+    of_containers
+        .chain(of_directories)
+        .filter(|uid| !foreign.contains(uid))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str, uid: Option<&str>, is_sandbox: bool, is_marked: bool) -> FoundContainer {
+        FoundContainer {
+            id: id.to_owned(),
+            name: format!("k8s_{id}"),
+            uid: uid.map(str::to_owned),
+            pod: format!("default/{}", uid.unwrap_or("none")),
+            is_sandbox,
+            is_marked,
+        }
+    }
+
+    fn group(path: &str, uid: Option<&str>, is_busy: bool) -> Group {
+        Group {
+            path: CgroupPath::new(path).unwrap(),
+            uid: uid.map(str::to_owned),
+            is_busy,
+        }
+    }
+
+    fn found() -> Found {
+        Found {
+            containers: vec![
+                container("s1", Some("u-1"), true, true),
+                container("c1", Some("u-1"), false, false),
+                container("s2", Some("u-2"), true, false),
+                container("x", None, false, false),
+            ],
+            pod_dirs: vec![("u-1".into(), "/r/pods/u-1".into())],
+            log_dirs: vec![
+                ("u-1".into(), "/l/d_a_u-1".into()),
+                ("u-2".into(), "/l/d_b_u-2".into()),
+                ("u-9".into(), "/l/d_gone_u-9".into()),
+            ],
+            links: vec![
+                ("u-1".into(), "/links/a.log".into()),
+                ("u-2".into(), "/links/b.log".into()),
+            ],
+            mounts: vec![
+                (Some("u-1".into()), "/r/pods/u-1/v".into()),
+                (Some("u-1".into()), "/r/pods/u-1/v/sub".into()),
+            ],
+            groups: vec![
+                group("/kubepods/burstable/podu_1", Some("u_1"), true),
+                group("/kubepods/burstable", None, true),
+                group("/kubepods/podu-2", Some("u-2"), true),
+                group("/kubepods", None, true),
+            ],
+            checkpoints: vec![
+                ("s1".into(), "/c/s1".into()),
+                ("s2".into(), "/c/s2".into()),
+                ("gone".into(), "/c/gone".into()),
+            ],
+            state_files: Vec::new(),
+        }
+    }
+
+    fn lines(plan: &Plan) -> Vec<String> {
+        plan.steps.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_is_ours_goes_and_in_order() {
+        let plan = plan(&found(), Others::Left);
+        assert_eq!(
+            lines(&plan),
+            [
+                "remove  container k8s_c1 (pod default/u-1)",
+                "remove  container k8s_s1 (pod default/u-1)",
+                "remove  link /links/a.log",
+                "remove  cgroup /kubepods/burstable/podu_1",
+                "remove  cgroup /kubepods/burstable",
+                "unmount /r/pods/u-1/v/sub",
+                "unmount /r/pods/u-1/v",
+                "remove  /r/pods/u-1",
+                "remove  /l/d_a_u-1",
+                "remove  /l/d_gone_u-9",
+                "remove  /c/s1",
+                "remove  /c/gone",
+            ]
+        );
+        assert_eq!(
+            plan.left,
+            [
+                "cgroup /kubepods/podu-2: not this node's",
+                "container k8s_x: it has no pod",
+                "pod default/u-2: another kubelet made it (--all-pods takes it too)",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_pods_go_when_that_is_asked_for() {
+        let plan = plan(&found(), Others::Taken);
+        let lines = lines(&plan);
+        for wanted in [
+            "remove  container k8s_s2 (pod default/u-2)",
+            "remove  cgroup /kubepods",
+            "remove  /c/s2",
+            "remove  /l/d_b_u-2",
+        ] {
+            assert!(
+                lines.iter().any(|line| line == wanted),
+                "{wanted}: {lines:#?}"
+            );
+        }
+        assert_eq!(plan.left, ["container k8s_x: it has no pod"]);
+    }
+
+    #[test]
+    fn busy_groups_of_pods_that_docker_does_not_know_stay() {
+        let found = Found {
+            groups: vec![
+                group("/kubepods/podu-7", Some("u-7"), true),
+                group("/kubepods/podu-8", Some("u-8"), false),
+                group("/kubepods", None, true),
+            ],
+            ..Found::default()
+        };
+        let plan = plan(&found, Others::Left);
+        assert_eq!(lines(&plan), ["remove  cgroup /kubepods/podu-8"]);
+    }
+
+    #[test]
+    fn a_clean_machine_has_no_steps() {
+        assert_eq!(plan(&Found::default(), Others::Taken), Plan::default());
+    }
+}

@@ -1,0 +1,302 @@
+//! `berth status`: the node on one screen (NODE-04), read from its health and read-only ports.
+
+mod pods;
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use daemon::{
+    ErrorChain,
+    pflag::{Flag, Kind},
+};
+use jiff::Timestamp;
+use kubelet_config::Settings;
+
+use crate::{
+    http::{self, HttpError, Peer},
+    output,
+    programs::EXIT_USAGE,
+    tool::{self, HELP, Tool},
+};
+use pods::Pod;
+
+/// `berth status`.
+pub(crate) const TOOL: Tool = Tool {
+    name: "status",
+    about: "Usage: berth status [flags] [kubelet flags]
+
+Shows the node and its pods. Exits with 0 when the node answers, else with 1.",
+    flags: &[
+        HELP,
+        Flag::new(
+            "wait-running",
+            Kind::Duration,
+            "0s",
+            "wait that long for at least one pod, and for all of them to run; exit 1 if they don't",
+        ),
+    ],
+    describes_node: true,
+};
+
+/// A node that does not answer within this time counts as not running.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two looks while waiting. The ports have no way to be told of a change, and this is a
+/// client, not the node.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What the node's ports tell.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    health: Health,
+    pods: Pods,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Health {
+    /// The port is turned off.
+    Off,
+    /// It says so.
+    Healthy,
+    /// It says why not.
+    Unhealthy(String),
+    /// Nobody listens.
+    Silent,
+    /// Something else went wrong.
+    Unknown(String),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Pods {
+    Off,
+    Listed(Vec<Pod>),
+    Unknown(String),
+}
+
+/// Runs the tool.
+pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    let (parsed, rest) = match TOOL.split(words) {
+        Ok(split) => split,
+        Err(problem) => return refuse(&problem, EXIT_USAGE),
+    };
+    if parsed.bool("help") {
+        output::text(&TOOL.help());
+        return ExitCode::SUCCESS;
+    }
+    let settings = match tool::node(rest) {
+        Ok(settings) => settings,
+        Err(problem) => return refuse(&problem, 1),
+    };
+    let patience = parsed.duration("wait-running").to_std_or_zero();
+    let (seen, is_good) = if patience.is_zero() {
+        let seen = look(&settings);
+        let answers = answers(&seen);
+        (seen, answers)
+    } else {
+        wait(&settings, patience)
+    };
+    output::text(&screen(&settings, &seen, Timestamp::now()));
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn refuse(problem: &str, code: u8) -> ExitCode {
+    output::complain(&format!("berth status: {problem}"));
+    ExitCode::from(code)
+}
+
+/// Looks until all pods run or time is up.
+fn wait(settings: &Settings, patience: Duration) -> (Seen, bool) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let seen = look(settings);
+        let running = matches!(&seen.pods, Pods::Listed(pods) if all_run(pods));
+        if running || Instant::now() >= deadline {
+            return (seen, running);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// There is a pod, and each runs or is done.
+fn all_run(pods: &[Pod]) -> bool {
+    !pods.is_empty() && pods.iter().all(Pod::is_content)
+}
+
+/// The node is there, as far as its open ports tell.
+fn answers(seen: &Seen) -> bool {
+    let health = matches!(seen.health, Health::Healthy | Health::Off);
+    let pods = matches!(seen.pods, Pods::Listed(_) | Pods::Off);
+    health && pods && !(seen.health == Health::Off && seen.pods == Pods::Off)
+}
+
+fn look(settings: &Settings) -> Seen {
+    let health = match settings.servers.health {
+        None => Health::Off,
+        Some(address) => match get(address, "/healthz") {
+            Ok(answer) if answer.is_success() => Health::Healthy,
+            Ok(answer) => Health::Unhealthy(first_line(&answer.body)),
+            Err(HttpError::Connect(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Health::Silent
+            }
+            Err(error) => Health::Unknown(ErrorChain(&error).to_string()),
+        },
+    };
+    let pods = match settings.servers.read_only {
+        None => Pods::Off,
+        Some(address) => match get(address, "/pods") {
+            Ok(answer) if answer.is_success() => match pods::parse(&answer.body) {
+                Ok(pods) => Pods::Listed(pods),
+                Err(error) => Pods::Unknown(format!("{address}/pods: {error}")),
+            },
+            Ok(answer) => Pods::Unknown(format!(
+                "{address}/pods: {} {}",
+                answer.status,
+                first_line(&answer.body)
+            )),
+            Err(error) => Pods::Unknown(format!("{address}: {}", ErrorChain(&error))),
+        },
+    };
+    Seen { health, pods }
+}
+
+fn get(address: SocketAddr, path: &str) -> Result<http::Answer, HttpError> {
+    http::ask(&Peer::Tcp(reachable(address)), "GET", path, TIMEOUT)
+}
+
+/// Where a server that listens on all addresses is reached from here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn first_line(body: &[u8]) -> String {
+    String::from_utf8_lossy(body)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// All that is shown.
+fn screen(settings: &Settings, seen: &Seen, now: Timestamp) -> String {
+    let name = settings
+        .node_name(&node_os::proc::hostname())
+        .unwrap_or_default();
+    let port = |address: Option<SocketAddr>| {
+        address.map_or("no port".to_owned(), |address| address.to_string())
+    };
+    let state = match &seen.health {
+        Health::Healthy => "healthy".to_owned(),
+        Health::Unhealthy(why) => format!("NOT healthy: {why}"),
+        Health::Silent => format!(
+            "NOT running: nobody listens on {} (start it, or name its configuration with --config)",
+            port(settings.servers.health)
+        ),
+        Health::Unknown(why) => {
+            format!(
+                "does not answer well on {}: {why}",
+                port(settings.servers.health)
+            )
+        }
+        Health::Off => "health unknown: healthzPort is 0".to_owned(),
+    };
+    let mut rows = vec![
+        vec!["node".to_owned(), format!("{name}  {state}")],
+        vec!["runtime".to_owned(), settings.runtime.endpoint.clone()],
+    ];
+    if let Some(path) = &settings.sources.static_pod_path {
+        rows.push(vec!["manifests".to_owned(), path.display().to_string()]);
+    }
+    let mut text = output::columns(&rows);
+    match &seen.pods {
+        Pods::Listed(pods) if pods.is_empty() => {
+            text.push_str("pods     none: put a manifest into the directory above\n");
+        }
+        Pods::Listed(pods) => {
+            text.push('\n');
+            text.push_str(&pods::table(pods, now));
+        }
+        Pods::Off => text.push_str(
+            "pods     unknown: the read-only port is off (set readOnlyPort: 10255 and address: \
+             127.0.0.1)\n",
+        ),
+        Pods::Unknown(_) if seen.health == Health::Silent => {}
+        Pods::Unknown(why) => {
+            let _ = writeln!(text, "pods     unknown: {why}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(words: &[&str]) -> Box<Settings> {
+        tool::node(words.iter().map(OsString::from).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_silent_node_is_told_in_one_line() {
+        let settings = settings(&["--hostname-override=n1"]);
+        let seen = Seen {
+            health: Health::Silent,
+            pods: Pods::Unknown("refused".to_owned()),
+        };
+        let text = screen(&settings, &seen, Timestamp::UNIX_EPOCH);
+        assert!(
+            text.starts_with("node     n1  NOT running: nobody listens on 127.0.0.1:10248"),
+            "{text}"
+        );
+        assert!(!text.contains("refused"), "{text}");
+        assert!(!answers(&seen));
+    }
+
+    #[test]
+    fn a_node_without_pods_says_what_to_do() {
+        let settings = settings(&["--hostname-override=n1", "--pod-manifest-path=/m"]);
+        let seen = Seen {
+            health: Health::Healthy,
+            pods: Pods::Listed(Vec::new()),
+        };
+        let text = screen(&settings, &seen, Timestamp::UNIX_EPOCH);
+        assert!(text.contains("manifests  /m\n"), "{text}");
+        assert!(text.contains("put a manifest"), "{text}");
+        assert!(answers(&seen));
+        assert!(!all_run(&[]));
+    }
+
+    #[test]
+    fn closed_ports_are_not_taken_for_a_running_node() {
+        assert!(!answers(&Seen {
+            health: Health::Off,
+            pods: Pods::Off
+        }));
+        assert!(answers(&Seen {
+            health: Health::Healthy,
+            pods: Pods::Off
+        }));
+    }
+
+    #[test]
+    fn servers_on_all_addresses_are_asked_on_loopback() {
+        let all: SocketAddr = "0.0.0.0:10255".parse().unwrap();
+        assert_eq!(reachable(all).to_string(), "127.0.0.1:10255");
+        let all: SocketAddr = "[::]:1".parse().unwrap();
+        assert_eq!(reachable(all).to_string(), "[::1]:1");
+    }
+}

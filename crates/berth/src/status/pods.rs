@@ -1,0 +1,292 @@
+//! The pods of `/pods`, and their table. Pure.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::output;
+
+/// A message is cut to so many characters in the table.
+const MESSAGE_CHARS: usize = 100;
+
+/// A pod, as far as the table shows it. Read leniently, since any kubelet may answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Pod {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(rename = "deletionTimestamp")]
+    deletion: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Spec {
+    #[serde(default)]
+    containers: Vec<Anything>,
+}
+
+/// Only its being there matters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Anything {}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    phase: String,
+    reason: Option<String>,
+    message: Option<String>,
+    start_time: Option<Timestamp>,
+    #[serde(default)]
+    init_container_statuses: Vec<Container>,
+    #[serde(default)]
+    container_statuses: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    ready: bool,
+    #[serde(default)]
+    restart_count: u32,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    last_state: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct State {
+    waiting: Option<Why>,
+    terminated: Option<Why>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Why {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    exit_code: i32,
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Option<Vec<Pod>>,
+}
+
+/// The pods of a PodList, by namespace and name.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn parse(body: &[u8]) -> Result<Vec<Pod>, serde_json::Error> {
+    let list: List = serde_json::from_slice(body)?;
+    let mut pods = list.items.unwrap_or_default();
+    pods.sort_by(|a, b| {
+        (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name))
+    });
+    Ok(pods)
+}
+
+impl Pod {
+    /// It runs, or has done all it had to do.
+    pub(super) fn is_content(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Running" | "Succeeded")
+    }
+
+    fn ready(&self) -> String {
+        let ready = self
+            .status
+            .container_statuses
+            .iter()
+            .filter(|status| status.ready)
+            .count();
+        let all = self
+            .spec
+            .containers
+            .len()
+            .max(self.status.container_statuses.len());
+        format!("{ready}/{all}")
+    }
+
+    fn restarts(&self) -> u32 {
+        let all = self
+            .status
+            .init_container_statuses
+            .iter()
+            .chain(&self.status.container_statuses);
+        all.map(|status| status.restart_count).sum()
+    }
+
+    /// Why it is not as it should be: of the pod, else of its first container in trouble.
+    fn trouble(&self) -> String {
+        let of_pod = [&self.status.reason, &self.status.message]
+            .map(|text| text.clone().unwrap_or_default());
+        if !of_pod[0].is_empty() || !of_pod[1].is_empty() {
+            return joined(&of_pod[0], &of_pod[1]);
+        }
+        if self.status.phase == "Succeeded" {
+            return String::new();
+        }
+        let mut all = self
+            .status
+            .init_container_statuses
+            .iter()
+            .chain(&self.status.container_statuses);
+        all.find_map(Container::trouble).unwrap_or_default()
+    }
+}
+
+impl Container {
+    fn trouble(&self) -> Option<String> {
+        let told = |reason: &Why| {
+            let mut text = format!("{}: {}", self.name, joined(&reason.reason, &reason.message));
+            if let (true, Some(last)) = (
+                reason.reason == "CrashLoopBackOff",
+                &self.last_state.terminated,
+            ) {
+                text = format!("{text} (last exit code {})", last.exit_code);
+            }
+            text
+        };
+        match (&self.state.waiting, &self.state.terminated) {
+            (Some(reason), _) => Some(told(reason)),
+            (None, Some(ended)) if ended.exit_code != 0 => {
+                Some(format!("{} (exit code {})", told(ended), ended.exit_code))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn joined(reason: &str, message: &str) -> String {
+    let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cut = if message.chars().count() > MESSAGE_CHARS {
+        let short: String = message.chars().take(MESSAGE_CHARS).collect();
+        format!("{short}...")
+    } else {
+        message
+    };
+    [reason, &cut]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// One row per pod.
+pub(super) fn table(pods: &[Pod], now: Timestamp) -> String {
+    let mut rows = vec![
+        ["POD", "PHASE", "READY", "RESTARTS", "AGE", "WHY"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    rows.extend(pods.iter().map(|pod| {
+        let phase = match (&pod.metadata.deletion, pod.status.phase.as_str()) {
+            (Some(_), _) => "Terminating",
+            (None, "") => "Unknown",
+            (None, phase) => phase,
+        };
+        vec![
+            format!("{}/{}", pod.metadata.namespace, pod.metadata.name),
+            phase.to_owned(),
+            pod.ready(),
+            pod.restarts().to_string(),
+            pod.status
+                .start_time
+                .map_or("-".to_owned(), |start| age(start, now)),
+            pod.trouble(),
+        ]
+    }));
+    output::columns(&rows)
+}
+
+/// As kubectl shows ages: the largest unit, two of them while the first is small.
+fn age(start: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(start.as_second()).max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..600 => format!("{minutes}m{}s", seconds % 60),
+        600..7200 => format!("{minutes}m"),
+        7200..172_800 => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"{"kind":"PodList","items":[
+        {"metadata":{"namespace":"default","name":"b-n1"},
+         "spec":{"containers":[{"name":"c"},{"name":"d"}]},
+         "status":{"phase":"Pending","startTime":"2026-11-22T10:00:00Z","containerStatuses":[
+            {"name":"c","ready":true,"restartCount":1,"state":{"running":{"startedAt":"2026-11-22T10:00:00Z"}}},
+            {"name":"d","ready":false,"restartCount":2,"lastState":{"terminated":{"exitCode":3}},
+             "state":{"waiting":{"reason":"CrashLoopBackOff","message":"back-off 10s"}}}]}},
+        {"metadata":{"namespace":"default","name":"a-n1"},"spec":{"containers":[{"name":"c"}]},
+         "status":{"phase":"Running","containerStatuses":[
+            {"name":"c","ready":true,"restartCount":0,"state":{"running":{}}}]}}]}"#;
+
+    #[test]
+    fn the_table_tells_what_is_wrong_with_which_container() {
+        let pods = parse(LIST.as_bytes()).unwrap();
+        let now = "2026-11-22T10:01:05Z".parse().unwrap();
+        let expected = "\
+POD           PHASE    READY  RESTARTS  AGE  WHY
+default/a-n1  Running  1/1    0         -
+default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (last exit code 3)
+";
+        assert_eq!(table(&pods, now), expected);
+        assert!(pods[0].is_content() && !pods[1].is_content());
+    }
+
+    #[test]
+    fn no_pods_are_an_empty_list() {
+        assert_eq!(
+            parse(br#"{"kind":"PodList","items":null}"#).unwrap(),
+            Vec::new()
+        );
+        assert!(parse(b"404 page not found").is_err());
+    }
+
+    #[test]
+    fn a_refused_pod_shows_its_own_reason() {
+        let pod = r#"{"items":[{"status":{"phase":"Failed","reason":"OutOfcpu","message":"too\nmuch"}}]}"#;
+        assert_eq!(
+            parse(pod.as_bytes()).unwrap()[0].trouble(),
+            "OutOfcpu: too much"
+        );
+    }
+
+    #[test]
+    fn ages_have_one_or_two_units() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (seconds, expected) in [
+            (-5, "0s"),
+            (119, "119s"),
+            (125, "2m5s"),
+            (3599, "59m"),
+            (7260, "2h1m"),
+            (259_200, "3d"),
+        ] {
+            assert_eq!(age(at(0), at(seconds)), expected);
+        }
+    }
+}
