@@ -1,6 +1,7 @@
 //! Wires the parts: from settings to a running node. No decision is taken here that is not about
 //! which part gets what.
 
+mod host;
 mod housekeeping;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -16,8 +17,7 @@ use node_os::{
     cgroups::{
         CgroupError, CgroupFs, CgroupPath, CgroupPathError, Cgroups, SystemdCgroups, Version,
     },
-    host_view::{self, HostView, Whereabouts},
-    mountinfo,
+    host_view::HostView,
     mounts::KernelMounts,
     proc::{self, Proc},
 };
@@ -237,8 +237,8 @@ pub(crate) async fn start(
     tasks.spawn("log rotation", async move { rotation.run(token).await });
     let enforced = settings.resources.enforcement.contains(&Enforcement::Pods);
     let reserved = [
-        settings.resources.system_reserved.clone(),
-        settings.resources.kube_reserved.clone(),
+        settings.resources.system_reserved,
+        settings.resources.kube_reserved,
     ];
     let housekeeping = housekeeping::Housekeeping {
         context: context.clone(),
@@ -247,7 +247,7 @@ pub(crate) async fn start(
     let sources_ready = sources.clone();
     let token = tasks.token().clone();
     tasks.spawn("housekeeping", async move {
-        housekeeping.run(sources_ready, token).await
+        housekeeping.run(sources_ready, token).await;
     });
     let sync_loop = SyncLoop::new(context, sources, tasks.token());
     let token = tasks.token().clone();
@@ -263,10 +263,6 @@ fn parse_endpoint(field: &'static str, text: &str) -> Result<Endpoint, StartErro
     Endpoint::parse(text).map_err(|source| StartError::Endpoint { field, source })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the protocol of sd_notify is this variable (PROC-08)"
-)]
 fn notify_ready() -> Result<(), daemon::NotifyError> {
     let socket = std::env::var_os("NOTIFY_SOCKET");
     daemon::Notifier::open(socket.as_deref())?.send("READY=1")
@@ -298,7 +294,7 @@ async fn look_at_machine(
             Err(error) if settings.cgroups.per_qos => return Err(error.into()),
             Err(_) => None,
         };
-        let version = cgroups.as_ref().map(|cgroups| cgroups.version());
+        let version = cgroups.as_ref().map(Cgroups::version);
         let config = SystemConfig {
             protect_kernel_defaults: settings.node.protect_kernel_defaults,
             oom_score_adj: settings.node.oom_score_adj,
@@ -324,8 +320,8 @@ async fn look_at_machine(
         let capacity = Capacity::read(&proc, hugepages, storage, limits)?;
         let amounts = capacity.amounts();
         let reserved = [
-            settings.resources.system_reserved.clone(),
-            settings.resources.kube_reserved.clone(),
+            settings.resources.system_reserved,
+            settings.resources.kube_reserved,
         ];
         capacity::check_reservations(&amounts, &reserved, &settings.eviction)?;
         let left = capacity::allocatable(&amounts, &reserved, &settings.eviction);
@@ -335,7 +331,7 @@ async fn look_at_machine(
             memory_bytes: value("memory"),
             ephemeral_storage_bytes: value("ephemeral-storage"),
         };
-        let (host, visibility) = host_view();
+        let (host, visibility) = host::view(root);
         Ok(Machine {
             capacity,
             allocatable,
@@ -347,29 +343,6 @@ async fn look_at_machine(
         })
     })
     .await
-}
-
-/// On the host our paths are the host's. In a container the host is seen through its first process
-/// (DEC-13), and what we mount stays ours unless the root directory was shared (DEC-12).
-fn host_view() -> (HostView, Visibility) {
-    let mounts = match mountinfo::read_own() {
-        Ok(mounts) => mounts,
-        Err(error) => {
-            tracing::warn!(error = %ErrorChain(&error), "cannot tell whether this is a container");
-            return (HostView::identity(), Visibility::Shared);
-        }
-    };
-    match host_view::whereabouts(&mounts) {
-        Whereabouts::Host => (HostView::identity(), Visibility::Shared),
-        _ => {
-            let root = host_view::host_root();
-            if root.is_none() {
-                tracing::warn!("the host's files cannot be seen: run the container with pid: host");
-            }
-            let view = HostView::in_container(&mounts, []).unwrap_or_else(|_| HostView::identity());
-            (view.with_host_root(root), Visibility::Private)
-        }
-    }
 }
 
 /// Waits for the runtime's socket (NODE-52).
@@ -513,8 +486,8 @@ async fn start_cgroups(
     };
     let cgroups = PodCgroups::new(config, kernel, events.clone());
     let reserved = [
-        settings.resources.system_reserved.clone(),
-        settings.resources.kube_reserved.clone(),
+        settings.resources.system_reserved,
+        settings.resources.kube_reserved,
     ];
     let enforced = settings.resources.enforcement.contains(&Enforcement::Pods);
     cgroups
@@ -652,10 +625,6 @@ fn pod_context(parts: Parts<'_>) -> PodContext {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "where registry credentials are is the user's home (IMG-30)"
-)]
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }

@@ -81,6 +81,13 @@ impl HttpServer {
     /// Serves until the token is cancelled; open connections are then dropped.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let connections = daemon::TaskGroup::new("http connections");
+        self.accept(&connections, &shutdown).await;
+        // Open connections are cut: nobody is owed an answer at this point.
+        drop(connections);
+    }
+
+    /// Gives each connection a task of its own, which ends when the peer hangs up.
+    async fn accept(&self, connections: &daemon::TaskGroup, shutdown: &CancellationToken) {
         let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
@@ -103,7 +110,7 @@ impl HttpServer {
                 }
             };
             let (surface, answers) = (self.surface, self.answers.clone());
-            connections.spawn("http connection", async move {
+            connections.spawn_job("http connection", async move {
                 let _place = place;
                 let service = service_fn(move |request: Request<Incoming>| {
                     let response = answer(surface, &answers, &request);
@@ -119,8 +126,6 @@ impl HttpServer {
                 }
             });
         }
-        // Open connections are cut: nobody is owed an answer at this point.
-        drop(connections);
     }
 }
 
@@ -194,14 +199,14 @@ fn healthz(answers: &Answers, path: &str, query: Option<&str>) -> Answer {
         }
         known = true;
         if excluded.contains(&name) {
-            lines.push_str(&format!("[+]{name} excluded: ok\n"));
+            lines.extend(["[+]", name, " excluded: ok\n"]);
             continue;
         }
         match outcome {
-            Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
+            Ok(()) => lines.extend(["[+]", name, " ok\n"]),
             Err(reason) => {
                 tracing::warn!(check = name, reason = %reason, "healthz check failed");
-                lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
+                lines.extend(["[-]", name, " failed: reason withheld\n"]);
                 failed = true;
             }
         }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Between two tries to limit all pods together (CG-21).
-const ENFORCE_RETRY: Duration = Duration::from_secs(60);
+const ENFORCE_RETRY: Duration = Duration::from_mins(1);
 
 /// The housekeeper.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Housekeeping {
                 for uid in orphans {
                     match self.context.volumes.remove_orphan(&uid).await {
                         Ok(()) => {
-                            tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir")
+                            tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir");
                         }
                         Err(error) => tracing::error!(pod.uid = %uid, error = %ErrorChain(&error),
                             "orphaned pod directory stays"),
@@ -138,7 +138,7 @@ impl Housekeeping {
                     let name = orphan.to_string();
                     match self.context.cgroups.remove_orphan(orphan).await {
                         Ok(()) => {
-                            tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone")
+                            tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone");
                         }
                         Err(error) => tracing::error!(cgroup = %name, error = %ErrorChain(&error),
                             "orphaned pod cgroup stays"),

@@ -354,7 +354,7 @@ async fn credentials_are_tried_in_turn() {
     std::fs::write(dir.path().join("config.json"), config).unwrap();
     let root = dir.path().to_owned();
     let setup = Setup::with(FakeService::default(), |config| {
-        config.credentials.root = root
+        config.credentials.root = root;
     })
     .answers([Err(refused(Code::Unknown, "denied"))]);
     setup.ensure("a.io/team/app:1", None).await.unwrap();
@@ -373,7 +373,7 @@ async fn errors_of_all_credentials_are_shown_once_each() {
     let root = dir.path().to_owned();
     let fail = |text| Err(refused(Code::Unknown, text));
     let setup = Setup::with(FakeService::default(), |config| {
-        config.credentials.root = root
+        config.credentials.root = root;
     })
     .answers([fail("one"), fail("two"), fail("one")]);
     let error = setup.ensure("a.io/t:1", None).await.unwrap_err();

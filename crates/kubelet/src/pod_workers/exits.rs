@@ -68,14 +68,13 @@ impl PodWorker {
         self.messages.retain(|id, _| present.contains(id));
         let ended = |container: &&mut ObservedContainer| container.state == ContainerState::Exited;
         for container in observed.containers.iter_mut().filter(ended) {
-            let message = match self.messages.get(&container.id) {
-                Some(message) => message.clone(),
-                None => {
-                    let ended = container.clone();
-                    let message = daemon::blocking(move || last_words(&ended)).await;
-                    self.messages.insert(container.id.clone(), message.clone());
-                    message
-                }
+            let message = if let Some(message) = self.messages.get(&container.id) {
+                message.clone()
+            } else {
+                let ended = container.clone();
+                let message = daemon::blocking(move || last_words(&ended)).await;
+                self.messages.insert(container.id.clone(), message.clone());
+                message
             };
             termination::add_message(container, &message);
         }

@@ -193,17 +193,16 @@ impl PodWorker {
             .started_containers
             .with_label_values(&[kind])
             .inc();
-        let result = self
-            .try_start(
-                pod,
-                &container,
-                start,
-                sandbox,
-                sandbox_config,
-                ips,
-                prepared,
-            )
-            .await;
+        let result = Box::pin(self.try_start(
+            pod,
+            &container,
+            start,
+            sandbox,
+            sandbox_config,
+            ips,
+            prepared,
+        ))
+        .await;
         if let Err(failed) = &result {
             let reason = failed.failure.reason.as_str();
             self.context
@@ -254,12 +253,10 @@ impl PodWorker {
                 )
             })?;
         let runtime = &self.context.runtime;
-        let id = runtime
-            .create_container(sandbox.as_str(), config, sandbox_config.clone())
-            .await
-            .map_err(|error| {
-                self.refused(pod, start, WaitingReason::CreateContainerError, &error)
-            })?;
+        let create = runtime.create_container(sandbox.as_str(), config, sandbox_config.clone());
+        let id = Box::pin(create).await.map_err(|error| {
+            self.refused(pod, start, WaitingReason::CreateContainerError, &error)
+        })?;
         let name = start.name.as_str();
         let created = format!("Created container: {name}");
         self.container_event(pod, name, EventType::Normal, "Created", &created);
@@ -431,20 +428,19 @@ struct Objects<'a> {
 
 impl EnvObjects for Objects<'_> {
     fn config_map(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        texts(self.control_plane.config_map(self.namespace, name)?)
+        Some(texts(self.control_plane.config_map(self.namespace, name)?))
     }
 
     fn secret(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        texts(self.control_plane.secret(self.namespace, name)?)
+        Some(texts(self.control_plane.secret(self.namespace, name)?))
     }
 }
 
 /// Values that are no text cannot be variables.
-fn texts(data: BTreeMap<String, Vec<u8>>) -> Option<BTreeMap<String, String>> {
-    let pairs = data
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)));
-    Some(pairs.collect())
+fn texts(data: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    data.into_iter()
+        .filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)))
+        .collect()
 }
 
 fn retry_at() -> Timestamp {

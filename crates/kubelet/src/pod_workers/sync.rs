@@ -28,7 +28,7 @@ const MAX_ROUNDS: usize = 4;
 impl PodWorker {
     /// Brings the pod one step nearer to what is wanted.
     pub(super) async fn sync(&mut self, pod: &Arc<Pod>) -> Outcome {
-        match self.try_sync(pod).await {
+        match Box::pin(self.try_sync(pod)).await {
             Ok(outcome) => outcome,
             Err(failure) => self.report(Some(pod), "FailedSync", &failure),
         }
@@ -49,7 +49,7 @@ impl PodWorker {
                 self.remove_excess(&observed).await;
                 return Ok(Outcome::Settled(actions.retry_at));
             }
-            if let Some(outcome) = self.apply(pod, &observed, &actions).await? {
+            if let Some(outcome) = Box::pin(self.apply(pod, &observed, &actions)).await? {
                 observed = self.observe().await?;
                 let actions = self.decide(pod, &observed);
                 self.publish(pod, &observed, &actions);
@@ -108,15 +108,17 @@ impl PodWorker {
         }
         let prepared = self.prepare(pod).await?;
         let (sandbox, config) = match (&actions.create_sandbox, &actions.sandbox) {
-            (Some(create), _) => match self.create_sandbox(pod, create, &prepared).await {
-                Ok(made) => made,
-                Err(SandboxError::Failure(failure)) => return Err(failure),
-                Err(SandboxError::Refused) => {
-                    let retry_at = later(Timestamp::now(), jittered(RETRY_AFTER_ERROR));
-                    self.history.sandbox_retry_at = Some(retry_at);
-                    return Ok(Some(Outcome::Settled(Some(retry_at))));
+            (Some(create), _) => {
+                match Box::pin(self.create_sandbox(pod, create, &prepared)).await {
+                    Ok(made) => made,
+                    Err(SandboxError::Failure(failure)) => return Err(failure),
+                    Err(SandboxError::Refused) => {
+                        let retry_at = later(Timestamp::now(), jittered(RETRY_AFTER_ERROR));
+                        self.history.sandbox_retry_at = Some(retry_at);
+                        return Ok(Some(Outcome::Settled(Some(retry_at))));
+                    }
                 }
-            },
+            }
             (None, Some(id)) => {
                 let attempt = observed
                     .active_sandbox()

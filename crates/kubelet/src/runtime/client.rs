@@ -108,6 +108,7 @@ impl CriClient {
         })
     }
 
+    /// Requests come boxed: a worker that waits for one keeps a pointer, not the whole call.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -158,7 +159,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.version(request),
+                Box::pin(client.version(request)),
             )
             .await?;
         for (field, value) in [
@@ -181,7 +182,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.status(request),
+                Box::pin(client.status(request)),
             )
             .await?;
         let status = answer.status.ok_or(CriError::Incomplete {
@@ -205,7 +206,7 @@ impl CriClient {
             .call(
                 "runtime_config",
                 Some(self.request_timeout),
-                client.runtime_config(request),
+                Box::pin(client.runtime_config(request)),
             )
             .await?;
         Ok(answer.linux.map(|linux| linux.cgroup_driver()))
@@ -224,7 +225,7 @@ impl CriClient {
         self.call(
             "update_runtime_config",
             Some(self.request_timeout),
-            client.update_runtime_config(request),
+            Box::pin(client.update_runtime_config(request)),
         )
         .await
         .map(drop)
@@ -244,7 +245,7 @@ impl CriClient {
         self.call(
             "list_podsandbox",
             Some(self.request_timeout),
-            client.list_pod_sandbox(request),
+            Box::pin(client.list_pod_sandbox(request)),
         )
         .await
         .map(|answer| answer.items)
@@ -264,7 +265,7 @@ impl CriClient {
         self.call(
             "list_containers",
             Some(self.request_timeout),
-            client.list_containers(request),
+            Box::pin(client.list_containers(request)),
         )
         .await
         .map(|answer| answer.containers)
@@ -285,7 +286,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.pod_sandbox_status(request),
+                Box::pin(client.pod_sandbox_status(request)),
             )
             .await?;
         let status = answer.status.as_ref().ok_or(CriError::Incomplete {
@@ -320,7 +321,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.container_status(request),
+                Box::pin(client.container_status(request)),
             )
             .await?
             .status
@@ -362,7 +363,11 @@ impl CriClient {
         };
         let limit = self.request_timeout * 2;
         let id = self
-            .call(OPERATION, Some(limit), client.run_pod_sandbox(request))
+            .call(
+                OPERATION,
+                Some(limit),
+                Box::pin(client.run_pod_sandbox(request)),
+            )
             .await?
             .pod_sandbox_id;
         present(OPERATION, "pod_sandbox_id", &id)?;
@@ -379,7 +384,7 @@ impl CriClient {
             .call(
                 "stop_podsandbox",
                 Some(self.request_timeout),
-                client.stop_pod_sandbox(request),
+                Box::pin(client.stop_pod_sandbox(request)),
             )
             .await;
         gone_is_done(result.map(drop))
@@ -395,7 +400,7 @@ impl CriClient {
             .call(
                 "remove_podsandbox",
                 Some(self.request_timeout),
-                client.remove_pod_sandbox(request),
+                Box::pin(client.remove_pod_sandbox(request)),
             )
             .await;
         gone_is_done(result.map(drop))
@@ -419,7 +424,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.create_container(request),
+                Box::pin(client.create_container(request)),
             )
             .await?
             .container_id;
@@ -436,7 +441,7 @@ impl CriClient {
         self.call(
             "start_container",
             Some(self.request_timeout),
-            client.start_container(request),
+            Box::pin(client.start_container(request)),
         )
         .await
         .map(drop)
@@ -454,7 +459,7 @@ impl CriClient {
             .call(
                 "stop_container",
                 Some(limit),
-                client.stop_container(request),
+                Box::pin(client.stop_container(request)),
             )
             .await;
         gone_is_done(result.map(drop))
@@ -470,7 +475,7 @@ impl CriClient {
             .call(
                 "remove_container",
                 Some(self.request_timeout),
-                client.remove_container(request),
+                Box::pin(client.remove_container(request)),
             )
             .await;
         gone_is_done(result.map(drop))
@@ -485,7 +490,7 @@ impl CriClient {
         self.call(
             "reopen_container_log",
             Some(self.request_timeout),
-            client.reopen_container_log(request),
+            Box::pin(client.reopen_container_log(request)),
         )
         .await
         .map(drop)
@@ -500,7 +505,7 @@ impl CriClient {
         self.call(
             "get_container_events",
             None,
-            client.get_container_events(request),
+            Box::pin(client.get_container_events(request)),
         )
         .await
     }
@@ -517,7 +522,7 @@ impl CriClient {
             .call(
                 OPERATION,
                 Some(self.request_timeout),
-                client.image_status(request),
+                Box::pin(client.image_status(request)),
             )
             .await?
             .image;
@@ -542,7 +547,7 @@ impl CriClient {
             sandbox_config: Some(sandbox_config),
         };
         let reference = self
-            .call(OPERATION, None, client.pull_image(request))
+            .call(OPERATION, None, Box::pin(client.pull_image(request)))
             .await?
             .image_ref;
         present(OPERATION, "image_ref", &reference)?;

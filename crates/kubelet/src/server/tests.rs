@@ -46,6 +46,33 @@ async fn the_health_port_answers_its_ping_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_peer_that_hangs_up_is_no_failure() {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = HttpServer::bind(address, Surface::Health, answers(Ok(())))
+        .await
+        .unwrap();
+    let address = server.listener.local_addr().unwrap();
+    let (connections, shutdown) = (daemon::TaskGroup::new("test"), CancellationToken::new());
+    let client = async {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request)
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer)
+            .await
+            .unwrap();
+        shutdown.cancel();
+        answer
+    };
+    let (answer, ()) = tokio::join!(client, server.accept(&connections, &shutdown));
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    connections.joined().await;
+    connections.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
 async fn http20_a_failed_check_is_named_and_its_reason_withheld() {
     let bad = answers(Err("secret".into()));
     let (status, body) = ask(Surface::ReadOnly, &bad, "/healthz").await;

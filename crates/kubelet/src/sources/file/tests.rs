@@ -15,7 +15,7 @@ struct Running {
 
 fn start(check_frequency: Duration) -> Running {
     let directory = tempfile::tempdir().unwrap();
-    start_at(directory, |path| path.to_path_buf(), check_frequency)
+    start_at(directory, Path::to_path_buf, check_frequency)
 }
 
 fn start_at(
@@ -62,7 +62,7 @@ impl Running {
     }
 }
 
-const NEVER: Duration = Duration::from_secs(3600);
+const NEVER: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn files_become_pods_when_written_and_go_when_removed() {

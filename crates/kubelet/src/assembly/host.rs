@@ -1,0 +1,159 @@
+//! How this process sees the host: from the host itself, or from a container on it.
+
+use std::path::{Path, PathBuf};
+
+use daemon::ErrorChain;
+use node_os::{
+    host_view::{self, HostView, Whereabouts},
+    mountinfo::{self, MountInfo},
+    share,
+};
+
+use crate::volumes::Visibility;
+
+/// The mounts of the host's first process.
+const HOST_MOUNTINFO: &str = "/proc/1/mountinfo";
+
+/// On the host our paths are the host's. In a container the host is seen through its first process
+/// (DEC-13), and what we mount below the root directory is made to reach it (DEC-12). Blocks.
+pub(super) fn view(root_dir: &Path) -> (HostView, Visibility) {
+    let ours = match mountinfo::read_own() {
+        Ok(mounts) => mounts,
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "cannot tell whether this is a container");
+            return (HostView::identity(), Visibility::Shared);
+        }
+    };
+    if host_view::whereabouts(&ours) == Whereabouts::Host {
+        return (HostView::identity(), Visibility::Shared);
+    }
+    let root = host_view::host_root();
+    if root.is_none() {
+        tracing::warn!("the host's files cannot be seen: run the container with pid: host");
+    }
+    let view = HostView::in_container(&ours, []).unwrap_or_else(|_| HostView::identity());
+    let visibility = match share_root(root_dir, &ours) {
+        Ok(host) => {
+            tracing::info!(path = %root_dir.display(), host = %host.display(),
+                "mounts below the root directory are shared with the host");
+            Visibility::Shared
+        }
+        Err(why) => {
+            tracing::warn!(reason = why,
+                "mounts below the root directory do not reach containers: memory-backed volumes are refused");
+            Visibility::Private
+        }
+    };
+    (view.with_host_root(root), visibility)
+}
+
+/// Makes the root directory one with the host's; answers the host's name of it.
+fn share_root(root_dir: &Path, ours: &[MountInfo]) -> Result<PathBuf, String> {
+    let theirs = mountinfo::read(Path::new(HOST_MOUNTINFO))
+        .map_err(|error| format!("{} (run the container with pid: host)", ErrorChain(&error)))?;
+    let real = std::fs::canonicalize(root_dir)
+        .map_err(|error| format!("{}: {error}", root_dir.display()))?;
+    let host = path_on_host(ours, &theirs, &real).ok_or_else(|| {
+        format!("{} is not on a volume of this container: mount one there", root_dir.display())
+    })?;
+    share::share_volume(Path::new(share::HOST_MOUNTS), &host, &real)
+        .map_err(|error| ErrorChain(&error).to_string())?;
+    Ok(host)
+}
+
+/// The host's name of a directory on a volume: where the host has the same part of the same file
+/// system. `None` for what is on the container's own root, and for what the host does not show.
+fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> Option<PathBuf> {
+    let volume = mount_of(ours, directory).filter(|mount| mount.mount_point != Path::new("/"))?;
+    let inside = directory.strip_prefix(&volume.mount_point).ok()?;
+    let wanted = volume.root.join(inside);
+    theirs
+        .iter()
+        .filter(|mount| mount.device == volume.device)
+        .find_map(|mount| {
+            let rest = wanted.strip_prefix(&mount.root).ok()?;
+            // Joining nothing would add a slash.
+            let path: PathBuf = mount.mount_point.components().chain(rest.components()).collect();
+            // Unless something else is mounted over it there.
+            let shown = mount_of(theirs, &path)?;
+            let inside = path.strip_prefix(&shown.mount_point).ok()?;
+            let same = shown.device == volume.device
+                && shown.root.components().chain(inside.components()).eq(wanted.components());
+            same.then_some(path)
+        })
+}
+
+/// The mount that shows a path: the deepest one, and of those at one place the last.
+fn mount_of<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
+    mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.mount_point))
+        .max_by_key(|mount| mount.mount_point.components().count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOLUME: &str = "/var/lib/docker/volumes/kubelet-data/_data";
+
+    fn mounts(text: &str) -> Vec<MountInfo> {
+        mountinfo::parse(text.as_bytes()).unwrap()
+    }
+
+    fn container() -> Vec<MountInfo> {
+        mounts(&format!(
+            "1 0 0:50 / / rw - overlay overlay rw\n\
+             2 1 8:1 {VOLUME} /var/lib/kubelet rw - ext4 /dev/vda rw\n\
+             3 1 8:2 / /data rw - ext4 /dev/vdb rw\n"
+        ))
+    }
+
+    fn on(host: &str, directory: &str) -> Option<PathBuf> {
+        path_on_host(&container(), &mounts(host), Path::new(directory))
+    }
+
+    #[test]
+    fn volume_is_found_by_its_place_on_the_file_system() {
+        let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n";
+        assert_eq!(on(host, "/var/lib/kubelet"), Some(VOLUME.into()));
+        assert_eq!(on(host, "/var/lib/kubelet/a"), Some(format!("{VOLUME}/a").into()));
+        let whole_disk = "1 0 0:9 / / rw - ext4 /dev/vdc rw\n2 1 8:2 / /srv rw - ext4 /dev/vdb rw\n";
+        assert_eq!(on(whole_disk, "/data"), Some("/srv".into()));
+    }
+
+    #[test]
+    fn dockers_directory_may_be_a_file_system_of_its_own() {
+        // /dev/vda holds what the host has at /var/lib; its root is not mounted anywhere.
+        let host = "1 0 0:9 / / rw - ext4 /dev/vdc rw\n\
+                    2 1 8:1 /var/lib/docker /mnt/docker rw - ext4 /dev/vda rw\n";
+        let found = on(host, "/var/lib/kubelet");
+        assert_eq!(found, Some("/mnt/docker/volumes/kubelet-data/_data".into()));
+    }
+
+    #[test]
+    fn volume_that_was_shared_before_keeps_its_name() {
+        let host = format!(
+            "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+             2 1 8:1 {VOLUME} {VOLUME} rw shared:7 - ext4 /dev/vda rw\n"
+        );
+        assert_eq!(on(&host, "/var/lib/kubelet"), Some(VOLUME.into()));
+    }
+
+    #[test]
+    fn place_that_something_else_covers_is_passed_over() {
+        let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+                    2 1 0:9 / /var/lib/docker rw - tmpfs tmpfs rw\n\
+                    3 1 8:1 /var/lib /mnt rw - ext4 /dev/vda rw\n";
+        let found = on(host, "/var/lib/kubelet");
+        assert_eq!(found, Some("/mnt/docker/volumes/kubelet-data/_data".into()));
+    }
+
+    #[test]
+    fn containers_own_root_and_unknown_file_systems_have_no_name() {
+        let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+                    2 1 0:50 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n";
+        assert_eq!(on(host, "/var/lib/other"), None);
+        assert_eq!(on(host, "/data"), None);
+    }
+}
