@@ -36,5 +36,8 @@ run: ## the node in the foreground with an example pod, on a machine that may ha
 image: release ## an image FROM scratch out of this checkout's own binaries, for machines without registry
 	bin/make-image
 
+bench: release ## cost and latency beside the Docker floor; BENCH_QUICK=1 for a short look
+	cargo run --locked -q -p bench -- $(RELEASE)
+
 clean-node: ## take away every pod, cgroup, mount and link of `make run`
 	bin/clean-node
