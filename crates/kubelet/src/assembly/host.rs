@@ -39,8 +39,10 @@ pub(super) fn view(root_dir: &Path) -> (HostView, Visibility) {
             Visibility::Shared
         }
         Err(why) => {
-            tracing::warn!(reason = why,
-                "mounts below the root directory do not reach containers: memory-backed volumes are refused");
+            tracing::warn!(
+                reason = why,
+                "mounts below the root directory do not reach containers: memory-backed volumes are refused"
+            );
             Visibility::Private
         }
     };
@@ -54,7 +56,10 @@ fn share_root(root_dir: &Path, ours: &[MountInfo]) -> Result<PathBuf, String> {
     let real = std::fs::canonicalize(root_dir)
         .map_err(|error| format!("{}: {error}", root_dir.display()))?;
     let host = path_on_host(ours, &theirs, &real).ok_or_else(|| {
-        format!("{} is not on a volume of this container: mount one there", root_dir.display())
+        format!(
+            "{} is not on a volume of this container: mount one there",
+            root_dir.display()
+        )
     })?;
     share::share_volume(Path::new(share::HOST_MOUNTS), &host, &real)
         .map_err(|error| ErrorChain(&error).to_string())?;
@@ -73,12 +78,20 @@ fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> O
         .find_map(|mount| {
             let rest = wanted.strip_prefix(&mount.root).ok()?;
             // Joining nothing would add a slash.
-            let path: PathBuf = mount.mount_point.components().chain(rest.components()).collect();
+            let path: PathBuf = mount
+                .mount_point
+                .components()
+                .chain(rest.components())
+                .collect();
             // Unless something else is mounted over it there.
             let shown = mount_of(theirs, &path)?;
             let inside = path.strip_prefix(&shown.mount_point).ok()?;
             let same = shown.device == volume.device
-                && shown.root.components().chain(inside.components()).eq(wanted.components());
+                && shown
+                    .root
+                    .components()
+                    .chain(inside.components())
+                    .eq(wanted.components());
             same.then_some(path)
         })
 }
@@ -117,8 +130,12 @@ mod tests {
     fn volume_is_found_by_its_place_on_the_file_system() {
         let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n";
         assert_eq!(on(host, "/var/lib/kubelet"), Some(VOLUME.into()));
-        assert_eq!(on(host, "/var/lib/kubelet/a"), Some(format!("{VOLUME}/a").into()));
-        let whole_disk = "1 0 0:9 / / rw - ext4 /dev/vdc rw\n2 1 8:2 / /srv rw - ext4 /dev/vdb rw\n";
+        assert_eq!(
+            on(host, "/var/lib/kubelet/a"),
+            Some(format!("{VOLUME}/a").into())
+        );
+        let whole_disk =
+            "1 0 0:9 / / rw - ext4 /dev/vdc rw\n2 1 8:2 / /srv rw - ext4 /dev/vdb rw\n";
         assert_eq!(on(whole_disk, "/data"), Some("/srv".into()));
     }
 
