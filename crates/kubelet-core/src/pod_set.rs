@@ -55,8 +55,11 @@ pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     }
     let held_by_workers = view.workers.values().map(|(key, _)| key);
     // Before all sources have spoken an unknown pod may turn out to be wanted: its name is held.
-    let held_by_others =
-        view.runtime.iter().filter(|(uid, _)| !view.desired.contains_key(*uid)).map(|(_, key)| key);
+    let held_by_others = view
+        .runtime
+        .iter()
+        .filter(|(uid, _)| !view.desired.contains_key(*uid))
+        .map(|(_, key)| key);
     let mut held: BTreeSet<&PodKey> = held_by_workers.chain(held_by_others).collect();
     for (uid, key) in &view.desired {
         if !view.workers.contains_key(uid) && held.insert(key) {
@@ -85,7 +88,9 @@ mod tests {
     }
 
     fn workers(all: &[(&str, &str, Task)]) -> BTreeMap<PodUid, (PodKey, Task)> {
-        all.iter().map(|(id, name, task)| (uid(id), (key(name), *task))).collect()
+        all.iter()
+            .map(|(id, name, task)| (uid(id), (key(name), *task)))
+            .collect()
     }
 
     #[test]
@@ -101,7 +106,11 @@ mod tests {
         view.workers = workers(&[("old", "a", Task::Stop)]);
         assert_eq!(plan_workers(&view), []);
         let empty = BTreeMap::new();
-        let view = View { workers: BTreeMap::new(), runtime: &empty, ..view };
+        let view = View {
+            workers: BTreeMap::new(),
+            runtime: &empty,
+            ..view
+        };
         assert_eq!(plan_workers(&view), [Step::Start(uid("new"))]);
     }
 
@@ -126,7 +135,10 @@ mod tests {
             runtime: &runtime,
             sources_ready: true,
         };
-        assert_eq!(plan_workers(&view), [Step::StopOrphan(uid("old"), key("a"))]);
+        assert_eq!(
+            plan_workers(&view),
+            [Step::StopOrphan(uid("old"), key("a"))]
+        );
     }
 
     #[test]

@@ -233,6 +233,64 @@ pub fn has_privileged_container(pod: &Pod) -> bool {
         .any(|context| context.privileged == Some(true))
 }
 
+/// Fields of the pod that this version reads and does not act on, by path: said once for each pod,
+/// never dropped in silence.
+pub fn not_acted_on(pod: &Pod) -> Vec<String> {
+    let mut fields = Vec::new();
+    let lists = [
+        ("containers", containers(pod)),
+        ("initContainers", init_containers(pod)),
+    ];
+    for (list, containers) in lists {
+        for (index, container) in containers.iter().enumerate() {
+            let lifecycle = container.lifecycle.as_ref();
+            for (field, is_set) in [
+                ("livenessProbe", container.liveness_probe.is_some()),
+                ("readinessProbe", container.readiness_probe.is_some()),
+                ("startupProbe", container.startup_probe.is_some()),
+                (
+                    "lifecycle.postStart",
+                    lifecycle.is_some_and(|hooks| hooks.post_start.is_some()),
+                ),
+                (
+                    "lifecycle.preStop",
+                    lifecycle.is_some_and(|hooks| hooks.pre_stop.is_some()),
+                ),
+            ] {
+                if is_set {
+                    fields.push(format!("spec.{list}[{index}].{field}"));
+                }
+            }
+        }
+    }
+    let spec = spec(pod);
+    for (field, is_set) in [
+        (
+            "activeDeadlineSeconds",
+            spec.active_deadline_seconds.is_some(),
+        ),
+        (
+            "readinessGates",
+            spec.readiness_gates
+                .as_ref()
+                .is_some_and(|gates| !gates.is_empty()),
+        ),
+        ("runtimeClassName", spec.runtime_class_name.is_some()),
+        (
+            "nodeSelector",
+            spec.node_selector
+                .as_ref()
+                .is_some_and(|labels| !labels.is_empty()),
+        ),
+        ("affinity", spec.affinity.is_some()),
+    ] {
+        if is_set {
+            fields.push(format!("spec.{field}"));
+        }
+    }
+    fields
+}
+
 /// Whether the recorded phase is one that a pod never leaves (STAT-02).
 pub fn is_terminal_phase(phase: Option<&str>) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -277,5 +335,36 @@ fn rule_matches(rule: &k8s_openapi::api::core::v1::ContainerRestartRule, exit_co
         "In" => listed,
         "NotIn" => !listed,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Probe;
+
+    use super::*;
+
+    #[test]
+    fn fields_that_nothing_acts_on_are_named_by_path() {
+        let probed = Container {
+            readiness_probe: Some(Probe::default()),
+            ..Container::default()
+        };
+        let pod = Pod {
+            spec: Some(PodSpec {
+                containers: vec![Container::default(), probed],
+                active_deadline_seconds: Some(5),
+                ..PodSpec::default()
+            }),
+            ..Pod::default()
+        };
+        assert_eq!(
+            not_acted_on(&pod),
+            [
+                "spec.containers[1].readinessProbe",
+                "spec.activeDeadlineSeconds"
+            ]
+        );
+        assert!(not_acted_on(&Pod::default()).is_empty());
     }
 }

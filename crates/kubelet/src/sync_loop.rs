@@ -16,6 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     ids::{PodKey, PodUid},
     pod_set::{Step, Task, View, plan_workers},
+    spec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -167,6 +168,7 @@ impl SyncLoop {
                 Step::Stop(uid) => self.stop(&uid),
                 Step::Start(uid) => {
                     if let Some(pod) = desired.get(&uid) {
+                        say_what_is_not_acted_on(pod);
                         self.start(uid, Wanted::Run(pod.clone()), Task::Run, ended);
                     }
                 }
@@ -264,5 +266,14 @@ impl SyncLoop {
                 task,
             },
         );
+    }
+}
+
+/// Once for each pod and process.
+fn say_what_is_not_acted_on(pod: &Pod) {
+    let fields = spec::not_acted_on(pod);
+    if !fields.is_empty() {
+        tracing::warn!(pod = %PodKey::of(pod), fields = %fields.join(" "),
+            "the manifest sets fields that this version does not act on");
     }
 }
