@@ -1,9 +1,11 @@
 //! Containers: create, start, stop, remove, status, list, update.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri_api::v1;
+use daemon::ErrorChain;
 
 use crate::error::Error;
 use crate::names::Name;
@@ -41,10 +43,8 @@ impl Runtime {
             return Err(not_found(&request.pod_sandbox_id));
         };
 
-        for mount in &mut config.mounts {
-            let host = self.paths.to_host(Path::new(&mount.host_path));
-            mount.host_path = host.to_string_lossy().into_owned();
-        }
+        let mounts = std::mem::take(&mut config.mounts);
+        config.mounts = self.on_host(container, mounts).await?;
         let seccomp_json = self.check_profiles(&config).await?;
         let runtime = if sandbox.runtime == engine.info.default_runtime {
             ""
@@ -62,6 +62,33 @@ impl Runtime {
         let (id, operation) = self.create(&name, &body).await?;
         operation.finish().await?;
         Ok(id)
+    }
+
+    /// Mounts with their sources as Docker's host names them (DEC-11).
+    async fn on_host(
+        &self,
+        container: &str,
+        mut mounts: Vec<v1::Mount>,
+    ) -> Result<Vec<v1::Mount>, Error> {
+        let (paths, container) = (Arc::clone(&self.paths), container.to_owned());
+        daemon::blocking(move || {
+            for mount in &mut mounts {
+                // Nothing to translate, and refused in words of its own.
+                if mount.host_path.is_empty() {
+                    continue;
+                }
+                let host = paths
+                    .to_host(Path::new(&mount.host_path))
+                    .map_err(|error| {
+                        let at = &mount.container_path;
+                        let why = ErrorChain(&error);
+                        Error::Invalid(format!("container {container:?}: mount at {at:?}: {why}"))
+                    })?;
+                mount.host_path = host.to_string_lossy().into_owned();
+            }
+            Ok(mounts)
+        })
+        .await
     }
 
     /// Reads the seccomp profile, if a file is named, and makes sure that a named AppArmor profile

@@ -17,6 +17,7 @@ mod connection;
 mod operation;
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::engine::{ApiVersion, Engine, EngineError, Event};
 use crate::error::Error;
 use crate::labels;
 use crate::network::Network;
+use crate::paths::PathView;
 use crate::state::{self, Cache, Change, Life, Record, Ticket};
 use crate::translate::CgroupDriver;
 
@@ -93,6 +95,7 @@ pub(crate) struct Hub {
     engine: Engine,
     network: Arc<dyn Network>,
     logs: Arc<dyn ContainerLogs>,
+    paths: Arc<dyn PathView>,
     spawner: Spawner,
     cache: Mutex<Cache>,
     /// Set at each connect; read by whoever talks to the engine.
@@ -143,6 +146,7 @@ impl Hub {
         engine: Engine,
         network: Arc<dyn Network>,
         logs: Arc<dyn ContainerLogs>,
+        paths: Arc<dyn PathView>,
         spawner: Spawner,
         same_clock: bool,
     ) -> Arc<Self> {
@@ -150,6 +154,7 @@ impl Hub {
             engine,
             network,
             logs,
+            paths,
             spawner,
             cache: Mutex::default(),
             facts: Mutex::default(),
@@ -411,7 +416,12 @@ impl Hub {
             let image = names.image.clone().unwrap_or_else(|| record.image.clone());
             (image, names.image_ref.clone())
         });
-        state::container_status(record, names)
+        let mut status = state::container_status(record, names)?;
+        for mount in &mut status.mounts {
+            let named = self.paths.named(Path::new(&mount.host_path));
+            mount.host_path = named.to_string_lossy().into_owned();
+        }
+        Some(status)
     }
 
     /// Makes sure that the names of an image are known, for statuses; asks Docker at most once per

@@ -442,7 +442,13 @@ impl Images {
         }
         let used = lock(&self.0.layers).unique_bytes();
         let root = facts.info.docker_root_dir.clone();
-        let ours = self.0.paths.from_host(root.as_ref());
+        let ours = self.0.paths.from_host(root.as_ref()).ok_or_else(|| {
+            let text = format!(
+                "docker's data directory {root} cannot be seen from this container: mount it at \
+                 the same path"
+            );
+            RpcError::new(Code::Unknown, text)
+        })?;
         let usage = daemon::blocking(move || usage::file_system(&ours))
             .await
             .map_err(|error| {

@@ -1,6 +1,7 @@
 //! Pod sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, status and list.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -143,7 +144,15 @@ impl Runtime {
             );
             return Ok(());
         };
-        let path = self.paths.from_host(facts.resolv_conf.as_ref());
+        let file = Path::new(&facts.resolv_conf);
+        let Some(path) = self.paths.from_host(file) else {
+            return Err(Error::Invalid(format!(
+                "cannot write the DNS settings of pod {:?}: {} cannot be seen from this container: \
+                 mount docker's data directory at the same path",
+                record.name.pod,
+                file.display()
+            )));
+        };
         daemon::blocking(move || {
             use std::io::Write as _;
             let mut file = std::fs::OpenOptions::new()

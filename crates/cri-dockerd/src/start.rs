@@ -21,7 +21,7 @@ use crate::hub::Hub;
 use crate::images::{self, ImageService, Images};
 use crate::logs::LogPump;
 use crate::network::{Bridge, Network};
-use crate::paths::{PathView, SameHost};
+use crate::paths::{self, PathView};
 use crate::runtime::{self, Runtime};
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
@@ -111,7 +111,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     let calls = TaskGroup::new("calls");
     let same_clock = !settings.docker_endpoint.contains("://")
         || settings.docker_endpoint.starts_with("unix://");
-    let paths: Arc<dyn PathView> = Arc::new(SameHost);
+    let paths: Arc<dyn PathView> = daemon::blocking(paths::choose).await;
     let metrics = Metrics::new();
     let logs = LogPump::start(
         engine.clone(),
@@ -124,6 +124,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         engine.clone(),
         Arc::clone(&network),
         Arc::new(logs.clone()),
+        Arc::clone(&paths),
         calls.spawner(),
         same_clock,
     );

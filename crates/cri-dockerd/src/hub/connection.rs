@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket, lock, now};
 use crate::engine::{EngineError, ListContainers};
 use crate::labels;
+use crate::paths::PathError;
 use crate::translate::CgroupDriver;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 enum Lost {
     #[error("failed to get docker version")]
     Connect(#[source] EngineError),
+    #[error("can't translate paths for docker")]
+    Paths(#[source] PathError),
     #[error("the event stream of docker broke")]
     Events(#[source] EngineError),
     #[error("docker closed its event stream")]
@@ -66,6 +69,9 @@ impl Hub {
             Ok(events) => events,
             Err(error) => return Lost::Connect(error),
         };
+        if let Err(error) = self.paths.learn(&self.engine).await {
+            return Lost::Paths(error);
+        }
         self.health.send_replace(Health::Syncing);
         let mut sync = std::pin::pin!(self.sync());
         let mut synced = false;

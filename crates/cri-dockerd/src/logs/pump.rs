@@ -464,7 +464,7 @@ impl State {
         let docker = source
             .docker_log
             .as_ref()
-            .map(|path| self.view.from_host(path));
+            .and_then(|path| self.view.from_host(path));
         // The watch comes first: what is recorded while we look is then an event.
         let watch = docker
             .as_deref()
