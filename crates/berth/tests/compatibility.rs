@@ -4,6 +4,8 @@
 //!
 //! `BLESS=1 cargo test -p berth --test compatibility` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,

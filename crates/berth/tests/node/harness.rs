@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use testkit::{DockerEngine, eventually};
 
 /// Everything that should happen soon happens within this.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// One program of the node, in a process group of its own.
 pub(crate) struct Program {
@@ -124,7 +124,7 @@ impl Node {
 
     pub(crate) fn wait_until_up(&self) {
         self.eventually("the node answers", || {
-            match self.get(self.health_port, "/healthz") {
+            match Self::get(self.health_port, "/healthz") {
                 Ok(body) if body == "ok" => Ok(()),
                 other => Err(format!("{other:?}")),
             }
@@ -166,7 +166,7 @@ impl Node {
 
     /// What `/pods` lists for a pod of this name (without the node's suffix).
     pub(crate) fn pod(&self, name: &str) -> Result<Value, String> {
-        let body = self.get(self.read_only_port, "/pods")?;
+        let body = Self::get(self.read_only_port, "/pods")?;
         let list: Value =
             serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
@@ -277,10 +277,10 @@ impl Node {
 
     /// GET on the read-only port.
     pub(crate) fn read_only(&self, path: &str) -> Result<String, String> {
-        self.get(self.read_only_port, path)
+        Self::get(self.read_only_port, path)
     }
 
-    fn get(&self, port: u16, path: &str) -> Result<String, String> {
+    fn get(port: u16, path: &str) -> Result<String, String> {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -102,11 +102,11 @@ fn on_node(facts: &mut Facts) -> &mut Node {
     facts.node.as_mut().unwrap()
 }
 
-fn in_container(not_mounted: &[&str], host_pids: bool) -> Option<Container> {
-    Some(Container {
+fn in_container(not_mounted: &[&str], host_pids: bool) -> Container {
+    Container {
         host_pids,
         not_mounted: not_mounted.iter().map(PathBuf::from).collect(),
-    })
+    }
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn each_fault_is_told_with_its_fix() {
                     pid: 7,
                     program: "kubelet".into(),
                     holds_root: true,
-                }]
+                }];
             },
             Fail,
             "other kubelets",
@@ -262,7 +262,7 @@ fn each_fault_is_told_with_its_fix() {
                     pid: 7,
                     program: "kubelet".into(),
                     holds_root: false,
-                }]
+                }];
             },
             Warn,
             "other kubelets",
@@ -315,7 +315,7 @@ fn each_fault_is_told_with_its_fix() {
                     "/etc/kubernetes/manifests",
                     &[],
                     &["etcd", "kube-apiserver"],
-                )
+                );
             },
             Fail,
             "manifests",
@@ -386,14 +386,14 @@ fn each_fault_is_told_with_its_fix() {
             "max_user_watches",
         ),
         (
-            |f| f.container = in_container(&[], false),
+            |f| f.container = Some(in_container(&[], false)),
             Warn,
             "container",
             "container's own",
             "pid: host",
         ),
         (
-            |f| f.container = in_container(&["/var/lib/kubelet"], true),
+            |f| f.container = Some(in_container(&["/var/lib/kubelet"], true)),
             Fail,
             "container",
             "/var/lib/kubelet is not a volume",
@@ -401,7 +401,7 @@ fn each_fault_is_told_with_its_fix() {
         ),
         (
             |f| {
-                f.container = in_container(&[], true);
+                f.container = Some(in_container(&[], true));
                 f.kernel = Some(KernelVersion {
                     release: "4.19".into(),
                     major: 4,
@@ -442,7 +442,7 @@ fn no_docker_is_looked_for_when_none_is_wanted() {
     assert!(
         findings(&facts)
             .iter()
-            .all(|finding| !finding.check.contains("d") || finding.level == Level::Ok)
+            .all(|finding| !finding.check.contains('d') || finding.level == Level::Ok)
     );
 }
 
