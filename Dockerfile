@@ -41,7 +41,7 @@ RUN ln -s /berth /kubelet && ln -s /berth /cri-dockerd && ln -s /berth /concurre
 FROM ${RUNTIME_IMAGE}
 COPY --from=combined /berth /kubectl /
 RUN ln -s /berth /kubelet && ln -s /berth /cri-dockerd && ln -s /berth /concurrently \
- && ln -s /kubectl /usr/local/bin/kubectl && ln -s /berth /usr/local/bin/berth
+ && mkdir -p /usr/local/bin && ln -s /kubectl /usr/local/bin/kubectl && ln -s /berth /usr/local/bin/berth
 COPY config/dockerd.yml /kubelet.yaml
 COPY bin/kubelet bin/cri-dockerd /bin/
 # Daemons that fail are started again, for ever, with a growing delay (decisions DEC-31).
