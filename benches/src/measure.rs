@@ -16,6 +16,9 @@ use crate::{
 const LEVELS: [usize; 5] = [1, 2, 4, 8, 16];
 const RUNTIME_CALLS: &str = "kubelet_runtime_operations_total";
 
+/// Between two pods, so that what follows the start of one is no part of the next.
+const REST: Duration = Duration::from_millis(300);
+
 /// All of them.
 pub(crate) fn all(bench: &Bench, report: &mut Report) {
     start_to_first_pod(bench, report);
@@ -26,7 +29,7 @@ pub(crate) fn all(bench: &Bench, report: &mut Report) {
         thread::sleep(bench.plan.settle);
         memory(&node, report, "0 pods", 20.0, "131 + Node's 57 MB");
         one_after_the_other(bench, report);
-        let many = all_at_once(bench, report);
+        let many = all_at_once(bench, &node, report);
         thread::sleep(bench.plan.settle);
         memory(
             &node,
@@ -90,18 +93,26 @@ fn one_after_the_other(bench: &Bench, report: &mut Report) {
         let (mut our_times, mut floor_times) = (Vec::new(), Vec::new());
         let (mut pods, mut floor_pods) = (Vec::new(), Vec::new());
         for number in 0..bench.plan.sequence {
-            let (took, pod) = floor::one(
-                &bench.engine,
-                &bench.events,
-                &format!("floor-{round}-{number}"),
-            );
-            floor_times.push(milliseconds(took));
-            floor_pods.push(pod);
+            let mut run_floor = || {
+                thread::sleep(REST);
+                let name = format!("floor-{round}-{number}");
+                let (took, pod) = floor::one(&bench.engine, &bench.events, &name);
+                floor_times.push(milliseconds(took));
+                floor_pods.push(pod);
+            };
+            // In turns also here: what follows a start may reach into the next.
+            if number % 2 == 0 {
+                run_floor();
+            }
+            thread::sleep(REST);
             let pod = [format!("seq-{round}-{number}")];
             let begin = bench.place.apply(&pod);
             let took = since(begin, &bench.events.running(&pod));
             our_times.push(milliseconds(took));
             pods.extend(pod);
+            if number % 2 == 1 {
+                run_floor();
+            }
         }
         floor::remove(&bench.engine, &floor_pods);
         withdraw(bench, &pods);
@@ -122,7 +133,7 @@ fn one_after_the_other(bench: &Bench, report: &mut Report) {
 }
 
 /// Many pods at once, in turns with the floor at its best. Leaves the last ones running.
-fn all_at_once(bench: &Bench, report: &mut Report) -> Vec<String> {
+fn all_at_once(bench: &Bench, node: &Node<'_>, report: &mut Report) -> Vec<String> {
     let plan = bench.plan;
     let names = |prefix: &str, count: usize| -> Vec<String> {
         (0..count)
@@ -141,7 +152,7 @@ fn all_at_once(bench: &Bench, report: &mut Report) -> Vec<String> {
     let best = best.map_or(1, |(level, _)| *level);
 
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
-    let mut left: Vec<String> = Vec::new();
+    let (mut left, mut memories) = (Vec::new(), Vec::new());
     for round in 0..plan.rounds {
         // In turns also within the runs; the last is ours.
         let floor_first = (plan.rounds - round) % 2 == 1;
@@ -153,6 +164,9 @@ fn all_at_once(bench: &Bench, report: &mut Report) -> Vec<String> {
         left = names(&format!("many-{round}"), plan.many);
         let begin = bench.place.apply(&left);
         ours.push(milliseconds(since(begin, &bench.events.running(&left))));
+        thread::sleep(REST);
+        let all = node.memory().into_iter();
+        memories.push(all.map(|(_, memory)| megabytes(memory.rss)).sum::<f64>());
         if round + 1 < plan.rounds {
             withdraw(bench, &left);
         }
@@ -175,6 +189,11 @@ fn all_at_once(bench: &Bench, report: &mut Report) -> Vec<String> {
     );
     report.beside("  runs, ours", list(&ours));
     report.beside(&format!("  runs, floor, {best} at a time"), list(&floors));
+    let memories: Vec<String> = memories.iter().map(|rss| format!("{rss:.1}")).collect();
+    report.beside(
+        "  runs, RSS at the end",
+        format!("{} MB", memories.join(", ")),
+    );
     let sweep: Vec<String> = sweep
         .iter()
         .map(|(level, took)| format!("{level}: {took:.0} ms"))
