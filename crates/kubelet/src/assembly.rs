@@ -1,7 +1,7 @@
 //! Wires the parts: from settings to a running node. No decision is taken here that is not about
 //! which part gets what.
 
-mod host;
+pub(crate) mod host;
 mod housekeeping;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

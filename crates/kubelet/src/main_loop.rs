@@ -119,6 +119,7 @@ fn is_root() -> bool {
 
 async fn serve(run: Run, shutdown: daemon::Shutdown) -> ExitCode {
     let token = shutdown.token().clone();
+    let root_dir = run.settings.paths.root_dir.clone();
     let started = tokio::select! {
         biased;
         // cancel-safe: a token; what start has made so far is dropped with it.
@@ -140,6 +141,7 @@ async fn serve(run: Run, shutdown: daemon::Shutdown) -> ExitCode {
         failure = node.tasks.failed() => Some(failure),
     };
     let ended = node.tasks.shutdown(DRAIN).await;
+    daemon::blocking(move || assembly::host::give_back(&root_dir)).await;
     match (failure, ended) {
         (None, Ok(())) => ExitCode::SUCCESS,
         (None, Err(error)) => {

@@ -66,6 +66,51 @@ fn share_root(root_dir: &Path, ours: &[MountInfo]) -> Result<PathBuf, String> {
     Ok(host)
 }
 
+/// At the end: takes the share of a named volume back from the host, unless something of a pod is
+/// mounted in it. Docker could not remove the volume while it is mounted on itself. Blocks.
+pub(crate) fn give_back(root_dir: &Path) {
+    let Ok(ours) = mountinfo::read_own() else {
+        return;
+    };
+    if host_view::whereabouts(&ours) == Whereabouts::Host {
+        return;
+    }
+    let Ok(theirs) = mountinfo::read(Path::new(HOST_MOUNTINFO)) else {
+        return;
+    };
+    let real = std::fs::canonicalize(root_dir).unwrap_or_else(|_| root_dir.to_owned());
+    let Some(host) = path_on_host(&ours, &theirs, &real).filter(|host| is_unused(&theirs, host))
+    else {
+        return;
+    };
+    if let Err(error) = share::unshare_volume(Path::new(share::HOST_MOUNTS), &host) {
+        tracing::warn!(error = %ErrorChain(&error), "the volume stays mounted on itself on the host");
+    }
+}
+
+/// Whether a directory is a named volume of Docker's that is mounted on itself, with nothing below:
+/// what somebody else mounted is never ours to unmount.
+fn is_unused(theirs: &[MountInfo], host: &Path) -> bool {
+    let is_named_volume = host.ends_with("_data")
+        && host
+            .ancestors()
+            .nth(2)
+            .is_some_and(|above| above.ends_with("volumes"));
+    let on_itself = mount_of(theirs, host).is_some_and(|mount| {
+        let below = theirs.iter().find(|other| other.id == mount.parent);
+        mount.mount_point == host
+            && below.is_some_and(|below| {
+                let inside = host.strip_prefix(&below.mount_point);
+                below.device == mount.device
+                    && inside.is_ok_and(|inside| below.root.join(inside) == mount.root)
+            })
+    });
+    let holds_mounts = theirs
+        .iter()
+        .any(|mount| mount.mount_point != host && mount.mount_point.starts_with(host));
+    is_named_volume && on_itself && !holds_mounts
+}
+
 /// The host's name of a directory on a volume: where the host has the same part of the same file
 /// system. `None` for what is on the container's own root, and for what the host does not show.
 fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> Option<PathBuf> {
@@ -75,7 +120,7 @@ fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> O
     theirs
         .iter()
         .filter(|mount| mount.device == volume.device)
-        .find_map(|mount| {
+        .filter_map(|mount| {
             let rest = wanted.strip_prefix(&mount.root).ok()?;
             // Joining nothing would add a slash.
             let path: PathBuf = mount
@@ -92,16 +137,30 @@ fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> O
                     .components()
                     .chain(inside.components())
                     .eq(wanted.components());
-            same.then_some(path)
+            same.then_some((rest.components().count(), path))
         })
+        // Of several names the one by the nearest mount: what somebody mounted at /var/lib/docker is
+        // what Docker works with.
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, path)| path)
 }
 
-/// The mount that shows a path: the deepest one, and of those at one place the last.
+/// The mount that shows a path, found as the kernel does: from the root down, always through the
+/// first mount on the way. What is mounted below a place that was covered later is not seen.
 fn mount_of<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
-    mounts
+    let has_parent = |mount: &MountInfo| mounts.iter().any(|other| other.id == mount.parent);
+    let mut shown = mounts
         .iter()
-        .filter(|mount| path.starts_with(&mount.mount_point))
-        .max_by_key(|mount| mount.mount_point.components().count())
+        .find(|mount| mount.mount_point == Path::new("/") && !has_parent(mount))?;
+    for _ in mounts {
+        let next = mounts
+            .iter()
+            .filter(|mount| mount.parent == shown.id && path.starts_with(&mount.mount_point))
+            .min_by_key(|mount| mount.mount_point.components().count());
+        let Some(next) = next else { break };
+        shown = next;
+    }
+    Some(shown)
 }
 
 #[cfg(test)]
@@ -158,12 +217,62 @@ mod tests {
     }
 
     #[test]
+    fn of_several_names_the_one_by_the_nearest_mount_is_taken() {
+        let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+                    2 1 8:1 /big/docker /var/lib/docker rw - ext4 /dev/vda rw\n";
+        let ours = "2 1 8:1 /big/docker/volumes/v/_data /var/lib/kubelet rw - ext4 /dev/vda rw\n";
+        let found = path_on_host(&mounts(ours), &mounts(host), Path::new("/var/lib/kubelet"));
+        assert_eq!(found, Some("/var/lib/docker/volumes/v/_data".into()));
+    }
+
+    #[test]
     fn place_that_something_else_covers_is_passed_over() {
         let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
                     2 1 0:9 / /var/lib/docker rw - tmpfs tmpfs rw\n\
                     3 1 8:1 /var/lib /mnt rw - ext4 /dev/vda rw\n";
         let found = on(host, "/var/lib/kubelet");
         assert_eq!(found, Some("/mnt/docker/volumes/kubelet-data/_data".into()));
+        // Also what was mounted there before it was covered.
+        let shared_before =
+            format!("{host}4 1 8:1 {VOLUME} {VOLUME} rw shared:7 - ext4 /dev/vda rw\n");
+        let found = on(&shared_before, "/var/lib/kubelet");
+        assert_eq!(found, Some("/mnt/docker/volumes/kubelet-data/_data".into()));
+    }
+
+    #[test]
+    fn share_is_given_back_when_nothing_of_a_pod_is_in_it() {
+        let host = format!(
+            "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+             2 1 8:1 {VOLUME} {VOLUME} rw shared:7 - ext4 /dev/vda rw\n"
+        );
+        assert!(is_unused(&mounts(&host), Path::new(VOLUME)));
+        let with_pod = format!("{host}3 2 0:9 / {VOLUME}/pods/u/mem rw - tmpfs tmpfs rw\n");
+        assert!(!is_unused(&mounts(&with_pod), Path::new(VOLUME)));
+    }
+
+    #[test]
+    fn mounts_of_others_are_never_given_back() {
+        for (host, directory) in [
+            // Not shared at all.
+            ("1 0 8:1 / / rw - ext4 /dev/vda rw\n".to_owned(), VOLUME),
+            // A disk of its own.
+            (
+                format!(
+                    "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+                     2 1 8:9 / {VOLUME} rw shared:7 - ext4 /dev/vdb rw\n"
+                ),
+                VOLUME,
+            ),
+            // Not a named volume: nobody wants to remove it.
+            (
+                "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+                 2 1 8:1 /srv /srv rw shared:7 - ext4 /dev/vda rw\n"
+                    .to_owned(),
+                "/srv",
+            ),
+        ] {
+            assert!(!is_unused(&mounts(&host), Path::new(directory)), "{host}");
+        }
     }
 
     #[test]
