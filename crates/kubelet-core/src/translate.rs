@@ -8,11 +8,15 @@ mod container;
 mod sandbox;
 mod security;
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
+use k8s_openapi::api::core::v1::{Container, Pod};
 use thiserror::Error;
 
-use crate::{env::EnvError, hostname::HostnameError, resources::ContainerResourceSettings};
+use crate::{
+    env::EnvError, hostname::HostnameError, ids::pod_in_message,
+    resources::ContainerResourceSettings,
+};
 
 pub use container::{ContainerInput, ImageUser, MountPath, OwnMounts, container_config};
 pub use sandbox::{SandboxInput, sandbox_config};
@@ -37,6 +41,30 @@ pub struct NodeFacts {
     pub recursive_read_only: bool,
     /// Whether the runtime can follow `supplementalGroupsPolicy: Strict`.
     pub supplemental_groups_policy: bool,
+    /// Whether the machine runs SELinux; without it no label is to be changed (CRI-53).
+    pub selinux: bool,
+}
+
+/// Whose container it is, as upstream's messages end: `(pod: "name_ns(uid)", container: name)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pod: String,
+    container: String,
+}
+
+impl Subject {
+    fn of(pod: &Pod, container: &Container) -> Self {
+        Self {
+            pod: pod_in_message(pod),
+            container: container.name.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(pod: {:?}, container: {})", self.pod, self.container)
+    }
 }
 
 /// The pod cannot be told to the runtime: `CreateContainerConfigError`, or the sandbox's event.
@@ -49,17 +77,17 @@ pub enum TranslateError {
     #[error(transparent)]
     Env(#[from] EnvError),
     /// `runAsNonRoot` and user 0 by the image (SPEC-41).
-    #[error("container has runAsNonRoot and image will run as root")]
-    ImageRunsAsRoot,
+    #[error("container has runAsNonRoot and image will run as root {0}")]
+    ImageRunsAsRoot(Subject),
     /// `runAsNonRoot` and a user name whose number only the image knows (SPEC-41).
     #[error(
         "container has runAsNonRoot and image has non-numeric user ({0}), cannot verify user is \
-         non-root"
+         non-root {1}"
     )]
-    ImageUserUnknown(String),
+    ImageUserUnknown(String, Subject),
     /// `runAsNonRoot` and `runAsUser: 0` (SPEC-41).
-    #[error("container's runAsUser breaks non-root policy")]
-    RunsAsRoot,
+    #[error("container's runAsUser breaks non-root policy {0}")]
+    RunsAsRoot(Subject),
     /// `hostUsers: false`.
     #[error("can't set spec.hostUsers: false, runtime does not support user namespaces")]
     UserNamespaces,

@@ -4,7 +4,12 @@
 pub(crate) mod host;
 mod housekeeping;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use cri_api::{Endpoint, EndpointError, v1};
 use daemon::{ErrorChain, TaskGroup, metrics::MetricError};
@@ -30,6 +35,7 @@ use crate::{
     logs::rotate::{LogRotation, LogRotationConfig},
     metrics::Metrics,
     node::{
+        addresses,
         capacity::{self, Capacity, CapacityError, PodLimits},
         cgroups::{CgroupsConfig, PodCgroupError, PodCgroups},
         system::{self, SystemConfig, SystemError},
@@ -49,6 +55,8 @@ use crate::{
     volumes::{Visibility, Volumes, VolumesConfig},
 };
 
+/// There while SELinux is on.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 /// Where the links for log shippers are (DIR-05).
 const LOG_LINKS: &str = "/var/log/containers";
 /// Between two tries to reach the runtime at start (NODE-52).
@@ -189,6 +197,8 @@ pub(crate) async fn start(
         tracing::error!(error = %ErrorChain(&error), "tell the runtime the pod CIDR");
     }
     let pod_cgroups = start_cgroups(&settings, driver, &machine, &node_name, &events).await?;
+    let (wanted, name) = (settings.node.ips.clone(), node_name.clone());
+    let host_ips = daemon::blocking(move || addresses::find(&wanted, &name)).await;
     let context = Arc::new(pod_context(Parts {
         settings: &settings,
         runtime: runtime.clone(),
@@ -201,6 +211,7 @@ pub(crate) async fn start(
         metrics: metrics.clone(),
         cgroups: pod_cgroups,
         machine: &machine,
+        host_ips,
     }));
 
     let mut sources = Vec::new();
@@ -529,6 +540,7 @@ struct Parts<'a> {
     metrics: Metrics,
     cgroups: PodCgroups,
     machine: &'a Machine,
+    host_ips: Vec<IpAddr>,
 }
 
 fn pod_context(parts: Parts<'_>) -> PodContext {
@@ -590,6 +602,7 @@ fn pod_context(parts: Parts<'_>) -> PodContext {
         logs_directory: settings.paths.pod_logs_dir.clone(),
         recursive_read_only: false,
         supplemental_groups_policy: false,
+        selinux: Path::new(SELINUX).exists(),
     };
     PodContext {
         runtime: parts.runtime,
@@ -614,6 +627,7 @@ fn pod_context(parts: Parts<'_>) -> PodContext {
                 .copied()
                 .filter(|ip| !ip.is_unspecified())
                 .collect(),
+            host_ips: parts.host_ips,
             allocatable: machine.allocatable,
             pod_cgroups: pod_cgroup_settings(settings),
             resolv_conf: settings.dns.resolv_conf.clone(),

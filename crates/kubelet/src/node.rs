@@ -1,5 +1,6 @@
 //! The node that pods run on: what it has, how it is set up, and the cgroups that share it out.
 
+pub(crate) mod addresses;
 pub(crate) mod capacity;
 pub(crate) mod cgroups;
 pub(crate) mod system;

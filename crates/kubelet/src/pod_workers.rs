@@ -114,8 +114,10 @@ pub(crate) struct NodeFacts {
     pub(crate) facts: kubelet_core::translate::NodeFacts,
     /// `clusterDNS`.
     pub(crate) cluster_dns: Vec<IpAddr>,
-    /// Addresses of the node, primary first.
+    /// `--node-ip`, primary first.
     pub(crate) ips: Vec<IpAddr>,
+    /// The node's own addresses, given or found: `status.hostIP`.
+    pub(crate) host_ips: Vec<IpAddr>,
     /// What the node has for pods.
     pub(crate) allocatable: Allocatable,
     /// How pods' cgroups are sized.

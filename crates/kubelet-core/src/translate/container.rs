@@ -170,7 +170,7 @@ fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> 
             readonly: mount.read_only.unwrap_or_default(),
             recursive_read_only: recursive_read_only(mount, input.facts)?,
             propagation: propagation(mount).into(),
-            selinux_relabel: path.relabel,
+            selinux_relabel: path.relabel && input.facts.selinux,
             ..v1::Mount::default()
         });
     }
@@ -178,7 +178,7 @@ fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> 
     let own_file = |container_path: &str, host_path: &Path| v1::Mount {
         container_path: container_path.to_owned(),
         host_path: host_path.to_string_lossy().into_owned(),
-        selinux_relabel: true,
+        selinux_relabel: input.facts.selinux,
         ..v1::Mount::default()
     };
     let mut own = Vec::new();

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     SecurityContext,
 };
 
-use super::{ImageUser, NodeFacts, TranslateError};
+use super::{ImageUser, NodeFacts, Subject, TranslateError};
 use crate::spec;
 
 /// Paths that `procMount: Default` hides (SPEC-50).
@@ -70,7 +70,14 @@ pub(super) fn container_context(
     let user = own
         .and_then(|own| own.run_as_user)
         .or_else(|| of_pod.and_then(|of_pod| of_pod.run_as_user));
-    verify_non_root(own, of_pod, user, image_user)?;
+    if let Some(wrong) = root_by(own, of_pod, user, image_user) {
+        let subject = Subject::of(pod, container);
+        return Err(match wrong {
+            Root::Wanted => TranslateError::RunsAsRoot(subject),
+            Root::OfImage => TranslateError::ImageRunsAsRoot(subject),
+            Root::Unknown(name) => TranslateError::ImageUserUnknown(name.clone(), subject),
+        });
+    }
     let (run_as_user, run_as_username) = match (user, image_user) {
         (Some(user), _) => (Some(user), String::new()),
         (None, ImageUser::Uid(uid)) => (Some(*uid), String::new()),
@@ -156,24 +163,31 @@ fn namespace_options(pod: &Pod) -> v1::NamespaceOption {
     }
 }
 
+/// Why a container that must not may run as root.
+enum Root<'a> {
+    Wanted,
+    OfImage,
+    Unknown(&'a String),
+}
+
 /// SPEC-41.
-fn verify_non_root(
+fn root_by<'a>(
     own: Option<&SecurityContext>,
     of_pod: Option<&PodSecurityContext>,
     user: Option<i64>,
-    image_user: &ImageUser,
-) -> Result<(), TranslateError> {
+    image_user: &'a ImageUser,
+) -> Option<Root<'a>> {
     let wanted = own
         .and_then(|own| own.run_as_non_root)
         .or_else(|| of_pod.and_then(|of_pod| of_pod.run_as_non_root));
     if wanted != Some(true) {
-        return Ok(());
+        return None;
     }
     match (user, image_user) {
-        (Some(0), _) => Err(TranslateError::RunsAsRoot),
-        (None, ImageUser::Uid(0)) => Err(TranslateError::ImageRunsAsRoot),
-        (None, ImageUser::Name(name)) => Err(TranslateError::ImageUserUnknown(name.clone())),
-        _ => Ok(()),
+        (Some(0), _) => Some(Root::Wanted),
+        (None, ImageUser::Uid(0)) => Some(Root::OfImage),
+        (None, ImageUser::Name(name)) => Some(Root::Unknown(name)),
+        _ => None,
     }
 }
 

@@ -15,6 +15,7 @@ fn facts() -> NodeFacts {
         logs_directory: "/var/log/pods".into(),
         recursive_read_only: false,
         supplemental_groups_policy: false,
+        selinux: true,
     }
 }
 
@@ -213,13 +214,12 @@ fn spec41_non_root_is_verified_before_the_container_is_made() {
     };
     let owner = pod(PodSpec::default());
     let result = |user, image: ImageUser| container(&owner, &subject(user), &image).map(drop);
+    let wanted = result(Some(0), ImageUser::Uid(5));
+    assert!(matches!(wanted, Err(TranslateError::RunsAsRoot(_))));
+    let subject = super::Subject::of(&owner, &subject(None));
     assert_eq!(
-        result(Some(0), ImageUser::Uid(5)),
-        Err(TranslateError::RunsAsRoot)
-    );
-    assert_eq!(
-        result(None, ImageUser::Uid(0)),
-        Err(TranslateError::ImageRunsAsRoot)
+        result(None, ImageUser::Uid(0)).unwrap_err().to_string(),
+        format!("container has runAsNonRoot and image will run as root {subject}")
     );
     let named = result(None, ImageUser::Name("www".into())).unwrap_err();
     assert!(named.to_string().contains("non-numeric user (www)"));

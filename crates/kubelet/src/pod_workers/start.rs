@@ -261,7 +261,7 @@ impl PodWorker {
         let created = format!("Created container: {name}");
         self.container_event(pod, name, EventType::Normal, "Created", &created);
         if let Err(error) = runtime.start_container(&id).await {
-            return Err(self.refused(pod, start, WaitingReason::RunContainerError, &error));
+            return Err(self.not_started(pod, start, &id, &error));
         }
         let started = format!("Started container {name}");
         self.container_event(pod, name, EventType::Normal, "Started", &started);
@@ -281,7 +281,7 @@ impl PodWorker {
     ) -> Result<v1::ContainerConfig, String> {
         let node = &self.context.node;
         let addresses: Vec<String> = ips.iter().map(ToString::to_string).collect();
-        let host_ips: Vec<String> = node.ips.iter().map(ToString::to_string).collect();
+        let host_ips: Vec<String> = node.host_ips.iter().map(ToString::to_string).collect();
         let on_node = spec::is_host_network(pod);
         let facts = EnvFacts {
             pod_ips: if on_node && addresses.is_empty() {
@@ -394,6 +394,23 @@ impl PodWorker {
         failed
     }
 
+    /// The container was made and did not start. Its id changes from try to try: the event names
+    /// the container instead, so that equal events stay equal (as upstream); the status keeps it.
+    fn not_started(
+        &self,
+        pod: &Pod,
+        start: &ContainerStart,
+        id: &str,
+        error: &CriError,
+    ) -> NotStarted {
+        let (name, message) = (start.name.as_str(), error.runtime_message());
+        self.failed_event(pod, name, &message.replace(id, name));
+        NotStarted {
+            runtime_down: error.is_unavailable(),
+            ..Self::waiting(WaitingReason::RunContainerError, message.to_string())
+        }
+    }
+
     fn failed(
         &self,
         pod: &Pod,
@@ -401,18 +418,20 @@ impl PodWorker {
         reason: WaitingReason,
         message: &str,
     ) -> NotStarted {
-        let name = start.name.as_str();
-        self.container_event(
-            pod,
-            name,
-            EventType::Warning,
-            "Failed",
-            &format!("Error: {message}"),
-        );
+        self.failed_event(pod, start.name.as_str(), message);
+        Self::waiting(reason, message.to_owned())
+    }
+
+    fn failed_event(&self, pod: &Pod, name: &str, message: &str) {
+        let message = format!("Error: {message}");
+        self.container_event(pod, name, EventType::Warning, "Failed", &message);
+    }
+
+    fn waiting(reason: WaitingReason, message: String) -> NotStarted {
         NotStarted {
             failure: StartFailure {
                 reason,
-                message: message.to_owned(),
+                message,
                 retry_at: Some(retry_at()),
             },
             runtime_down: false,

@@ -30,7 +30,11 @@ impl PodWorker {
     pub(super) async fn sync(&mut self, pod: &Arc<Pod>) -> Outcome {
         match Box::pin(self.try_sync(pod)).await {
             Ok(outcome) => outcome,
-            Err(failure) => self.report(Some(pod), "FailedSync", &failure),
+            Err(failure) => {
+                // Of volumes, `FailedMount` has told.
+                let untold = !matches!(failure, Failure::Volume(_));
+                self.report(untold.then_some(pod.as_ref()), "FailedSync", &failure)
+            }
         }
     }
 
