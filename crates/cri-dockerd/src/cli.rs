@@ -197,6 +197,12 @@ pub(crate) fn flag_set() -> FlagSet {
     FlagSet::new(FLAGS)
 }
 
+/// The version of the original whose surface this is (NODE-11), set when it is built.
+const COMPATIBLE_WITH: &str = match option_env!("CRI_DOCKERD_VERSION") {
+    Some(version) => version,
+    None => "0.3.21",
+};
+
 /// The usage text (FLG-22).
 pub(crate) fn usage() -> String {
     format!(
@@ -227,7 +233,7 @@ pub(crate) fn parse(args: Vec<OsString>, docker_host: Option<&str>) -> Result<Co
             usage()
         )));
     }
-    let version = env!("CARGO_PKG_VERSION");
+    let version = COMPATIBLE_WITH.trim_start_matches('v');
     if parsed.bool("version") {
         return Ok(Command::Print(format!("cri-dockerd {version} (berth)\n")));
     }

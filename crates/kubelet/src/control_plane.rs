@@ -37,7 +37,7 @@ impl EventSink for Standalone {
             apiVersion = "v1",
             r#type = kind.as_str(),
             reason,
-            message,
+            message_ = message,
             "Event occurred"
         );
     }

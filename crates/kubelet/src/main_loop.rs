@@ -101,9 +101,9 @@ fn announce(run: &Run) {
             .collect();
         let (message, details) = (&line.message, fields.join(" "));
         match line.severity {
-            Severity::Info => tracing::info!("{message} {details}"),
-            Severity::Warning => tracing::warn!("{message} {details}"),
-            Severity::Error => tracing::error!("{message} {details}"),
+            Severity::Info => tracing::info!(details = %details, "{message}"),
+            Severity::Warning => tracing::warn!(details = %details, "{message}"),
+            Severity::Error => tracing::error!(details = %details, "{message}"),
         }
     }
     if !is_root() {

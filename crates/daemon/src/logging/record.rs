@@ -12,6 +12,8 @@ use crate::ErrorChain;
 /// The field that holds an error's text; klog calls it `err`.
 pub(super) const ERROR: &str = "error";
 const MESSAGE: &str = "message";
+/// A field of an event that is to be shown as `message`.
+const MESSAGE_FIELD: &str = "message_";
 /// The field by which an event asks for a verbosity.
 const VERBOSITY: &str = "v";
 
@@ -59,8 +61,14 @@ impl Fields {
         }
     }
 
+    /// Takes the line's own text out. A field that is to be shown as `message` beside it is called
+    /// `message_`: tracing has the plain name for the text.
     pub(super) fn take_message(&mut self) -> String {
-        match self.take(MESSAGE) {
+        let text = self.take(MESSAGE);
+        if let Some((name, _)) = self.0.iter_mut().find(|(name, _)| *name == MESSAGE_FIELD) {
+            *name = MESSAGE;
+        }
+        match text {
             Some(Value::Text(text) | Value::Number(text)) => text,
             Some(Value::Bool(value)) => value.to_string(),
             None => String::new(),

@@ -34,7 +34,7 @@ const fn field(
 /// Every field of `KubeletConfiguration` v1beta1 in 1.34.
 #[rustfmt::skip]
 pub(crate) const FIELDS: &[Field] = &[
-    field("enableServer", Bool, "true", "CFG-01", YES),
+    field("enableServer", Bool, "true", "CFG-01", API),
     field("staticPodPath", Text, "", "CFG-02", YES),
     field("fileCheckFrequency", Duration, "20s", "CFG-03", YES),
     field("staticPodURL", Text, "", "CFG-04", PODS),
@@ -99,8 +99,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field("qosReserved", TextMap, "", "CFG-29", PRESSURE),
     field("runtimeRequestTimeout", Duration, "2m0s", "CFG-30", YES),
     field("hairpinMode", Text, "promiscuous-bridge", "CFG-31", NO_EFFECT_UPSTREAM),
-    field("maxPods", Int32, "110", "CFG-32", YES),
-    field("podsPerCore", Int32, "0", "CFG-32", YES),
+    field("maxPods", Int32, "110", "CFG-32", PODS),
+    field("podsPerCore", Int32, "0", "CFG-32", PODS),
     field("podCIDR", Text, "", "CFG-33", YES),
     field("podPidsLimit", Int64, "-1", "CFG-34", YES),
     field("resolvConf", Text, "/etc/resolv.conf", "CFG-35", YES),
@@ -141,7 +141,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("kubeReservedCgroup", Text, "", "CFG-49", PRESSURE),
     field("enforceNodeAllocatable", TextList, "pods", "CFG-49", PRESSURE),
     field("showHiddenMetricsForVersion", Text, "", "CFG-50", API),
-    field("allowedUnsafeSysctls", TextList, "", "CFG-51", YES),
+    field("allowedUnsafeSysctls", TextList, "", "CFG-51", PODS),
     field("volumePluginDir", Text, "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/", "CFG-52", FLEX_VOLUME),
     field("providerID", Text, "", "CFG-53", CONNECTED),
     field("registerNode", Bool, "true", "CFG-53", CONNECTED),
