@@ -407,7 +407,7 @@ impl PodWorker {
         self.failed_event(pod, name, &message.replace(id, name));
         NotStarted {
             runtime_down: error.is_unavailable(),
-            ..Self::waiting(WaitingReason::RunContainerError, message.to_string())
+            ..Self::waiting(WaitingReason::RunContainerError, message)
         }
     }
 
