@@ -123,7 +123,7 @@ fn one_after_the_other(bench: &Bench, report: &mut Report) {
     let middle = median(&over);
     report.figure(
         "manifest written to container running, p50",
-        format!("floor {middle:+.0} ms"),
+        format!("floor {middle:+.1} ms"),
         "<= floor + 30 ms",
         "+75 ms",
         middle <= 30.0,
