@@ -110,6 +110,10 @@ fn look_at(word: &OsString, node_name: &str, unknown: Unknown) -> Vec<Verdict> {
     }
     let path = Path::new(word);
     match manifests::files(path) {
+        Ok(files) if files.is_empty() => vec![Verdict {
+            lines: vec![format!("{}: no manifests", path.display())],
+            may_run: true,
+        }],
         Ok(files) => files
             .iter()
             .map(|file| {

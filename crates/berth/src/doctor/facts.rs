@@ -89,6 +89,8 @@ pub(crate) struct Kubelet {
 pub(crate) struct Container {
     /// Pids are the host's.
     pub(crate) host_pids: bool,
+    /// Docker's directory, where it can't be seen from here.
+    pub(crate) hidden_docker: Option<PathBuf>,
     /// Paths that must be volumes for Docker to see them, and are not.
     pub(crate) not_mounted: Vec<PathBuf>,
 }
@@ -121,6 +123,8 @@ pub(crate) enum DockerState {
         api: String,
         /// `cgroupfs` or `systemd`, when told.
         cgroup_driver: String,
+        /// Where it keeps containers, when told.
+        root_dir: PathBuf,
     },
 }
 

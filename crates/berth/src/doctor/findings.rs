@@ -98,7 +98,10 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         all.extend(node.ports.iter().map(port));
         all.extend(node.ports.iter().filter_map(|port| open(port, node)));
     }
-    all.extend(kubelets(&facts.kubelets));
+    all.extend(kubelets(
+        &facts.kubelets,
+        node.map_or(&[][..], |node| &node.ports),
+    ));
     if let Ok(node) = node {
         all.extend(manifests(&node.manifests));
         all.extend(node.directories.iter().map(directory));
@@ -294,6 +297,7 @@ fn swap(facts: &Facts, node: &Node) -> Finding {
 fn container(facts: &Facts) -> Vec<Finding> {
     let Some(Container {
         host_pids,
+        hidden_docker,
         not_mounted,
     }) = &facts.container
     else {
@@ -306,6 +310,14 @@ fn container(facts: &Facts) -> Vec<Finding> {
             "pids are the container's own: hostPath outside of our mounts, host pids and tmpfs \
              volumes won't work",
             "run it with pid: host",
+        ));
+    }
+    if let Some(path) = hidden_docker {
+        let path = path.display();
+        all.push(fail(
+            "container",
+            format!("{path}, where Docker keeps containers, can't be seen from here"),
+            format!("mount it at its own place ({path}:{path})"),
         ));
     }
     for path in not_mounted {

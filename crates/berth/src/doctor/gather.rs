@@ -9,7 +9,7 @@ use std::{
 };
 
 use daemon::ErrorChain;
-use kubelet_config::Settings;
+use kubelet_config::{LogLine, Settings, Severity};
 use node_os::{
     cgroups::{Hierarchies, Version},
     host_view::{Whereabouts, whereabouts},
@@ -50,6 +50,7 @@ pub(super) fn facts(asked: &Asked) -> Facts {
         .map(|settings| settings.paths.root_dir.as_path());
     let holders = Holders::sweep(root);
     let proc = Proc::new();
+    let docker = (!asked.docker_endpoint.is_empty()).then(|| docker(&asked.docker_endpoint));
     Facts {
         node: settings
             .map(|settings| node(settings, &asked.cri_dockerd_root, &mounts, &holders))
@@ -60,8 +61,8 @@ pub(super) fn facts(asked: &Asked) -> Facts {
             .ok()
             .map(|capabilities| capabilities.has(Capability::SysResource)),
         kernel: proc::kernel_version(),
-        container: container(&mounts, settings.ok()),
-        docker: (!asked.docker_endpoint.is_empty()).then(|| docker(&asked.docker_endpoint)),
+        container: container(&mounts, settings.ok(), docker.as_ref()),
+        docker,
         cgroups: cgroups(&mounts),
         swaps: proc
             .swaps()
@@ -102,20 +103,7 @@ fn node(
         ("--cri-dockerd-root-directory", cri_dockerd_root),
     ];
     Node {
-        notes: settings
-            .warnings()
-            .iter()
-            .map(|line| {
-                let fields = line
-                    .fields
-                    .iter()
-                    .map(|(name, value)| format!("; {name}: {value}"));
-                (
-                    line.severity,
-                    line.message.clone() + &fields.collect::<String>(),
-                )
-            })
-            .collect(),
+        notes: settings.warnings().iter().map(note).collect(),
         fail_swap_on: settings.node.fail_swap_on,
         fail_cgroup_v1: settings.node.fail_cgroup_v1,
         pod_cgroups: settings.cgroups.per_qos,
@@ -124,7 +112,7 @@ fn node(
         has_file: !settings
             .warnings()
             .iter()
-            .any(|line| line.severity == kubelet_config::Severity::Error),
+            .any(|line| line.severity == Severity::Error),
         ports: ports.into_iter().flatten().collect(),
         manifests: manifests_at(settings),
         directories: directories
@@ -133,6 +121,21 @@ fn node(
             .collect(),
         cri_socket: endpoint.strip_prefix("unix://").unwrap_or(endpoint).into(),
     }
+}
+
+/// A line of the log as a sentence: `message (name: value, ...)`.
+fn note(line: &LogLine) -> (Severity, String) {
+    let fields: Vec<String> = line
+        .fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let text = if fields.is_empty() {
+        line.message.clone()
+    } else {
+        format!("{} ({})", line.message, fields.join(", "))
+    };
+    (line.severity, text)
 }
 
 fn listeners() -> Vec<Listener> {
@@ -225,7 +228,11 @@ fn is_read_only(mount: &MountInfo) -> bool {
         .any(|option| option == "ro")
 }
 
-fn container(mounts: &[MountInfo], settings: Option<&Settings>) -> Option<Container> {
+fn container(
+    mounts: &[MountInfo],
+    settings: Option<&Settings>,
+    docker: Option<&Docker>,
+) -> Option<Container> {
     if whereabouts(mounts) == Whereabouts::Host {
         return None;
     }
@@ -245,8 +252,15 @@ fn container(mounts: &[MountInfo], settings: Option<&Settings>) -> Option<Contai
         .flatten()
         .filter(|path| on_own_root(path))
         .collect();
+    let hidden_docker = match docker.map(|docker| &docker.state) {
+        Some(DockerState::Alive { root_dir, .. }) if !root_dir.join("containers").is_dir() => {
+            Some(root_dir.clone()).filter(|path| path.is_absolute())
+        }
+        _ => None,
+    };
     Some(Container {
         host_pids,
+        hidden_docker,
         not_mounted,
     })
 }
@@ -268,6 +282,7 @@ fn docker_state(endpoint: &str) -> DockerState {
             version: version.version,
             api: version.api_version,
             cgroup_driver: info.cgroup_driver,
+            root_dir: info.docker_root_dir.into(),
         },
         Err(error) => match error.connect_error().map(std::io::Error::kind) {
             Some(ErrorKind::NotFound) => DockerState::Absent,

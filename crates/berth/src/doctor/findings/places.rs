@@ -52,10 +52,20 @@ pub(super) fn open(port: &Port, node: &Node) -> Option<Finding> {
     })
 }
 
-pub(super) fn kubelets(kubelets: &[Kubelet]) -> Vec<Finding> {
+pub(super) fn kubelets(kubelets: &[Kubelet], ports: &[Port]) -> Vec<Finding> {
     if kubelets.is_empty() {
         return vec![ok("other kubelets", "none")];
     }
+    // One that holds a port of ours is named there already.
+    let is_named = |kubelet: &&Kubelet| {
+        ports.iter().any(|port| {
+            let process = port
+                .holder
+                .as_ref()
+                .and_then(|holder| holder.process.as_ref());
+            process.is_some_and(|(pid, _)| *pid == kubelet.pid)
+        })
+    };
     let judge = |kubelet: &Kubelet| {
         let Kubelet {
             pid,
@@ -77,7 +87,11 @@ pub(super) fn kubelets(kubelets: &[Kubelet]) -> Vec<Finding> {
             )
         }
     };
-    kubelets.iter().map(judge).collect()
+    kubelets
+        .iter()
+        .filter(|kubelet| !is_named(kubelet))
+        .map(judge)
+        .collect()
 }
 
 pub(super) fn manifests(manifests: &Manifests) -> Vec<Finding> {

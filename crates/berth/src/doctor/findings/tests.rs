@@ -68,6 +68,7 @@ fn alive(api: &str, driver: &str) -> DockerState {
         version: "20.10.24".to_owned(),
         api: api.to_owned(),
         cgroup_driver: driver.to_owned(),
+        root_dir: "/var/lib/docker".into(),
     }
 }
 
@@ -104,6 +105,7 @@ fn on_node(facts: &mut Facts) -> &mut Node {
 
 fn in_container(not_mounted: &[&str], host_pids: bool) -> Container {
     Container {
+        hidden_docker: None,
         host_pids,
         not_mounted: not_mounted.iter().map(PathBuf::from).collect(),
     }
@@ -393,6 +395,16 @@ fn each_fault_is_told_with_its_fix() {
             "pid: host",
         ),
         (
+            |f| {
+                f.container = Some(in_container(&[], true));
+                f.container.as_mut().unwrap().hidden_docker = Some("/var/lib/docker".into());
+            },
+            Fail,
+            "container",
+            "can't be seen",
+            "/var/lib/docker:/var/lib/docker",
+        ),
+        (
             |f| f.container = Some(in_container(&["/var/lib/kubelet"], true)),
             Fail,
             "container",
@@ -444,6 +456,22 @@ fn no_docker_is_looked_for_when_none_is_wanted() {
             .iter()
             .all(|finding| !finding.check.contains('d') || finding.level == Level::Ok)
     );
+}
+
+#[test]
+fn a_kubelet_on_our_port_is_told_once() {
+    let mut facts = facts();
+    let process = Some((7, "kubelet".to_owned()));
+    on_node(&mut facts).ports = vec![port_of("127.0.0.1:1", Some(Holder { process }))];
+    facts.kubelets = vec![Kubelet {
+        pid: 7,
+        program: "kubelet".to_owned(),
+        holds_root: true,
+    }];
+    let bad = findings(&facts)
+        .into_iter()
+        .filter(|finding| finding.level != Level::Ok);
+    assert_eq!(bad.count(), 1);
 }
 
 #[test]
