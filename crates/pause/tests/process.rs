@@ -6,24 +6,30 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process, set_child_subreaper};
-use tempfile::TempDir;
 
 /// Set for the run of this test program that turns itself into pause.
 const BECOME_PAUSE: &str = "PAUSE_TEST_BECOME";
 
-fn program() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("pause");
-    fs::write(&path, pause::PAUSE).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    (directory, path)
+/// The program as a file, written once and before any test starts a process: one that is being
+/// written, or whose writer's descriptor a fork has copied, cannot be executed.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(std::process::id().to_string());
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("pause");
+        fs::write(&path, pause::PAUSE).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test is about a process")]
@@ -60,9 +66,9 @@ fn status(pid: &str, field: &str) -> Option<String> {
 
 #[test]
 fn stops_with_success_and_a_notice() {
-    let (_directory, path) = program();
+    let path = program();
     for (signal, name) in [(Signal::TERM, "Terminated"), (Signal::INT, "Interrupt")] {
-        let mut child = command(&path).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(path).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         await_start(&mut stderr);
         kill_process(pid(&child), signal).unwrap();
@@ -75,9 +81,9 @@ fn stops_with_success_and_a_notice() {
 
 #[test]
 fn tells_its_version() {
-    let (_directory, path) = program();
+    let path = program();
     for argument in ["-v", "-V"] {
-        let output = command(&path).args(["x", argument]).output().unwrap();
+        let output = command(path).args(["x", argument]).output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(
             output.stdout,
@@ -88,8 +94,8 @@ fn tells_its_version() {
 
 #[test]
 fn needs_little_memory() {
-    let (_directory, path) = program();
-    let mut child = command(&path).stderr(Stdio::piped()).spawn().unwrap();
+    let path = program();
+    let mut child = command(path).stderr(Stdio::piped()).spawn().unwrap();
     let id = child.id().to_string();
     await_start(&mut BufReader::new(child.stderr.take().unwrap()));
     let size: u64 = status(&id, "VmSize")
@@ -122,10 +128,10 @@ fn become_pause() {
 
 #[test]
 fn reaps_orphans() {
-    let (_directory, path) = program();
+    let path = program();
     let mut child = command(std::env::current_exe().unwrap())
         .args(["become_pause", "--exact", "--nocapture", "--test-threads=1"])
-        .env(BECOME_PAUSE, &path)
+        .env(BECOME_PAUSE, path)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

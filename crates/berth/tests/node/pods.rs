@@ -1,7 +1,5 @@
 //! What a manifest says, happens: containers see the files, names and variables they are promised.
 
-use serde_json::Value;
-
 use crate::harness::Node;
 
 #[test]
@@ -128,9 +126,10 @@ fn a_pod_that_cannot_be_says_why_and_the_others_run() {
         .iter()
         .find(|one| one["name"] == "root")
         .unwrap();
-    assert_eq!(
-        root["state"]["waiting"]["message"],
-        Value::from("container has runAsNonRoot and image will run as root")
+    let message = root["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("container has runAsNonRoot and image will run as root"),
+        "{message}"
     );
 }
 

@@ -220,7 +220,8 @@ mod tests {
     fn of_several_names_the_one_by_the_nearest_mount_is_taken() {
         let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
                     2 1 8:1 /big/docker /var/lib/docker rw - ext4 /dev/vda rw\n";
-        let ours = "2 1 8:1 /big/docker/volumes/v/_data /var/lib/kubelet rw - ext4 /dev/vda rw\n";
+        let ours = "1 0 0:40 / / rw - overlay overlay rw\n\
+                    2 1 8:1 /big/docker/volumes/v/_data /var/lib/kubelet rw - ext4 /dev/vda rw\n";
         let found = path_on_host(&mounts(ours), &mounts(host), Path::new("/var/lib/kubelet"));
         assert_eq!(found, Some("/var/lib/docker/volumes/v/_data".into()));
     }
