@@ -10,7 +10,7 @@
 //! Nothing is remembered: what exists is read from the hierarchies. Without `cgroupsPerQOS` all of
 //! it does nothing (CG-22).
 //!
-//! Differs (CG-02): slices of the systemd driver are made as directories, not as units over the bus;
+//! Differs (CG-02): where no bus answers, slices of the systemd driver are made as directories;
 //! systemd makes the unit when the runtime puts the first container there, and may set values of its
 //! own then. [`PodCgroups::ensure_pod`] may be called again after the sandbox has started.
 
