@@ -1,7 +1,8 @@
 //! The command line: one table ([`FLAGS`]) gives parser, environment, help and completion.
 //!
 //! Three steps: words to raw values ([`raw`]), raw values and environment to a [`Config`] ([`resolve`]), and every
-//! problem found on the way is reported at once. Pure: arguments and environment are passed in.
+//! problem found on the way is reported at once. Pure: arguments, environment and a
+//! way to read files (for patterns of scripts) are passed in.
 
 mod config;
 mod flags;
@@ -10,6 +11,8 @@ mod raw;
 mod resolve;
 
 use std::{collections::BTreeMap, ffi::OsString};
+
+use crate::expand::scripts::{ReadFile, Scripts};
 
 pub(crate) use config::{Config, KillOn};
 pub use flags::{FLAGS, Flag, Group, ValueKind};
@@ -42,10 +45,12 @@ pub(crate) enum Problem {
     NotUtf8 { position: usize },
     #[error("command {index} is empty")]
     EmptyCommand { index: usize },
-    #[error(
-        "command {index} ({text:?}) names scripts by a pattern, which is not supported; name each script"
-    )]
-    WildcardScript { index: usize, text: String },
+    #[error("command {index} ({text:?}): the filter {filter:?} is not a regular expression")]
+    ScriptFilter {
+        index: usize,
+        text: String,
+        filter: String,
+    },
 }
 
 /// Reads the command line (program name excluded) and the `CONCURRENTLY_` environment (OPT-31).
@@ -56,6 +61,7 @@ pub(crate) fn parse(
     args: impl Iterator<Item = OsString>,
     environment: impl Iterator<Item = (OsString, OsString)>,
     stdout_is_terminal: bool,
+    read: ReadFile<'_>,
 ) -> Result<Invocation, Vec<Problem>> {
     let mut problems = Vec::new();
     let words: Vec<String> = args
@@ -82,11 +88,20 @@ pub(crate) fn parse(
     if raw.is_set("version") {
         return Ok(Invocation::Version);
     }
-    let config = resolve::resolve(raw, &words, &environment, stdout_is_terminal, &mut problems);
+    let scripts = Scripts::new(read);
+    let config = resolve::resolve(
+        raw,
+        &words,
+        &environment,
+        stdout_is_terminal,
+        &scripts,
+        &mut problems,
+    );
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(if config.commands.is_empty() {
+    // A pattern that no script matches is something to run, if nothing much (CMD-03).
+    Ok(if config.commands.is_empty() && !scripts.were_asked_for() {
         Invocation::NothingToRun
     } else {
         Invocation::Run(Box::new(config))

@@ -2,7 +2,10 @@
 //!
 //! Pure. The inverse, from a text to words without a shell, is [`words`].
 
+pub(crate) mod scripts;
 pub(crate) mod words;
+
+use scripts::{BadFilter, Scripts};
 
 /// A command after expansion.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,8 +177,17 @@ fn is_blank(letter: char) -> bool {
     letter == '\u{feff}' || (letter.is_whitespace() && letter != '\u{85}')
 }
 
-/// All steps in upstream's order for one command. `values` is `None` without `-P`: placeholders then stay.
-pub(crate) fn expand(name: &str, text: &str, values: Option<&[String]>) -> Expanded {
+/// All steps in upstream's order for one command; a pattern of scripts may give many commands or none. `values` is
+/// `None` without `-P`: placeholders then stay.
+///
+/// # Errors
+/// [`BadFilter`] for a pattern whose filter is not a regular expression.
+pub(crate) fn expand(
+    name: &str,
+    text: &str,
+    values: Option<&[String]>,
+    scripts: &Scripts<'_>,
+) -> Result<Vec<Expanded>, BadFilter> {
     let text = strip_quotes(text);
     let (text, name) = match expand_shortcut(text) {
         Some((expanded, script)) => {
@@ -184,11 +196,13 @@ pub(crate) fn expand(name: &str, text: &str, values: Option<&[String]>) -> Expan
         }
         None => (text.to_owned(), name.to_owned()),
     };
-    let text = match values {
-        Some(values) => expand_placeholders(&text, values),
-        None => text,
-    };
-    Expanded { name, text }
+    let mut commands = scripts.expand(Expanded { name, text })?;
+    if let Some(values) = values {
+        for command in &mut commands {
+            command.text = expand_placeholders(&command.text, values);
+        }
+    }
+    Ok(commands)
 }
 
 #[cfg(test)]

@@ -48,7 +48,9 @@ pub const VERSION: &str = match option_env!("CONCURRENTLY_VERSION") {
 /// Blocks until every command has ended. Changes the process: signals are blocked and read from a descriptor, and
 /// the process becomes a child subreaper. Call it first thing on the main thread of a process of its own.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    match cli::parse(args, std::env::vars_os(), reap::stdout_is_terminal()) {
+    let read = |name: &str| std::fs::read_to_string(name).ok();
+    let stdout_is_terminal = reap::stdout_is_terminal();
+    match cli::parse(args, std::env::vars_os(), stdout_is_terminal, &read) {
         Ok(Invocation::Help) => print(
             &mut std::io::stdout(),
             &cli::help(VERSION),

@@ -51,6 +51,7 @@ impl Stream {
     /// Adds a text line by line. An unfinished line is continued by its own source and broken off by others (OUT-03);
     /// a prefix comes only with the text behind it (OUT-04).
     fn add(&mut self, source: Source, prefix: &str, text: &[u8]) {
+        let text = &*without_ellipsis(text);
         if self.open.is_some_and(|open| open != source) {
             self.break_line();
         }
@@ -241,9 +242,8 @@ impl Output {
             return;
         }
         let prefix = self.prefix_text(index);
-        let text = without_ellipsis(text);
         self.stream(index)
-            .add(Source::Command(index), &prefix, &text);
+            .add(Source::Command(index), &prefix, text);
         self.push_live();
     }
 

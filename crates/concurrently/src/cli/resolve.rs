@@ -13,7 +13,10 @@ use crate::{
         restart::{Delay, RestartPolicy, Tries},
         success::SuccessRule,
     },
-    expand::{self, Expanded},
+    expand::{
+        self, Expanded,
+        scripts::{BadFilter, Scripts},
+    },
     output::{
         colour::{self, ColourLevel},
         timestamp::{self, TimestampFormat},
@@ -88,6 +91,7 @@ pub(crate) fn resolve(
     words: &[String],
     environment: &BTreeMap<String, String>,
     stdout_is_terminal: bool,
+    scripts: &Scripts<'_>,
     problems: &mut Vec<Problem>,
 ) -> Config {
     let mut values = Values {
@@ -118,6 +122,7 @@ pub(crate) fn resolve(
         &texts,
         &split_names(&names, &separator),
         placeholders.as_deref(),
+        scripts,
         values.problems,
     );
 
@@ -259,6 +264,7 @@ fn commands(
     texts: &[String],
     names: &[&str],
     placeholders: Option<&[String]>,
+    scripts: &Scripts<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Expanded> {
     let mut commands = Vec::with_capacity(texts.len());
@@ -267,20 +273,14 @@ fn commands(
             problems.push(Problem::EmptyCommand { index });
             continue;
         }
-        if expand::expand_shortcut(expand::strip_quotes(text))
-            .is_some_and(|(_, script)| script.contains('*'))
-        {
-            problems.push(Problem::WildcardScript {
+        match expand::expand(names.get(index).unwrap_or(&""), text, placeholders, scripts) {
+            Ok(expanded) => commands.extend(expanded),
+            Err(BadFilter(filter)) => problems.push(Problem::ScriptFilter {
                 index,
                 text: text.clone(),
-            });
-            continue;
+                filter,
+            }),
         }
-        commands.push(expand::expand(
-            names.get(index).unwrap_or(&""),
-            text,
-            placeholders,
-        ));
     }
     commands
 }

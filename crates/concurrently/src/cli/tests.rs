@@ -13,6 +13,10 @@ fn parse_words(words: &[&str], environment: &[(&str, &str)]) -> Result<Invocatio
             .iter()
             .map(|&(name, value)| (name.into(), value.into())),
         false,
+        &|name| {
+            (name == "package.json")
+                .then(|| r#"{"scripts": {"watch-a": "x", "watch-b": "y"}}"#.to_owned())
+        },
     )
 }
 
@@ -164,7 +168,7 @@ fn every_problem_is_reported_with_its_place() {
     );
     assert!(complaint(&["-t", "QQQ", "a"]).contains("QQQ"));
     assert!(complaint(&["--kill-signal", "FOO", "a"]).contains("--kill-signal is \"FOO\""));
-    assert!(complaint(&["npm:watch-*"]).contains("command 0 (\"npm:watch-*\")"));
+    assert!(complaint(&["npm:*(![)"]).contains("command 0 (\"npm:*(![)\"): the filter \"[\""));
     assert!(complaint(&["-n", "--raw", "a"]).contains("option -n needs a value"));
     assert!(complaint(&["--restart-after", "-5", "a"]).contains("milliseconds"));
 }
@@ -188,6 +192,15 @@ fn no_commands_is_not_an_error_but_asks_for_help() {
         parse_words(&["--version"], &[]),
         Ok(Invocation::Version)
     ));
+}
+
+#[test]
+fn a_pattern_of_scripts_becomes_one_command_each() {
+    let some = config(&["-n", "w-,z", "npm:watch-*", "echo"]);
+    assert_eq!(texts(&some), ["npm run watch-a", "npm run watch-b", "echo"]);
+    let names: Vec<&str> = some.commands.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["w-a", "w-b", "z"]);
+    assert_eq!(texts(&config(&["npm:nothing-*"])), [""; 0]);
 }
 
 #[test]
