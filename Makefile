@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release/berth
 
-.PHONY: help test fmt lint unit engine build release run image bench clean-node
+.PHONY: help test fmt lint unit engine engines test-vm build release run image bench clean-node
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,12 @@ lint: ## lints as errors
 
 unit: ## unit, property, component and Docker tests
 	REQUIRE=docker,root cargo test --workspace --locked --no-fail-fast
+
+engines: engine ## the Docker tests on Docker 20.10 and 26.1, overlay2 and containerd image store
+	.ci/engines
+
+test-vm: ## node and Docker tests in a virtual machine: systemd, cgroup v2, all capabilities, Docker 26.1
+	.ci/test-vm
 
 build: ## debug build
 	cargo build --locked

@@ -12,12 +12,13 @@
 //! Firewall rules stay off: two engines in one network namespace would rewrite each other's.
 //! Published ports go through Docker's own proxy, pods reach each other over the bridge.
 
+mod choice;
 mod http;
 mod launch;
 
 use std::{
     fs::{self, File},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::Child,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -106,8 +107,11 @@ impl DockerEngine {
             .to_string_lossy();
         // The end of the name is the build's hash; socket paths are short.
         let start = name.len().saturating_sub(24);
-        let directory =
-            std::env::temp_dir().join(format!("berth-engine-shared-{}", &name[start..]));
+        let directory = std::env::temp_dir().join(format!(
+            "berth-engine-shared-{}-{}",
+            choice::fingerprint(),
+            &name[start..]
+        ));
         let engine = Arc::new(Self::open(
             directory,
             EngineOptions::default(),
@@ -212,8 +216,7 @@ impl DockerEngine {
         launch::check_machine();
         // First say that we need it (waits while a keeper removes an earlier one) ...
         let lock = beside(&directory, "lock");
-        let in_use = open_lock(&lock);
-        in_use.lock_shared().expect("a lock can be taken");
+        let in_use = need(&lock);
         // ... then one at a time looks whether it is there.
         let starting = open_lock(&beside(&directory, "start"));
         starting.lock().expect("a lock can be taken");
@@ -298,9 +301,19 @@ impl Drop for DockerEngine {
             // next test finds a clean machine.
             drop(self.in_use.unlock());
             drop(keeper.wait());
-            for end in ["lock", "start"] {
-                drop(fs::remove_file(beside(&self.directory, end)));
-            }
+        }
+    }
+}
+
+/// Takes the lock that says that somebody needs the engine. A keeper removes the file with everything
+/// else, so what is locked in the end must still be the file of that name.
+fn need(path: &Path) -> File {
+    loop {
+        let lock = open_lock(path);
+        lock.lock_shared().expect("a lock can be taken");
+        let ours = lock.metadata().expect("an open file has them").ino();
+        if fs::metadata(path).is_ok_and(|there| there.ino() == ours) {
+            return lock;
         }
     }
 }
@@ -383,7 +396,13 @@ mod tests {
         let directory = engine.directory.clone();
         let bridge = engine.bridge();
         drop(engine);
-        assert!(!directory.exists(), "{}", directory.display());
+        for left in [
+            directory.clone(),
+            beside(&directory, "lock"),
+            beside(&directory, "start"),
+        ] {
+            assert!(!left.exists(), "{}", left.display());
+        }
         assert!(!Path::new("/sys/class/net").join(bridge).exists());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(directory.to_str().unwrap()), "{mounts}");

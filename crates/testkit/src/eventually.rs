@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How much longer than here everything may take, such as `5` on an emulated machine.
+const SLOWNESS: &str = "BERTH_TEST_SLOWNESS";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,16 @@ where
     }
 }
 
+/// The factor that [`SLOWNESS`] names; 1 on a machine that is as fast as any.
+fn slowness() -> u32 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a switch for test runs, not a setting"
+    )]
+    let factor = std::env::var(SLOWNESS).ok();
+    factor.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 struct Wait {
     start: Instant,
     deadline: Duration,
@@ -59,7 +71,7 @@ impl Wait {
     fn new(deadline: Duration, place: &'static Location<'static>) -> Self {
         Self {
             start: Instant::now(),
-            deadline,
+            deadline: deadline * slowness(),
             pause: FIRST_PAUSE,
             place,
         }

@@ -158,7 +158,13 @@ async fn reads_cost_docker_nothing_and_changes_cost_little() {
     };
     server.client.stop_container(stop).await.unwrap();
     let stopped = proxy.settled().await;
-    assert_eq!(stopped - started, 2, "StopContainer: stop, inspect");
+    // Newer engines may answer a stop before they date the death: what we read then could be older
+    // than the event, so it is read again.
+    assert!(
+        (2..=3).contains(&(stopped - started)),
+        "StopContainer: stop, inspect, at most one more; {}",
+        stopped - started
+    );
     let remove = v1::RemoveContainerRequest { container_id: id };
     server.client.remove_container(remove).await.unwrap();
     assert_eq!(

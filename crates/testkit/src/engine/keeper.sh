@@ -60,6 +60,8 @@ clean() {
     find /sys/fs/cgroup -depth -type d \( -path "*/$name" -o -path "*/$name/*" \) -exec rmdir {} + 2>/dev/null
     tries=50
     until rm -rf "$dir" 2>/dev/null || [ $tries = 0 ]; do sleep 0.1; tries=$((tries - 1)); done
+    # Last, and while we hold the lock: whoever waits for it sees that it is gone and makes another.
+    rm -f "$dir.start" "$dir.lock"
 }
 
 exec 9<"$2"

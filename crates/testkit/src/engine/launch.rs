@@ -12,7 +12,7 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::EngineOptions;
+use super::{EngineOptions, choice};
 
 const KEEPER: &str = include_str!("keeper.sh");
 const RESTRICTED_RUNC: &str = include_str!("runc-restricted.sh");
@@ -27,18 +27,8 @@ pub(super) fn check_machine() {
         root,
         "tests with Docker start an engine of their own, which needs root"
     );
-    let found = [
-        "/usr/bin",
-        "/usr/sbin",
-        "/usr/local/bin",
-        "/usr/local/sbin",
-        "/bin",
-        "/sbin",
-    ]
-    .iter()
-    .any(|directory| Path::new(directory).join("dockerd").exists());
     assert!(
-        found,
+        choice::has_dockerd(),
         "Docker Engine is not installed: run .ci/install-engine"
     );
 }
@@ -105,7 +95,7 @@ pub(super) fn start_dockerd(directory: &Path, options: &EngineOptions) -> Pid {
         arguments.push("--default-runtime=restricted".to_owned());
     }
     arguments.extend(options.arguments.iter().cloned());
-    fs::write(directory.join("daemon.json"), "{}").expect("it is ours");
+    fs::write(directory.join("daemon.json"), choice::daemon_json()).expect("it is ours");
     // What a killed daemon left; its successor would refuse to start while another process
     // happens to have the number.
     drop(fs::remove_file(directory.join("docker.pid")));
@@ -122,10 +112,7 @@ pub(super) fn start_dockerd(directory: &Path, options: &EngineOptions) -> Pid {
         .arg(&started)
         .arg("dockerd")
         .args(&arguments)
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", choice::path())
         .env_remove("DOCKER_HOST")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a file can be shared"))
