@@ -5,10 +5,12 @@
 //! managers come between [`check_sysctls`] and the rest (ADM-02).
 
 mod affinity;
+mod order;
 mod preemption;
 mod sysctl;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 use thiserror::Error;
@@ -18,7 +20,8 @@ use crate::reasons::RejectReason;
 use crate::resources::{Amounts, Overhead, has_pod_level_resources, pod_requests};
 use crate::spec;
 
-pub use preemption::{PREEMPTED_MESSAGE, plan_preemption};
+pub use order::{admission_order, must_wait_for};
+pub use preemption::{PREEMPTED_MESSAGE, PREEMPTED_REASON, plan_preemption, preempted_status};
 pub use sysctl::{SysctlAllowList, SysctlPatternError, normal_sysctl, safe_sysctls};
 
 /// Label with the node's operating system.
@@ -66,6 +69,28 @@ impl Rejection {
     }
 }
 
+impl Rejection {
+    /// The label of `kubelet_admission_rejections_total`: a bounded set (Kubernetes kubelet,
+    /// `recordAdmissionRejection`).
+    pub fn metric_label(&self) -> String {
+        match &self.reason {
+            RejectReason::OutOf(resource)
+                if !matches!(
+                    resource.as_str(),
+                    "cpu" | "memory" | "ephemeral-storage" | "pods"
+                ) =>
+            {
+                "OutOfExtendedResources".to_owned()
+            }
+            RejectReason::NodePorts
+            | RejectReason::NodeAffinity
+            | RejectReason::NodeName
+            | RejectReason::TaintToleration => "Other".to_owned(),
+            reason => reason.as_str(),
+        }
+    }
+}
+
 /// How much of a resource is missing. CPU counts in thousandths of a core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {
@@ -107,19 +132,46 @@ impl Shortage {
 pub enum Admission {
     /// The pod is taken.
     Admitted,
-    /// The pod is taken once these are killed; each gets the status of [`PREEMPTED_MESSAGE`]
-    /// (ADM-09).
-    AfterPreempting(Vec<crate::ids::PodUid>),
+    /// The pod is taken once these are killed; each gets [`preempted_status`] (ADM-09).
+    AfterPreempting {
+        /// The pods.
+        victims: Vec<crate::ids::PodUid>,
+        /// The first resource that lacked.
+        signal: String,
+    },
     /// The pod is not taken.
     Rejected(Rejection),
 }
 
+/// A pod that was taken, with what it holds of the node.
+#[derive(Debug, Clone)]
+pub struct TakenPod {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    requests: Amounts,
+    ports: BTreeSet<HostPort>,
+}
+
+impl TakenPod {
+    /// What this pod holds.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            requests: pod_requests(&pod, Overhead::Include),
+            ports: host_ports(&pod),
+            pod,
+        }
+    }
+}
+
 /// Decides about a pod. `others` are the pods taken before it that have not ended (ADM-12).
-pub fn admit(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Admission {
+pub fn admit(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Admission {
     match check(pod, node, others) {
         Ok(shortages) if shortages.is_empty() => Admission::Admitted,
-        Ok(shortages) => match plan_preemption(pod, others, &shortages) {
-            Ok(victims) => Admission::AfterPreempting(victims),
+        Ok(shortages) => match plan_preemption(pod, &pods(others), &shortages) {
+            Ok(victims) => Admission::AfterPreempting {
+                victims,
+                signal: shortages[0].resource.clone(),
+            },
             Err(message) => Admission::Rejected(Rejection::new(
                 RejectReason::UnexpectedAdmissionError,
                 format!(
@@ -131,8 +183,12 @@ pub fn admit(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Admission {
     }
 }
 
+fn pods<'a>(taken: &[&'a TakenPod]) -> Vec<&'a Pod> {
+    taken.iter().map(|taken| taken.pod.as_ref()).collect()
+}
+
 /// All checks; only a critical pod's shortages are left over (ADM-09).
-fn check(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Result<Vec<Shortage>, Rejection> {
+fn check(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Result<Vec<Shortage>, Rejection> {
     check_sysctls(pod, &node.sysctls)?;
     check_os(pod)?;
     check_supplemental_groups(pod, node)?;
@@ -220,7 +276,7 @@ fn check_supplemental_groups(pod: &Pod, node: &NodeInfo) -> Result<(), Rejection
 }
 
 /// ADM-03, ADM-10, ADM-12: what is missing, in the order in which upstream names it.
-pub fn shortages(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Vec<Shortage> {
+pub fn shortages(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Vec<Shortage> {
     let mut shortages = Vec::new();
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     let capacity = node.allocatable.get("pods").map_or(0, |pods| pods.value());
@@ -234,23 +290,19 @@ pub fn shortages(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Vec<Shortage> {
         });
     }
     let requests = pod_requests(pod, Overhead::Include);
-    let used: Vec<_> = others
-        .iter()
-        .map(|other| pod_requests(other, Overhead::Include))
-        .collect();
     let fixed = ["cpu", "memory", "ephemeral-storage"];
-    let others = requests
+    let further = requests
         .keys()
         .map(String::as_str)
         .filter(|name| !fixed.contains(name));
-    for resource in fixed.into_iter().chain(others) {
+    for resource in fixed.into_iter().chain(further) {
         let requested = amount(&requests, resource);
         if requested <= 0 || (is_extended(resource) && !node.allocatable.contains_key(resource)) {
             continue;
         }
-        let used = used
+        let used = others
             .iter()
-            .map(|used| amount(used, resource))
+            .map(|other| amount(&other.requests, resource))
             .fold(0, i64::saturating_add);
         let capacity = amount(&node.allocatable, resource);
         if requested > capacity.saturating_sub(used) {
@@ -285,7 +337,7 @@ fn is_extended(resource: &str) -> bool {
 }
 
 /// ADM-04..06: what room can't heal.
-fn check_placement(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Result<(), Rejection> {
+fn check_placement(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Result<(), Rejection> {
     let failed = |reason: RejectReason, text: &str| {
         let message = format!("Predicate {} failed: {text}", reason.as_str());
         Err(Rejection::new(reason, message))
@@ -305,10 +357,10 @@ fn check_placement(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Result<(), Re
             "node(s) didn't match the requested node name",
         );
     }
-    let taken: Vec<_> = others.iter().flat_map(|other| host_ports(other)).collect();
+    let taken = || others.iter().flat_map(|other| &other.ports);
     if host_ports(pod)
         .iter()
-        .any(|port| taken.iter().any(|other| port.conflicts(other)))
+        .any(|port| taken().any(|other| port.conflicts(other)))
     {
         let text = "node(s) didn't have free ports for the requested pod ports";
         return failed(RejectReason::NodePorts, text);

@@ -13,17 +13,38 @@ pub enum Task {
     Stop,
 }
 
+/// What is wanted of a pod that a source asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Desire {
+    /// It shall run.
+    Run,
+    /// It shall run, but not be started yet.
+    Wait,
+    /// It was not admitted, or had to make room: it shall be shown and not run.
+    Refused,
+}
+
 /// The whole picture.
 #[derive(Debug)]
 pub struct View<'a> {
     /// What the sources want.
-    pub desired: BTreeMap<PodUid, PodKey>,
+    pub desired: BTreeMap<PodUid, (PodKey, Desire)>,
     /// What has a worker.
     pub workers: BTreeMap<PodUid, (PodKey, Task)>,
     /// What the runtime has.
     pub runtime: &'a BTreeMap<PodUid, PodKey>,
     /// Whether every source has spoken: nothing is ended before (SRC-45).
     pub sources_ready: bool,
+}
+
+impl View<'_> {
+    /// Whether the pod is not to be there. What nobody has asked for yet may still be asked for.
+    fn is_unwanted(&self, uid: &PodUid) -> bool {
+        match self.desired.get(uid) {
+            Some((_, desire)) => *desire == Desire::Refused,
+            None => self.sources_ready,
+        }
+    }
 }
 
 /// One thing to do. Stops come before starts.
@@ -38,34 +59,46 @@ pub enum Step {
 }
 
 /// A pod whose name another pod still holds is not started: the last version wins when the name is
-/// free (SRC-40). A pod that is ending and wanted again starts anew after its end (SRC-42).
+/// free (SRC-40). A pod that is ending and wanted again starts anew after its end (SRC-42). Of two
+/// that want one name, the one that is there already has it.
 pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    if view.sources_ready {
-        for (uid, (_, task)) in &view.workers {
-            if *task == Task::Run && !view.desired.contains_key(uid) {
-                steps.push(Step::Stop(uid.clone()));
-            }
+    for (uid, (_, task)) in &view.workers {
+        if *task == Task::Run && view.is_unwanted(uid) {
+            steps.push(Step::Stop(uid.clone()));
         }
-        for (uid, key) in view.runtime {
-            if !view.desired.contains_key(uid) && !view.workers.contains_key(uid) {
-                steps.push(Step::StopOrphan(uid.clone(), key.clone()));
-            }
+    }
+    for (uid, key) in view.runtime {
+        if view.is_unwanted(uid) && !view.workers.contains_key(uid) {
+            steps.push(Step::StopOrphan(uid.clone(), key.clone()));
         }
     }
     let held_by_workers = view.workers.values().map(|(key, _)| key);
     // Before all sources have spoken an unknown pod may turn out to be wanted: its name is held.
+    let is_wanted = |uid: &PodUid| {
+        view.desired
+            .get(uid)
+            .is_some_and(|(_, desire)| *desire != Desire::Refused)
+    };
     let held_by_others = view
         .runtime
         .iter()
-        .filter(|(uid, _)| !view.desired.contains_key(*uid))
+        .filter(|(uid, _)| !is_wanted(uid))
         .map(|(_, key)| key);
     let mut held: BTreeSet<&PodKey> = held_by_workers.chain(held_by_others).collect();
-    for (uid, key) in &view.desired {
-        if !view.workers.contains_key(uid) && held.insert(key) {
-            steps.push(Step::Start(uid.clone()));
+    let mut start = |there: bool| {
+        for (uid, (key, desire)) in &view.desired {
+            if *desire == Desire::Run
+                && view.runtime.contains_key(uid) == there
+                && !view.workers.contains_key(uid)
+                && held.insert(key)
+            {
+                steps.push(Step::Start(uid.clone()));
+            }
         }
-    }
+    };
+    start(true);
+    start(false);
     steps
 }
 
@@ -87,6 +120,12 @@ mod tests {
         all.iter().map(|(id, name)| (uid(id), key(name))).collect()
     }
 
+    fn wanted(all: &[(&str, &str)]) -> BTreeMap<PodUid, (PodKey, Desire)> {
+        all.iter()
+            .map(|(id, name)| (uid(id), (key(name), Desire::Run)))
+            .collect()
+    }
+
     fn workers(all: &[(&str, &str, Task)]) -> BTreeMap<PodUid, (PodKey, Task)> {
         all.iter()
             .map(|(id, name, task)| (uid(id), (key(name), *task)))
@@ -97,7 +136,7 @@ mod tests {
     fn a_replaced_pod_is_stopped_and_its_successor_waits_for_the_name() {
         let runtime = pods(&[("old", "a")]);
         let mut view = View {
-            desired: pods(&[("new", "a")]),
+            desired: wanted(&[("new", "a")]),
             workers: workers(&[("old", "a", Task::Run)]),
             runtime: &runtime,
             sources_ready: true,
@@ -118,7 +157,7 @@ mod tests {
     fn nothing_is_ended_before_every_source_has_spoken() {
         let runtime = pods(&[("x", "x")]);
         let view = View {
-            desired: pods(&[("a", "a"), ("b", "x")]),
+            desired: wanted(&[("a", "a"), ("b", "x")]),
             workers: workers(&[("w", "w", Task::Run)]),
             runtime: &runtime,
             sources_ready: false,
@@ -130,7 +169,7 @@ mod tests {
     fn an_orphan_that_holds_the_name_goes_first() {
         let runtime = pods(&[("old", "a")]);
         let view = View {
-            desired: pods(&[("new", "a")]),
+            desired: wanted(&[("new", "a")]),
             workers: BTreeMap::new(),
             runtime: &runtime,
             sources_ready: true,
@@ -145,7 +184,7 @@ mod tests {
     fn a_running_pod_of_before_is_adopted() {
         let runtime = pods(&[("a", "a")]);
         let view = View {
-            desired: pods(&[("a", "a")]),
+            desired: wanted(&[("a", "a")]),
             workers: BTreeMap::new(),
             runtime: &runtime,
             sources_ready: true,
@@ -153,10 +192,57 @@ mod tests {
         assert_eq!(plan_workers(&view), [Step::Start(uid("a"))]);
     }
 
+    #[test]
+    fn a_refused_pod_is_ended_where_it_runs_and_never_started() {
+        let mut view = View {
+            desired: [(uid("a"), (key("a"), Desire::Refused))].into(),
+            workers: workers(&[("a", "a", Task::Run)]),
+            runtime: &pods(&[("a", "a")]),
+            sources_ready: false,
+        };
+        assert_eq!(plan_workers(&view), [Step::Stop(uid("a"))]);
+        view.workers = BTreeMap::new();
+        assert_eq!(plan_workers(&view), [Step::StopOrphan(uid("a"), key("a"))]);
+        let empty = BTreeMap::new();
+        assert_eq!(
+            plan_workers(&View {
+                runtime: &empty,
+                ..view
+            }),
+            []
+        );
+    }
+
+    #[test]
+    fn a_pod_that_waits_holds_no_name_and_is_not_started() {
+        let view = View {
+            desired: [
+                (uid("a"), (key("x"), Desire::Wait)),
+                (uid("b"), (key("x"), Desire::Run)),
+            ]
+            .into(),
+            workers: BTreeMap::new(),
+            runtime: &BTreeMap::new(),
+            sources_ready: true,
+        };
+        assert_eq!(plan_workers(&view), [Step::Start(uid("b"))]);
+    }
+
+    #[test]
+    fn of_two_pods_of_one_name_the_one_that_runs_is_adopted() {
+        let view = View {
+            desired: wanted(&[("a", "x"), ("b", "x")]),
+            workers: BTreeMap::new(),
+            runtime: &pods(&[("b", "x")]),
+            sources_ready: true,
+        };
+        assert_eq!(plan_workers(&view), [Step::Start(uid("b"))]);
+    }
+
     proptest! {
         #[test]
         fn two_pods_of_one_name_never_have_workers_that_run(
-            desired in proptest::collection::btree_map(0..6_u8, 0..3_u8, 0..5),
+            desired in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_usize), 0..5),
             working in proptest::collection::btree_map(0..6_u8, (0..3_u8, any::<bool>()), 0..5),
             present in proptest::collection::btree_map(0..6_u8, 0..3_u8, 0..5),
             sources_ready: bool,
@@ -165,7 +251,13 @@ mod tests {
             let name = |n: u8| key(&n.to_string());
             let runtime = present.into_iter().map(|(u, n)| (id(u), name(n))).collect();
             let view = View {
-                desired: desired.into_iter().map(|(u, n)| (id(u), name(n))).collect(),
+                desired: desired
+                    .into_iter()
+                    .map(|(u, (n, desire))| {
+                        let desire = [Desire::Run, Desire::Wait, Desire::Refused][desire];
+                        (id(u), (name(n), desire))
+                    })
+                    .collect(),
                 workers: working
                     .into_iter()
                     .map(|(u, (n, run))| (id(u), (name(n), if run { Task::Run } else { Task::Stop })))
@@ -178,13 +270,16 @@ mod tests {
             for step in &steps {
                 match step {
                     Step::Start(started) => {
-                        let key = &view.desired[started];
+                        let (key, desire) = &view.desired[started];
+                        prop_assert_eq!(*desire, Desire::Run);
                         prop_assert!(!names.contains(&key));
                         names.push(key);
                     }
-                    Step::Stop(stopped) => prop_assert!(!view.desired.contains_key(stopped)),
-                    Step::StopOrphan(orphan, _) => {
-                        prop_assert!(sources_ready && !view.desired.contains_key(orphan));
+                    Step::Stop(stopped) | Step::StopOrphan(stopped, _) => {
+                        match view.desired.get(stopped) {
+                            Some((_, desire)) => prop_assert_eq!(*desire, Desire::Refused),
+                            None => prop_assert!(sources_ready),
+                        }
                     }
                 }
             }

@@ -276,13 +276,6 @@ pub fn not_acted_on(pod: &Pod) -> Vec<String> {
                 .is_some_and(|gates| !gates.is_empty()),
         ),
         ("runtimeClassName", spec.runtime_class_name.is_some()),
-        (
-            "nodeSelector",
-            spec.node_selector
-                .as_ref()
-                .is_some_and(|labels| !labels.is_empty()),
-        ),
-        ("affinity", spec.affinity.is_some()),
     ] {
         if is_set {
             fields.push(format!("spec.{field}"));

@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) evented_pleg_errors: IntCounter,
     pub(crate) cri_losing_support: IntGaugeVec,
     pub(crate) log_rotation_errors: IntCounter,
+    pub(crate) admission_rejections: IntCounterVec,
+    pub(crate) preemptions: IntCounterVec,
 }
 
 impl Metrics {
@@ -129,6 +131,16 @@ impl Metrics {
             log_rotation_errors: registry.counter(
                 "kubelet_log_rotation_errors_total",
                 "Container logs that could not be rotated.",
+            )?,
+            admission_rejections: counters(
+                "kubelet_admission_rejections_total",
+                "Pods that were not admitted.",
+                &["reason"],
+            )?,
+            preemptions: counters(
+                "kubelet_preemptions",
+                "Pods that were killed to make room for a critical pod.",
+                &["preemption_signal"],
             )?,
         })
     }

@@ -3,4 +3,5 @@
 pub(crate) mod addresses;
 pub(crate) mod capacity;
 pub(crate) mod cgroups;
+pub(crate) mod info;
 pub(crate) mod system;

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::{
     ids::{PodKey, PodUid},
     observed::{ContainerState, ObservedPod},
+    spec,
 };
 
 /// A pod that a source asks for.
@@ -97,6 +98,20 @@ impl StatusStore {
         {
             entry.status = status.clone();
         }
+    }
+
+    /// The newest status of a pod that a source asks for; empty for any other.
+    pub(crate) fn status(&self, uid: &PodUid) -> PodStatus {
+        let inner = self.lock();
+        let entry = inner.desired.get(uid);
+        entry.map(|entry| entry.status.clone()).unwrap_or_default()
+    }
+
+    /// Whether the pod has ended for good (STAT-02).
+    pub(crate) fn is_over(&self, uid: &PodUid) -> bool {
+        let inner = self.lock();
+        let entry = inner.desired.get(uid);
+        entry.is_some_and(|entry| spec::is_terminal_phase(entry.status.phase.as_deref()))
     }
 
     /// What a worker read from the runtime.

@@ -1,9 +1,15 @@
 //! Brings the workers in line with what the sources want and what the runtime has.
 //!
+//! Each new pod is asked about once at the [`gate`], and a pod that was refused is shown and never
+//! run (ADM-01). A pod that was taken still waits for those that make room for it, and for those that
+//! end and hold a port or directory of it.
+//!
 //! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended, news of
 //! pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
 //! whole picture ([`plan_workers`]), so no event can be missed or come in a wrong order. Nothing
 //! survives a restart: pods of before are found in the runtime by their labels.
+
+mod gate;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +20,15 @@ use std::{
 use daemon::{ErrorChain, TaskGroup};
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
+    admission::{NodeInfo, must_wait_for},
     ids::{PodKey, PodUid},
-    pod_set::{Step, Task, View, plan_workers},
+    pod_set::{Desire, Step, Task, View, plan_workers},
     spec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::gate::Gate;
 use crate::{
     pod_workers::{PodContext, PodWorker, Wanted},
     runtime::observe,
@@ -42,7 +50,15 @@ pub(crate) struct SyncLoop {
     context: Arc<PodContext>,
     sources: Vec<watch::Receiver<SourceSet>>,
     workers: BTreeMap<PodUid, Worker>,
+    gate: Gate,
     tasks: TaskGroup,
+}
+
+/// What all sources together ask for.
+struct Desired {
+    pods: BTreeMap<PodUid, Arc<Pod>>,
+    /// Every source has spoken (SRC-45).
+    ready: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +72,7 @@ impl SyncLoop {
     /// A loop over these sources. With none, pods that run are left alone.
     pub(crate) fn new(
         context: Arc<PodContext>,
+        node: NodeInfo,
         sources: Vec<watch::Receiver<SourceSet>>,
         shutdown: &CancellationToken,
     ) -> Self {
@@ -64,6 +81,7 @@ impl SyncLoop {
             context,
             sources,
             workers: BTreeMap::new(),
+            gate: Gate::new(node),
             tasks,
         }
     }
@@ -100,7 +118,15 @@ impl SyncLoop {
                 }
                 list = false;
             }
-            self.reconcile(&orphans, &ended_sender);
+            let desired = self.desired();
+            self.show(&desired.pods);
+            let adopted: BTreeSet<PodUid> = orphans
+                .keys()
+                .filter(|uid| !self.workers.contains_key(*uid))
+                .cloned()
+                .collect();
+            self.gate.ask(&desired.pods, &adopted, &context).await;
+            self.reconcile(&desired, &orphans, &ended_sender);
             let sources = &mut self.sources;
             let tasks = &self.tasks;
             tokio::select! {
@@ -136,24 +162,40 @@ impl SyncLoop {
         }
     }
 
-    fn reconcile(&mut self, runtime_pods: &BTreeMap<PodUid, PodKey>, ended: &mpsc::Sender<PodUid>) {
+    fn desired(&mut self) -> Desired {
         let sets: Vec<SourceSet> = self
             .sources
             .iter_mut()
             .map(|source| source.borrow_and_update().clone())
             .collect();
-        let ready = !sets.is_empty() && sets.iter().all(Option::is_some);
-        let desired: BTreeMap<PodUid, Arc<Pod>> = sets
-            .iter()
-            .flatten()
-            .flat_map(|set| set.iter())
-            .map(|pod| (PodUid::of(pod), pod.clone()))
-            .collect();
-        self.show(&desired);
+        Desired {
+            ready: !sets.is_empty() && sets.iter().all(Option::is_some),
+            pods: sets
+                .iter()
+                .flatten()
+                .flat_map(|set| set.iter())
+                .map(|pod| (PodUid::of(pod), pod.clone()))
+                .collect(),
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        Desired {
+            pods: desired,
+            ready,
+        }: &Desired,
+        runtime_pods: &BTreeMap<PodUid, PodKey>,
+        ended: &mpsc::Sender<PodUid>,
+    ) {
+        let ending = self.ending();
         let view = View {
             desired: desired
                 .iter()
-                .map(|(uid, pod)| (uid.clone(), PodKey::of(pod)))
+                .map(|(uid, pod)| {
+                    let desire = self.desire(uid, pod, &ending);
+                    (uid.clone(), (PodKey::of(pod), desire))
+                })
                 .collect(),
             workers: self
                 .workers
@@ -161,7 +203,7 @@ impl SyncLoop {
                 .map(|(uid, worker)| (uid.clone(), (worker.key.clone(), worker.task)))
                 .collect(),
             runtime: runtime_pods,
-            sources_ready: ready,
+            sources_ready: *ready,
         };
         for step in plan_workers(&view) {
             match step {
@@ -185,7 +227,7 @@ impl SyncLoop {
                 }
             }
         }
-        for (uid, pod) in &desired {
+        for (uid, pod) in desired {
             if let Some(worker) = self.workers.get(uid)
                 && worker.task == Task::Run
             {
@@ -198,6 +240,35 @@ impl SyncLoop {
                     Wanted::Stop { .. } => false,
                 });
             }
+        }
+    }
+
+    /// The pods whose workers end them, as far as their manifests are known.
+    fn ending(&self) -> Vec<Arc<Pod>> {
+        self.workers
+            .values()
+            .filter(|worker| worker.task == Task::Stop)
+            .filter_map(|worker| match &*worker.wanted.borrow() {
+                Wanted::Stop { pod, .. } => pod.clone(),
+                Wanted::Run(_) => None,
+            })
+            .collect()
+    }
+
+    fn desire(&self, uid: &PodUid, pod: &Pod, ending: &[Arc<Pod>]) -> Desire {
+        if !self.gate.is_taken(uid) {
+            return Desire::Refused;
+        }
+        let waits = self
+            .gate
+            .after(uid)
+            .any(|victim| self.workers.contains_key(victim));
+        let clashes =
+            || !self.workers.contains_key(uid) && ending.iter().any(|old| must_wait_for(pod, old));
+        if waits || clashes() {
+            Desire::Wait
+        } else {
+            Desire::Run
         }
     }
 

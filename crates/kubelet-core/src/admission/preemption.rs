@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Shortage, amount};
 use crate::ids::PodUid;
@@ -10,8 +12,12 @@ use crate::qos::{QosClass, pod_qos};
 use crate::resources::{Overhead, pod_requests};
 use crate::spec;
 
-/// `status.message` of a pod that had to go; its reason is `Preempting`.
+/// `status.reason` of a pod that had to go, and of its event.
+pub const PREEMPTED_REASON: &str = "Preempting";
+/// Its `status.message`, and the event's.
 pub const PREEMPTED_MESSAGE: &str = "Preempted in order to admit critical pod";
+
+const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
 /// Resource and how much of it must become free.
 type Needs = Vec<(String, i64)>;
@@ -58,6 +64,26 @@ pub fn plan_preemption(
     )?;
     let victims = best_effort.into_iter().chain(burstable).chain(guaranteed);
     Ok(victims.map(PodUid::of).collect())
+}
+
+/// The status of a pod that is killed to make room: Failed, whatever its containers do (ADM-09).
+pub fn preempted_status(before: &PodStatus, now: Timestamp) -> PodStatus {
+    let mut status = before.clone();
+    status.phase = Some("Failed".to_owned());
+    status.reason = Some(PREEMPTED_REASON.to_owned());
+    status.message = Some(PREEMPTED_MESSAGE.to_owned());
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != DISRUPTION_TARGET);
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    conditions.push(PodCondition {
+        type_: DISRUPTION_TARGET.to_owned(),
+        status: "True".to_owned(),
+        reason: Some("TerminationByKubelet".to_owned()),
+        message: Some("Pod was preempted by Kubelet to accommodate a critical pod.".to_owned()),
+        last_transition_time: Some(Time(now)),
+        ..PodCondition::default()
+    });
+    status
 }
 
 fn error(lacking: &Needs) -> String {

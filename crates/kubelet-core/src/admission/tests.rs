@@ -10,6 +10,15 @@ use crate::ids::PodUid;
 use crate::quantity;
 use crate::spec::CONFIG_SOURCE;
 
+/// As the node asks, with the others given as pods.
+fn admit(pod: &Pod, node: &NodeInfo, others: &[&Pod]) -> Admission {
+    let taken: Vec<TakenPod> = others
+        .iter()
+        .map(|other| TakenPod::new(Arc::new(Pod::clone(other))))
+        .collect();
+    super::admit(pod, node, &taken.iter().collect::<Vec<_>>())
+}
+
 fn node() -> NodeInfo {
     let amount = |text: &str| quantity::parse(text).unwrap();
     NodeInfo {
@@ -62,6 +71,13 @@ fn critical(uid: &str, requests: &[(&str, &str)]) -> Pod {
     let annotations = pod.metadata.annotations.get_or_insert_default();
     annotations.insert(CONFIG_SOURCE.to_owned(), "file".to_owned());
     pod
+}
+
+fn preempting(victim: &str) -> Admission {
+    Admission::AfterPreempting {
+        victims: vec![PodUid::from(victim)],
+        signal: "cpu".to_owned(),
+    }
 }
 
 fn rejection(admission: Admission) -> (String, String) {
@@ -345,13 +361,10 @@ fn adm_09_critical_pod_takes_the_room_of_the_least_important() {
     let wanted = critical("c", &[("cpu", "500m")]);
     assert_eq!(
         admit(&wanted, &node(), &[&big, &small]),
-        Admission::AfterPreempting(vec![PodUid::from("small")])
+        preempting("small")
     );
     let wanted = critical("c", &[("cpu", "2")]);
-    assert_eq!(
-        admit(&wanted, &node(), &[&big, &small]),
-        Admission::AfterPreempting(vec![PodUid::from("big")])
-    );
+    assert_eq!(admit(&wanted, &node(), &[&big, &small]), preempting("big"));
 }
 
 #[test]

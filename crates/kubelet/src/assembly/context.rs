@@ -1,0 +1,150 @@
+//! What every pod worker works with.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use kubelet_config::{ImagePulls, Settings, SwapBehavior};
+use kubelet_core::resources::ContainerResourceSettings;
+use kubelet_core::{backoff::BackoffPolicy, translate};
+use node_os::{cgroups::Version, mounts::KernelMounts};
+
+use super::{
+    cgroups::{micros, pod_cgroup_settings},
+    machine::Machine,
+};
+use crate::{
+    control_plane::ControlPlane,
+    events::Events,
+    images::{CredentialPaths, ImagePuller, PullConfig},
+    metrics::Metrics,
+    node::cgroups::PodCgroups,
+    pod_dirs::PodDirs,
+    pod_workers::{NodeFacts, PodContext},
+    runtime::{client::CriClient, health::HealthView, wakes::Wakes},
+    status_store::StatusStore,
+    volumes::{Volumes, VolumesConfig},
+};
+
+/// There while SELinux is on.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+/// Where the links for log shippers are (DIR-05).
+const LOG_LINKS: &str = "/var/log/containers";
+
+/// What a [`PodContext`] is put together from.
+pub(super) struct Parts<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) runtime: CriClient,
+    pub(super) runtime_name: String,
+    pub(super) health: HealthView,
+    pub(super) wakes: Arc<Wakes>,
+    pub(super) events: Events,
+    pub(super) control_plane: Arc<dyn ControlPlane>,
+    pub(super) statuses: Arc<StatusStore>,
+    pub(super) metrics: Metrics,
+    pub(super) cgroups: PodCgroups,
+    pub(super) machine: &'a Machine,
+    pub(super) host_ips: Vec<IpAddr>,
+}
+
+pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
+    let Parts {
+        settings, machine, ..
+    } = parts;
+    let dirs = PodDirs::new(&settings.paths.root_dir, &settings.paths.pod_logs_dir);
+    let allocatable_memory = u64::try_from(machine.allocatable.memory_bytes).unwrap_or_default();
+    let volumes = Volumes::new(VolumesConfig {
+        dirs: dirs.clone(),
+        host: machine.host.clone(),
+        visibility: machine.visibility,
+        mounts: Arc::new(KernelMounts),
+        allocatable_memory_bytes: allocatable_memory,
+        tmpfs_swap: machine.tmpfs_swap,
+    });
+    let images = ImagePuller::new(
+        parts.runtime.clone(),
+        parts.events.clone(),
+        PullConfig {
+            parallel: match settings.images.pulls {
+                ImagePulls::Serial => Some(1),
+                ImagePulls::Parallel(limit) => limit,
+            },
+            pulls_per_second: settings.images.pull_qps.unwrap_or_default(),
+            burst: settings.images.pull_burst,
+            credentials: CredentialPaths {
+                root: settings.paths.root_dir.clone(),
+                working: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+                home: home(),
+            },
+        },
+    );
+    let restart_backoff = if settings.gates.reduce_default_crash_loop_back_off_decay {
+        BackoffPolicy::CRASH_LOOP_REDUCED
+    } else {
+        BackoffPolicy::CRASH_LOOP
+    };
+    let facts = translate::NodeFacts {
+        resources: ContainerResourceSettings {
+            cpu_quota: settings.cgroups.cpu_cfs_quota,
+            cpu_period_micros: micros(settings.cgroups.cpu_cfs_quota_period),
+            cgroup_v2: machine.version == Some(Version::V2),
+            single_process_oom_kill: settings.cgroups.single_process_oom_kill.unwrap_or_default(),
+            swap_controller: machine.version.is_some(),
+            swap: match settings.node.swap {
+                SwapBehavior::NoSwap => kubelet_core::resources::SwapBehavior::NoSwap,
+                SwapBehavior::LimitedSwap => kubelet_core::resources::SwapBehavior::LimitedSwap,
+            },
+            memory_capacity_bytes: i64::try_from(machine.capacity.memory_bytes).unwrap_or(i64::MAX),
+            swap_capacity_bytes: i64::try_from(machine.capacity.swap_bytes).unwrap_or(i64::MAX),
+            page_sizes: machine.capacity.page_sizes(),
+            memory_qos: None,
+        },
+        cluster_domain: settings.dns.cluster_domain.clone().unwrap_or_default(),
+        seccomp_default: settings.security.seccomp_default,
+        seccomp_root: settings.paths.seccomp_dir(),
+        extra_masked_paths: Vec::new(),
+        logs_directory: settings.paths.pod_logs_dir.clone(),
+        recursive_read_only: false,
+        supplemental_groups_policy: false,
+        selinux: Path::new(SELINUX).exists(),
+    };
+    PodContext {
+        runtime: parts.runtime,
+        runtime_name: parts.runtime_name,
+        health: parts.health,
+        wakes: parts.wakes,
+        images,
+        volumes,
+        dirs,
+        cgroups: parts.cgroups,
+        events: parts.events,
+        control_plane: parts.control_plane,
+        statuses: parts.statuses,
+        metrics: parts.metrics,
+        node: NodeFacts {
+            facts,
+            cluster_dns: settings.dns.cluster_dns.clone(),
+            ips: settings
+                .node
+                .ips
+                .iter()
+                .copied()
+                .filter(|ip| !ip.is_unspecified())
+                .collect(),
+            host_ips: parts.host_ips,
+            allocatable: machine.allocatable,
+            pod_cgroups: pod_cgroup_settings(settings),
+            resolv_conf: settings.dns.resolv_conf.clone(),
+            logs_directory: settings.paths.pod_logs_dir.clone(),
+            log_links_directory: PathBuf::from(LOG_LINKS),
+            sync_frequency: settings.sync.pod_resync_period,
+            restart_backoff: restart_backoff.with_max(settings.sync.max_container_restart_period),
+        },
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from)
+}
