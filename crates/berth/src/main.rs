@@ -21,6 +21,7 @@ mod tool;
 mod validate;
 
 fn main() -> ExitCode {
+    node_os::memory::keep_heap_small();
     let mut words = env::args_os();
     let started_as = words.next().unwrap_or_default();
     let words: Vec<OsString> = words.collect();

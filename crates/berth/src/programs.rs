@@ -32,7 +32,7 @@ pub(crate) const PROGRAMS: &[Program] = &[
     Program {
         names: &["concurrently", "conc"],
         about: "runs programs side by side; PID 1 of the container",
-        run: |words| concurrently::main(words.into_iter()),
+        run: |words| concurrently::main(words.into_iter(), node_os::memory::give_back),
     },
     Program {
         names: &["doctor"],

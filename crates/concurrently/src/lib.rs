@@ -47,7 +47,9 @@ pub const VERSION: &str = match option_env!("CONCURRENTLY_VERSION") {
 ///
 /// Blocks until every command has ended. Changes the process: signals are blocked and read from a descriptor, and
 /// the process becomes a child subreaper. Call it first thing on the main thread of a process of its own.
-pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+///
+/// `at_rest` is called a while after the last start of a command: what starting needed may be given back.
+pub fn main(args: impl Iterator<Item = OsString>, at_rest: fn()) -> ExitCode {
     let read = |name: &str| std::fs::read_to_string(name).ok();
     let stdout_is_terminal = reap::stdout_is_terminal();
     match cli::parse(args, std::env::vars_os(), stdout_is_terminal, &read) {
@@ -75,7 +77,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
                     ExitCode::SUCCESS,
                 );
             }
-            match supervisor::run(*config) {
+            match supervisor::run(*config, at_rest) {
                 Ok(code) => code,
                 Err(error) => complain(&[explain(&error)]),
             }

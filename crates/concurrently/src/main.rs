@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    concurrently::main(std::env::args_os().skip(1))
+    concurrently::main(std::env::args_os().skip(1), || {})
 }

@@ -52,6 +52,8 @@ const DRAIN_BYTES: usize = 1024 * 1024;
 /// Processes of a command that we have ended may outlive its first process by this (KIL-04).
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 const READ_SIZE: usize = 64 * 1024;
+/// Without a start for so long, we rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(2);
 
 /// Why we cannot work at all.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +72,8 @@ pub(crate) enum Error {
 ///
 /// # Errors
 /// The kernel lacks or refuses something that nothing works without.
-pub(crate) fn run(config: Config) -> Result<ExitCode, Error> {
-    Supervisor::open(config)?.run()
+pub(crate) fn run(config: Config, at_rest: fn()) -> Result<ExitCode, Error> {
+    Supervisor::open(config, at_rest)?.run()
 }
 
 struct Supervisor {
@@ -94,6 +96,10 @@ struct Supervisor {
     silence: Option<(OwnedFd, OwnedFd)>,
     /// For reading, from whomever.
     buffer: Vec<u8>,
+    /// To be called when nothing was started for a while.
+    at_rest: fn(),
+    /// When that will be.
+    rests_at: Option<Instant>,
 }
 
 /// What a descriptor in `poll` stands for.
@@ -107,7 +113,7 @@ enum Token {
 }
 
 impl Supervisor {
-    fn open(config: Config) -> Result<Self, Error> {
+    fn open(config: Config, at_rest: fn()) -> Result<Self, Error> {
         let role = reap::adopt_orphans().map_err(Error::Orphans)?;
         let signals = Signals::open(role).map_err(Error::Signals)?;
         let output = Output::open(&config).map_err(Error::Stdio)?;
@@ -129,6 +135,8 @@ impl Supervisor {
             stdin,
             silence: None,
             buffer: vec![0; READ_SIZE],
+            at_rest,
+            rests_at: None,
             config,
         })
     }
@@ -161,6 +169,10 @@ impl Supervisor {
             changed |= self.settle(index, now);
         }
         changed |= self.advance_stop(now);
+        if self.rests_at.is_some_and(|at| now >= at) {
+            self.rests_at = None;
+            (self.at_rest)();
+        }
         changed
     }
 
@@ -177,6 +189,7 @@ impl Supervisor {
         commands
             .chain(self.output.next_overdue())
             .chain(self.stop_deadline())
+            .chain(self.rests_at)
             .min()
     }
 
@@ -219,6 +232,7 @@ impl Supervisor {
     }
 
     fn start(&mut self, index: usize, now: Instant) {
+        self.rests_at = Some(managed::after(now, AT_REST_AFTER));
         let raw = self.config.raw && !self.config.is_hidden(index);
         let spawned = self
             .input_for(raw)

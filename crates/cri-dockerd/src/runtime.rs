@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemon::Spawner;
+use daemon::{Spawner, Tidy};
 use tokio::sync::OnceCell;
 
 use crate::checkpoint::{Checkpoint, CheckpointStore};
@@ -53,6 +53,8 @@ pub(crate) struct Runtime {
     /// This process lacks CAP_SYS_RESOURCE.
     pub(crate) lacks_sys_resource: bool,
     pub(crate) spawner: Spawner,
+    /// Told of every call that changed something.
+    pub(crate) tidy: Arc<Tidy>,
 }
 
 impl Runtime {

@@ -36,7 +36,9 @@ impl Service {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let work = handler(Arc::clone(&self.0));
-        match self.0.spawner.run(name, work).await {
+        let done = self.0.spawner.run(name, work).await;
+        self.0.tidy.worked();
+        match done {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
             Ok(Err(error)) => Err(refuse(name, error)),
             Err(lost) => Err(refuse(name, Error::Broken(lost.to_string()))),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use daemon::metrics::Metrics;
-use daemon::{Notifier, Shutdown, TaskGroup};
+use daemon::{Notifier, Shutdown, TaskGroup, Tidy};
 use tokio::sync::OnceCell;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
@@ -139,6 +139,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
             home: environment.home.clone(),
         },
     );
+    let tidy = Arc::new(Tidy::new());
     let runtime = Arc::new(Runtime {
         execs: Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner()),
         engine,
@@ -156,11 +157,16 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         lowest_oom_score: AtomicI64::new(i64::MIN),
         lacks_sys_resource: runtime::lacks_sys_resource(&own_status),
         spawner: calls.spawner(),
+        tidy: Arc::clone(&tidy),
     });
 
     let listener =
         server::listen(&settings.listen, &environment.activation).map_err(StartError::Listen)?;
     connection.spawn("hub", Arc::clone(&hub).run(connection.token().clone()));
+    let token = connection.token().clone();
+    connection.spawn("tidy", async move {
+        tidy.run(node_os::memory::give_back, token).await;
+    });
     let server = TaskGroup::new("server");
     server.spawn(
         "grpc",

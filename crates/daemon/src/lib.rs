@@ -15,6 +15,7 @@ mod readiness;
 mod sd_notify;
 pub mod signals;
 mod task_group;
+mod tidy;
 pub mod unix_listener;
 pub mod versioned;
 
@@ -26,6 +27,7 @@ pub use signals::Shutdown;
 pub use task_group::{
     Job, JobError, ShutdownError, Spawner, TaskError, TaskGroup, TaskName, TaskOutput,
 };
+pub use tidy::Tidy;
 
 /// Exit code of a process whose owner task panicked (DEC-46).
 pub const EXIT_PANIC: u8 = 70;

@@ -12,12 +12,12 @@ mod servers;
 use std::{net::SocketAddr, sync::Arc};
 
 use cri_api::{Endpoint, EndpointError};
-use daemon::{ErrorChain, TaskGroup, metrics::MetricError};
+use daemon::{ErrorChain, TaskGroup, Tidy, metrics::MetricError};
 use kubelet_config::{Enforcement, Settings};
 use kubelet_core::admission::SysctlPatternError;
 use node_os::{
     cgroups::{CgroupError, CgroupPathError},
-    proc,
+    memory, proc,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -157,6 +157,7 @@ pub(crate) async fn start(
         cgroups::start_cgroups(&settings, driver, &machine, &node_name, &events).await?;
     let (wanted, name) = (settings.node.ips.clone(), node_name.clone());
     let host_ips = daemon::blocking(move || addresses::find(&wanted, &name)).await;
+    let tidy = Arc::new(Tidy::new());
     let context = Arc::new(context::pod_context(Parts {
         settings: &settings,
         runtime: runtime.clone(),
@@ -170,6 +171,7 @@ pub(crate) async fn start(
         cgroups: pod_cgroups,
         machine: &machine,
         host_ips,
+        tidy: tidy.clone(),
     }));
 
     let mut sources = Vec::new();
@@ -217,6 +219,10 @@ pub(crate) async fn start(
     let token = tasks.token().clone();
     tasks.spawn("housekeeping", async move {
         housekeeping.run(sources_ready, token).await;
+    });
+    let token = tasks.token().clone();
+    tasks.spawn("tidy", async move {
+        tidy.run(memory::give_back, token).await;
     });
     let sync_loop = SyncLoop::new(context, machine.node, sources, tasks.token());
     let token = tasks.token().clone();

@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+use daemon::Tidy;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::{
@@ -105,6 +106,7 @@ pub(crate) struct PodContext {
     pub(crate) control_plane: Arc<dyn ControlPlane>,
     pub(crate) statuses: Arc<StatusStore>,
     pub(crate) metrics: Metrics,
+    pub(crate) tidy: Arc<Tidy>,
     pub(crate) node: NodeFacts,
 }
 
@@ -270,6 +272,7 @@ impl PodWorker {
             }
         }
         self.context.statuses.remove_observed(&self.uid);
+        self.context.tidy.worked();
     }
 
     fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {

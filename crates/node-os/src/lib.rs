@@ -8,6 +8,7 @@ pub mod activation;
 pub mod beneath;
 pub mod cgroups;
 pub mod host_view;
+pub mod memory;
 pub mod mountinfo;
 pub mod mounts;
 mod namespace;

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
 use kubelet_core::resources::ContainerResourceSettings;
 use kubelet_core::{backoff::BackoffPolicy, translate};
@@ -47,6 +48,7 @@ pub(super) struct Parts<'a> {
     pub(super) cgroups: PodCgroups,
     pub(super) machine: &'a Machine,
     pub(super) host_ips: Vec<IpAddr>,
+    pub(super) tidy: Arc<Tidy>,
 }
 
 pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
@@ -123,6 +125,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
         control_plane: parts.control_plane,
         statuses: parts.statuses,
         metrics: parts.metrics,
+        tidy: parts.tidy,
         node: NodeFacts {
             facts,
             cluster_dns: settings.dns.cluster_dns.clone(),

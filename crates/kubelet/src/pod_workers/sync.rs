@@ -53,7 +53,9 @@ impl PodWorker {
                 self.remove_excess(&observed).await;
                 return Ok(Outcome::Settled(actions.retry_at));
             }
-            if let Some(outcome) = Box::pin(self.apply(pod, &observed, &actions)).await? {
+            let applied = Box::pin(self.apply(pod, &observed, &actions)).await;
+            self.context.tidy.worked();
+            if let Some(outcome) = applied? {
                 observed = self.observe().await?;
                 let actions = self.decide(pod, &observed);
                 self.publish(pod, &observed, &actions);
