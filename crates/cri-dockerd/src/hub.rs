@@ -15,11 +15,12 @@
 
 mod connection;
 mod operation;
+mod stamp;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_api::v1;
 use daemon::Spawner;
@@ -285,7 +286,7 @@ impl Hub {
     /// As the inspect.
     pub(crate) async fn refresh(&self, id: &str) -> Result<Option<Arc<Record>>, EngineError> {
         let open = OpenTicket {
-            ticket: lock(&self.cache).open(now()),
+            ticket: lock(&self.cache).open(Instant::now()),
             hub: self,
         };
         let inspect = match self.engine.inspect_container(id).await {
@@ -345,7 +346,7 @@ impl Hub {
     pub(crate) fn removed(&self, id: &str) {
         let change = {
             let mut cache = lock(&self.cache);
-            let ticket = cache.open(now());
+            let ticket = cache.open(Instant::now());
             let change = cache.remove(ticket, id);
             cache.close(ticket);
             change
@@ -489,7 +490,10 @@ impl Hub {
                         || attribute("name").is_some_and(|name| busy.contains_key(name))
                 };
                 let asked = lock(&self.cache).asked_at(id);
-                let known = self.same_clock && asked.is_some_and(|asked| asked > event.time_nano);
+                let known = self.same_clock
+                    && asked.is_some_and(|asked| {
+                        stamp::is_known(asked, event.time_nano, now(), Instant::now())
+                    });
                 if !busy && !known {
                     self.schedule(id);
                 }

@@ -94,9 +94,14 @@ impl<K: Ord> Backoffs<K> {
 
     /// The wait of a key, counted from `event` (for restarts: when the container ended, CTR-22),
     /// if it lasts beyond `now`.
+    ///
+    /// Differs: an event of the future, where a clock is that was set back, counts from the entry's
+    /// own time, and not at all if that is in the future too; upstream waits until the clock is
+    /// there again, be it for days.
     pub fn wait_since(&self, key: &K, event: Timestamp, now: Timestamp) -> Option<Wait> {
         let entry = self.entries.get(key)?;
-        if self.is_forgotten(entry, event) {
+        let event = if event > now { entry.updated_at } else { event };
+        if event > now || self.is_forgotten(entry, event) {
             return None;
         }
         let until = later(event, entry.delay);
@@ -309,6 +314,23 @@ mod tests {
         );
         backoffs.collect_garbage(at(1300));
         assert!(backoffs.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_a_wait_and_never_stretches_it() {
+        let mut backoffs = Backoffs::new(BackoffPolicy::CRASH_LOOP);
+        backoffs.fail("c", at(7200), at(7200), Duration::ZERO);
+        assert_eq!(backoffs.wait_since(&"c", at(7201), at(3600)), None);
+        // The container's next end is of the new clock, and the delay has grown.
+        assert_eq!(
+            backoffs.fail("c", at(3601), at(3601), Duration::ZERO),
+            secs(20)
+        );
+        let wait = backoffs.wait_since(&"c", at(3602), at(3603)).unwrap();
+        assert_eq!(wait.until, at(3622));
+        // A runtime whose clock is ahead of ours: our own note counts.
+        let wait = backoffs.wait_since(&"c", at(3660), at(3603)).unwrap();
+        assert_eq!(wait.until, at(3621));
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::ErrorChain;
 use futures_util::{TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket, lock, now};
+use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket, lock};
 use crate::engine::{EngineError, ListContainers};
 use crate::labels;
 use crate::paths::PathError;
@@ -138,7 +138,7 @@ impl Hub {
     /// Reads all our containers in; answers their number.
     async fn sync(self: &Arc<Self>) -> Result<usize, EngineError> {
         let open = OpenTicket {
-            ticket: lock(&self.cache).open(now()),
+            ticket: lock(&self.cache).open(Instant::now()),
             hub: self,
         };
         let query = ListContainers {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use cri_api::v1::ContainerEventType;
 
@@ -11,8 +12,8 @@ use super::{Life, Record};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket {
     number: u64,
-    /// When it was drawn, in nanoseconds since 1970; the answer holds all that happened before.
-    pub(crate) at: i64,
+    /// When it was drawn; the answer holds all that happened before.
+    pub(crate) at: Instant,
 }
 
 /// What an update did, for those who wait for events.
@@ -44,8 +45,8 @@ struct Entry {
 
 impl Cache {
     /// Draws a ticket; to be taken before Docker is asked, and given back through
-    /// [`Cache::close`] in any case. `now` is nanoseconds since 1970.
-    pub(crate) fn open(&mut self, now: i64) -> Ticket {
+    /// [`Cache::close`] in any case.
+    pub(crate) fn open(&mut self, now: Instant) -> Ticket {
         self.last += 1;
         let ticket = Ticket {
             number: self.last,
@@ -124,7 +125,7 @@ impl Cache {
     }
 
     /// When the question was asked whose answer is in; what happened before is known.
-    pub(crate) fn asked_at(&self, id: &str) -> Option<i64> {
+    pub(crate) fn asked_at(&self, id: &str) -> Option<Instant> {
         self.entries.get(id).map(|entry| entry.ticket.at)
     }
 

@@ -1,6 +1,7 @@
 //! Order, events and views of records.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use cri_api::v1::{self, ContainerEventType as Event, ContainerState};
 use proptest::prelude::*;
@@ -99,8 +100,8 @@ fn foreign_containers_are_not_records() {
 #[test]
 fn late_answer_never_rolls_back() {
     let mut cache = Cache::default();
-    let early = cache.open(1);
-    let late = cache.open(2);
+    let early = cache.open(Instant::now());
+    let late = cache.open(Instant::now());
     let change = cache.put(late, record("c", state(true, 0, NEVER))).unwrap();
     assert_eq!(
         change.events,
@@ -113,11 +114,11 @@ fn late_answer_never_rolls_back() {
 #[test]
 fn removed_container_stays_removed_for_answers_under_way() {
     let mut cache = Cache::default();
-    let slow = cache.open(1);
-    let first = cache.open(2);
+    let slow = cache.open(Instant::now());
+    let first = cache.open(Instant::now());
     cache.put(first, record("c", created())).unwrap();
     cache.close(first);
-    let removal = cache.open(3);
+    let removal = cache.open(Instant::now());
     let change = cache.remove(removal, "c").unwrap();
     assert_eq!(change.events, [Event::ContainerDeletedEvent]);
     cache.close(removal);
@@ -130,7 +131,7 @@ fn removed_container_stays_removed_for_answers_under_way() {
 #[test]
 fn short_id_finds_its_only_owner() {
     let mut cache = Cache::default();
-    let ticket = cache.open(1);
+    let ticket = cache.open(Instant::now());
     for id in ["aab", "abc"] {
         cache.put(ticket, record(id, created()));
     }
@@ -220,7 +221,7 @@ proptest! {
     #[test]
     fn newest_question_wins(order in Just((0_i64..5).collect::<Vec<_>>()).prop_shuffle()) {
         let mut cache = Cache::default();
-        let tickets: Vec<_> = (0..5).map(|at| cache.open(at)).collect();
+        let tickets: Vec<_> = (0..5).map(|_| cache.open(Instant::now())).collect();
         for index in order {
             let index = usize::try_from(index).unwrap();
             let code = i64::try_from(index).unwrap();
