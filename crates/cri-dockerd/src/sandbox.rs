@@ -52,13 +52,20 @@ impl Runtime {
             let (id, operation) = self.create(&name, &body).await.map_err(Error::at(format!(
                 "failed to create a sandbox for pod {pod:?}"
             )))?;
-            let started = match self.save_checkpoint(&id, &config).await {
-                Ok(()) => self.engine.start_container(&id).await.map_err(|source| {
+            // Side by side: the disk may take as long as the start, and a sandbox without its
+            // checkpoint is found by its labels.
+            let (saved, started) = tokio::join!(
+                self.save_checkpoint(&id, &config),
+                self.engine.start_container(&id)
+            );
+            let started = match (saved, started) {
+                (Ok(()), Ok(())) => Ok(()),
+                (_, Err(source)) => {
                     let clamp = rounds == 1 && self.learns_oom_limit(&source);
                     let step = format!("failed to start sandbox container for pod {pod:?}");
-                    (Error::Docker { step, source }, clamp)
-                }),
-                Err(error) => Err((error, false)),
+                    Err((Error::Docker { step, source }, clamp))
+                }
+                (Err(error), Ok(())) => Err((error, false)),
             };
             match started {
                 Ok(()) => break (id, operation),
