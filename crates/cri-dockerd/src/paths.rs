@@ -16,9 +16,13 @@ use futures_util::future::BoxFuture;
 use node_os::beneath::{Beneath, Missing};
 use node_os::host_view::{self, ContainerId, ContainerMount, HostView, HostViewError, Whereabouts};
 use node_os::mountinfo::{self, MountInfo, MountInfoError};
+use node_os::share;
 
 use crate::engine::model::MountPoint;
 use crate::engine::{Engine, EngineError};
+
+/// The mounts of the host's first process.
+const HOST_MOUNTINFO: &str = "/proc/1/mountinfo";
 
 /// A path cannot be handed on, or the way to translate it is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +109,8 @@ pub(crate) struct InContainer {
 #[derive(Debug)]
 struct Known {
     view: HostView,
+    /// Our volumes, those deepest on the host first.
+    mounts: Vec<ContainerMount>,
     /// Where the host's root is seen.
     root: Option<PathBuf>,
 }
@@ -135,6 +141,15 @@ pub(crate) fn choose() -> Arc<dyn PathView> {
 }
 
 impl InContainer {
+    /// See [`Known::shared`]. Looked up each time: the share comes and goes with the kubelet.
+    fn shared(&self, host: &Path) -> Option<PathBuf> {
+        let known = self.known.get()?;
+        known.root.as_ref()?;
+        let own = mountinfo::read_own().ok()?;
+        let theirs = mountinfo::read(Path::new(HOST_MOUNTINFO)).ok()?;
+        known.shared(host, &own, &theirs)
+    }
+
     async fn ask(&self, engine: &Engine) -> Result<Known, PathError> {
         let mounts = match engine.inspect_container(self.id.as_str()).await {
             Ok(inspect) => inspect.mounts,
@@ -147,6 +162,7 @@ impl InContainer {
                 );
                 return Ok(Known {
                     view: HostView::identity(),
+                    mounts: Vec::new(),
                     root: None,
                 });
             }
@@ -182,7 +198,8 @@ impl PathView for InContainer {
     }
 
     fn to_host(&self, path: &Path) -> Result<PathBuf, PathError> {
-        self.known.get().ok_or(PathError::NotYet)?.to_host(path)
+        let host = self.known.get().ok_or(PathError::NotYet)?.to_host(path)?;
+        Ok(self.shared(&host).unwrap_or(host))
     }
 
     fn from_host(&self, host: &Path) -> Option<PathBuf> {
@@ -209,8 +226,10 @@ fn known(
     mounts: impl IntoIterator<Item = ContainerMount>,
     root: Option<PathBuf>,
 ) -> Result<Known, PathError> {
-    let view = HostView::in_container(own, mounts)?;
-    Ok(Known { view, root })
+    let mut mounts: Vec<ContainerMount> = mounts.into_iter().collect();
+    mounts.sort_by_key(|mount| std::cmp::Reverse(mount.source.components().count()));
+    let view = HostView::in_container(own, mounts.clone())?;
+    Ok(Known { view, mounts, root })
 }
 
 impl Known {
@@ -232,7 +251,24 @@ impl Known {
         }
     }
 
+    /// The same path below the place where the host shares it with us, mounts included, when there is
+    /// one: the kubelet makes it for its volume (DEC-12). `own` and `theirs` are our mounts and the
+    /// host's.
+    fn shared(&self, host: &Path, own: &[MountInfo], theirs: &[MountInfo]) -> Option<PathBuf> {
+        self.mounts.iter().find_map(|mount| {
+            let rest = host.strip_prefix(&mount.source).ok()?;
+            let group = mountinfo::mount_at(own, &mount.destination)?.shared?;
+            let place = theirs.iter().find(|their| {
+                their.shared == Some(group) && their.mount_point.starts_with(share::PLACES)
+            })?;
+            let path = place.mount_point.components().chain(rest.components());
+            Some(path.collect())
+        })
+    }
+
     fn named(&self, host: &Path) -> Option<PathBuf> {
+        let behind = share::path_behind(host);
+        let host = behind.as_deref().unwrap_or(host);
         self.view.from_host(host).ok().flatten()
     }
 
@@ -297,6 +333,29 @@ mod tests {
             let log = Path::new("/var/lib/docker/containers/x/x-json.log");
             assert_eq!(view.reach(log).as_deref(), Some(log));
         }
+    }
+
+    #[test]
+    fn shared_volume_is_named_by_its_place_and_comes_back() {
+        let view = view(None);
+        let place = share::place_of(Path::new(VOLUME));
+        let mount = |at: &Path| {
+            let line = format!(
+                "2 1 8:1 {VOLUME} {} rw shared:7 - ext4 /dev/vda rw\n",
+                at.display()
+            );
+            mountinfo::parse(line.as_bytes()).unwrap()
+        };
+        let (own, theirs) = (mount(Path::new("/var/lib/kubelet")), mount(&place));
+        let ours = Path::new("/var/lib/kubelet/pods/u/mem");
+        let host = view.to_host(ours).unwrap();
+        let shared = view.shared(&host, &own, &theirs).unwrap();
+        assert_eq!(shared, place.join("pods/u/mem"));
+        assert_eq!(view.named(&shared).as_deref(), Some(ours));
+        assert_eq!(view.shared(&host, &own, &[]), None, "not shared");
+        assert_eq!(view.shared(&host, &[], &theirs), None, "not with us");
+        let other = Path::new("/var/lib/docker/containers/x");
+        assert_eq!(view.shared(other, &own, &theirs), None);
     }
 
     #[test]

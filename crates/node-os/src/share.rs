@@ -4,16 +4,25 @@
 //! other container can be given it. Once, at start:
 //!
 //! ```text
-//!  in the host's mount namespace      open_tree(CLONE)      in ours
-//!  bind HOST on itself, shared   ───── same peer group ───▶ move_mount over OURS
+//!  in the host's mount namespace           open_tree(CLONE)      in ours
+//!  bind VOLUME on PLACE, shared       ───── same peer group ───▶ move_mount over OURS
 //! ```
 //!
-//! From then on a mount below either path appears below the other.
+//! From then on a mount below PLACE or OURS appears below the other. PLACE is not the volume itself:
+//! on a machine whose root mount is private, Docker mounts its directory on itself and, when it ends,
+//! unmounts that with all that lies below it; and it cannot remove a volume that is a mount point.
 
 use std::{
-    fs::File,
+    ffi::OsString,
+    fs::{self, File},
     io,
-    os::fd::AsFd as _,
+    os::{
+        fd::AsFd as _,
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::MetadataExt as _,
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -59,38 +68,84 @@ pub enum ShareError {
 
 /// The host's mount namespace, when its first process is visible.
 pub const HOST_MOUNTS: &str = "/proc/1/ns/mnt";
+/// Where the host has the directories that it shares with us, each named after its path.
+pub const PLACES: &str = "/run/berth/shared";
 
-/// Makes `host` (a directory in the mount namespace behind the file `host_namespace`) shared there
-/// and mounts it over `ours`. Doing it again changes nothing. Where both namespaces are one, only
-/// the directory is made a shared mount.
+/// The place of a directory of the host's.
+pub fn place_of(host: &Path) -> PathBuf {
+    let name = host.as_os_str().as_bytes().iter().fold(
+        Vec::with_capacity(host.as_os_str().len() + 16),
+        |mut name, byte| {
+            match byte {
+                b'%' => name.extend(b"%25"),
+                b'/' => name.extend(b"%2F"),
+                other => name.push(*other),
+            }
+            name
+        },
+    );
+    Path::new(PLACES).join(OsString::from_vec(name))
+}
+
+/// The host's own name of a path below a place: undoes [`place_of`]. `None` for any other path.
+pub fn path_behind(path: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(PLACES).ok()?;
+    let mut parts = below.components();
+    let place = parts.next()?.as_os_str().to_str()?;
+    let directory = PathBuf::from(place.replace("%2F", "/").replace("%25", "%"));
+    let path = directory.components().chain(parts).collect::<PathBuf>();
+    path.is_absolute().then_some(path)
+}
+
+/// Makes `host` (a directory in the mount namespace behind the file `host_namespace`) shared there at
+/// `place` and mounts that over `ours`. Doing it again changes nothing. Where both namespaces are
+/// one, the directory itself is made a shared mount.
 ///
-/// On the host's side a mount of `host` on itself stays until [`unshare_volume`].
+/// On the host's side the mount at `place` stays until [`unshare_volume`].
 ///
 /// # Errors
 /// See [`ShareError`]. A half-done change is undone, except for the host's mount, which does no
 /// harm and is used by the next try.
-pub fn share_volume(host_namespace: &Path, host: &Path, ours: &Path) -> Result<(), ShareError> {
-    namespace::on_own_thread(|| share(host_namespace, host, ours))
+pub fn share_volume(
+    host_namespace: &Path,
+    host: &Path,
+    place: &Path,
+    ours: &Path,
+) -> Result<(), ShareError> {
+    namespace::on_own_thread(|| share(host_namespace, host, place, ours))
         .map_err(step("start a thread for", host))?
 }
 
 /// Takes back what [`share_volume`] left on the host's side. Mounts below go with it.
 ///
 /// # Errors
-/// See [`ShareError`]. A directory that is not mounted on itself is fine.
-pub fn unshare_volume(host_namespace: &Path, host: &Path) -> Result<(), ShareError> {
+/// See [`ShareError`]. A place where nothing is mounted is fine.
+pub fn unshare_volume(host_namespace: &Path, place: &Path) -> Result<(), ShareError> {
     namespace::on_own_thread(|| {
         let theirs = File::open(host_namespace).map_err(step("open", host_namespace))?;
-        enter(&theirs)?;
-        match unmount(host, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-            Err(errno) => Err(step("unmount", host)(errno.into())),
+        let own_path = Path::new("/proc/thread-self/ns/mnt");
+        let own = File::open(own_path).map_err(step("open", own_path))?;
+        if !same_file(&own, &theirs)? {
+            enter(&theirs)?;
         }
+        forget(place)
     })
-    .map_err(step("start a thread for", host))?
+    .map_err(step("start a thread for", place))?
 }
 
-fn share(host_namespace: &Path, host: &Path, ours: &Path) -> Result<(), ShareError> {
+/// Unmounts a place, in the namespace where we are, and removes it.
+fn forget(place: &Path) -> Result<(), ShareError> {
+    match unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(errno) => return Err(step("unmount", place)(errno.into())),
+    }
+    match fs::remove_dir(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(step("remove", place)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn share(host_namespace: &Path, host: &Path, place: &Path, ours: &Path) -> Result<(), ShareError> {
     let own_path = Path::new("/proc/thread-self/ns/mnt");
     let own = File::open(own_path).map_err(step("open", own_path))?;
     let theirs = File::open(host_namespace).map_err(|error| match error.kind() {
@@ -98,19 +153,24 @@ fn share(host_namespace: &Path, host: &Path, ours: &Path) -> Result<(), ShareErr
         _ => step("open", host_namespace)(error),
     })?;
     if same_file(&own, &theirs)? {
-        return make_shared(host);
+        return make_shared(host, host);
     }
-    if already_one(host, ours, &own, &theirs)? {
+    if already_one(place, ours, &own, &theirs)? {
         return Ok(());
     }
     enter(&theirs)?;
-    make_shared(host)?;
+    if !is_same_directory(host, place)? {
+        // What an earlier volume of that name left.
+        forget(place)?;
+        fs::create_dir_all(place).map_err(step("make", place))?;
+    }
+    make_shared(host, place)?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(CWD, host, clone).map_err(|errno| match errno {
+    let tree = open_tree(CWD, place, clone).map_err(|errno| match errno {
         Errno::NOSYS => ShareError::Kernel,
-        errno => step("clone", host)(errno.into()),
+        errno => step("clone", place)(errno.into()),
     })?;
     enter(&own)?;
     move_mount(
@@ -123,32 +183,44 @@ fn share(host_namespace: &Path, host: &Path, ours: &Path) -> Result<(), ShareErr
     .map_err(|errno| step("mount over", ours)(errno.into()))
 }
 
-/// Makes the directory a mount of its own that shares what is mounted below it.
-fn make_shared(host: &Path) -> Result<(), ShareError> {
+/// Makes `place` a mount of the directory `host` that shares what is mounted below it. They may be
+/// one.
+fn make_shared(host: &Path, place: &Path) -> Result<(), ShareError> {
     let mounts = mountinfo::read_own()?;
-    let mounted = mountinfo::mount_at(&mounts, host);
+    let mounted = mountinfo::mount_at(&mounts, place);
     if mounted.is_none() {
-        mount_bind_recursive(host, host).map_err(|errno| match errno {
+        mount_bind_recursive(host, place).map_err(|errno| match errno {
             Errno::PERM => ShareError::Denied("mount on the host", errno.into()),
             errno => step("bind mount", host)(errno.into()),
         })?;
+        // A bind mount joins the peers of what it is taken from. Among them may be Docker's directory,
+        // which would get our mounts too and take them all along when it is unmounted.
+        mount_change(place, MountPropagationFlags::PRIVATE)
+            .map_err(|errno| step("part from its peers", place)(errno.into()))?;
     }
     if mounted.is_none_or(|mount| mount.shared.is_none()) {
-        mount_change(host, MountPropagationFlags::SHARED)
-            .map_err(|errno| step("share", host)(errno.into()))?;
+        mount_change(place, MountPropagationFlags::SHARED)
+            .map_err(|errno| step("share", place)(errno.into()))?;
     }
     Ok(())
 }
 
+/// Whether both paths lead to one directory.
+fn is_same_directory(host: &Path, place: &Path) -> Result<bool, ShareError> {
+    let volume = fs::metadata(host).map_err(step("look at", host))?;
+    Ok(fs::metadata(place)
+        .is_ok_and(|there| (there.dev(), there.ino()) == (volume.dev(), volume.ino())))
+}
+
 /// Whether the topmost mounts of both places are in one peer group.
-fn already_one(host: &Path, ours: &Path, own: &File, theirs: &File) -> Result<bool, ShareError> {
+fn already_one(place: &Path, ours: &Path, own: &File, theirs: &File) -> Result<bool, ShareError> {
     let here = mountinfo::read_own()?;
     let group = mountinfo::mount_at(&here, ours).and_then(|mount| mount.shared);
     enter(theirs)?;
     let there = mountinfo::read_own();
     enter(own)?;
     let there = there?;
-    let their_group = mountinfo::mount_at(&there, host).and_then(|mount| mount.shared);
+    let their_group = mountinfo::mount_at(&there, place).and_then(|mount| mount.shared);
     Ok(group.is_some() && group == their_group)
 }
 
@@ -179,10 +251,8 @@ fn step(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Share
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-    use crate::mounts::{Access, Depth, KernelMounts, Mounts as _, Swap, TmpfsOptions, Unmount};
+    use crate::mounts::{Access, Depth, KernelMounts, Mounts as _, Swap, TmpfsOptions};
 
     fn tmpfs(target: &Path) {
         fs::create_dir_all(target).unwrap();
@@ -199,40 +269,47 @@ mod tests {
     fn mounts_on_either_side_are_seen_on_both() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
-        let (host, ours) = (base.join("volume"), base.join("kubelet"));
+        let docker = base.join("docker");
+        let (host, ours) = (docker.join("volume"), base.join("kubelet"));
+        let place = base.join("places/volume");
         fs::create_dir_all(&host).unwrap();
         fs::create_dir_all(&ours).unwrap();
         let outcome = namespace::with_own_mounts(|| {
+            // As Docker makes its directory where the root is no shared mount.
+            make_shared(&docker, &docker).unwrap();
             let host_thread = rustix::thread::gettid().as_raw_nonzero();
             let host_namespace = PathBuf::from(format!("/proc/self/task/{host_thread}/ns/mnt"));
             namespace::with_own_mounts(|| {
                 KernelMounts
                     .bind(&host, &ours, Depth::Single, Access::ReadWrite)
                     .unwrap();
-                share_volume(&host_namespace, &host, &ours).unwrap();
-                let before = KernelMounts.list().unwrap().len();
-                share_volume(&host_namespace, &host, &ours).unwrap();
-                assert_eq!(
-                    KernelMounts.list().unwrap().len(),
-                    before,
-                    "a second time is free"
-                );
+                let share = || share_volume(&host_namespace, &host, &place, &ours).unwrap();
+                share();
+                // Mounts elsewhere come and go with the machine's other containers.
+                let mounted = || {
+                    let mounts = KernelMounts.list().unwrap();
+                    let below = mounts.iter().filter(|m| m.mount_point.starts_with(&base));
+                    below.count()
+                };
+                let before = mounted();
+                share();
+                assert_eq!(mounted(), before, "a second time is free");
 
                 tmpfs(&ours.join("from-us"));
                 fs::write(ours.join("from-us/file"), "x").unwrap();
             })
             .unwrap();
-            assert_eq!(
-                fs::read(host.join("from-us/file")).unwrap(),
-                b"x",
-                "the host sees ours"
-            );
-            KernelMounts
-                .unmount_below(&host.join("from-us"), Unmount::Lazy)
-                .unwrap();
-            unshare_volume(&host_namespace, &host).unwrap();
-            unshare_volume(&host_namespace, &host).unwrap();
-            assert!(!KernelMounts.is_mount_point(&host).unwrap());
+            let seen = fs::read(place.join("from-us/file")).unwrap();
+            assert_eq!(seen, b"x", "the host sees ours");
+            // Docker unmounts its directory when it ends, and must be able to remove a volume.
+            assert!(!host.join("from-us/file").exists(), "nothing lies on it");
+            unmount(&docker, UnmountFlags::DETACH).unwrap();
+            let seen = fs::read(place.join("from-us/file")).unwrap();
+            assert_eq!(seen, b"x");
+            unshare_volume(&host_namespace, &place).unwrap();
+            unshare_volume(&host_namespace, &place).unwrap();
+            assert!(!place.exists());
+            assert!(host.join("from-us").exists(), "the volume keeps its files");
         });
         let missing = outcome
             .err()
@@ -249,7 +326,8 @@ mod tests {
             let task = rustix::thread::gettid().as_raw_nonzero();
             let own_seen_from_elsewhere = PathBuf::from(format!("/proc/self/task/{task}/ns/mnt"));
             assert!(own.exists());
-            share_volume(&own_seen_from_elsewhere, &base, &base).unwrap();
+            let place = Path::new("/nowhere");
+            share_volume(&own_seen_from_elsewhere, &base, place, &base).unwrap();
             let mounts = KernelMounts.list().unwrap();
             assert!(
                 mountinfo::mount_at(&mounts, &base)
@@ -262,5 +340,47 @@ mod tests {
             .err()
             .map(|error| format!("no mount namespace: {error}"));
         testkit::prerequisite("root", missing);
+    }
+
+    #[test]
+    fn volume_that_was_made_again_replaces_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let (host, ours) = (base.join("volume"), base.join("kubelet"));
+        let place = base.join("place");
+        fs::create_dir_all(&ours).unwrap();
+        let outcome = namespace::with_own_mounts(|| {
+            let host_thread = rustix::thread::gettid().as_raw_nonzero();
+            let host_namespace = PathBuf::from(format!("/proc/self/task/{host_thread}/ns/mnt"));
+            for content in ["one", "two"] {
+                fs::create_dir_all(&host).unwrap();
+                fs::write(host.join("file"), content).unwrap();
+                namespace::with_own_mounts(|| {
+                    share_volume(&host_namespace, &host, &place, &ours).unwrap();
+                    let seen = fs::read_to_string(ours.join("file")).unwrap();
+                    assert_eq!(seen, content);
+                })
+                .unwrap();
+                fs::remove_dir_all(&host).unwrap();
+            }
+            unshare_volume(&host_namespace, &place).unwrap();
+        });
+        let missing = outcome
+            .err()
+            .map(|error| format!("no mount namespace: {error}"));
+        testkit::prerequisite("root", missing);
+    }
+
+    #[test]
+    fn place_tells_the_path_behind_it() {
+        let volume = Path::new("/var/lib/docker/volumes/a%2Fb/_data");
+        let place = place_of(volume);
+        assert_eq!(place.parent(), Some(Path::new(PLACES)));
+        assert_eq!(path_behind(&place).as_deref(), Some(volume));
+        let below = path_behind(&place.join("pods/u"));
+        assert_eq!(below, Some(volume.join("pods/u")));
+        assert_eq!(path_behind(volume), None);
+        assert_eq!(path_behind(Path::new(PLACES)), None);
+        assert_eq!(path_behind(&Path::new(PLACES).join("relative")), None);
     }
 }

@@ -6,7 +6,7 @@ use daemon::ErrorChain;
 use node_os::{
     cgroups::{CgroupFs, CgroupPath, Cgroups},
     mounts::{KernelMounts, Mounts, Unmount},
-    tree,
+    share, tree,
 };
 
 use super::plan::{Step, Target};
@@ -44,6 +44,8 @@ fn take(target: &Target, docker: Option<&Docker>) -> Result<(), String> {
         Target::Group(path) => remove_group(path),
         Target::Mount(path) => KernelMounts
             .unmount(path, Unmount::Strict)
+            .map_err(|error| ErrorChain(&error).to_string()),
+        Target::Share(path) => share::unshare_volume(Path::new(share::HOST_MOUNTS), path)
             .map_err(|error| ErrorChain(&error).to_string()),
         Target::Tree(path) => {
             tree::remove_tree(path).map_err(|error| ErrorChain(&error).to_string())

@@ -9,11 +9,14 @@ use daemon::ErrorChain;
 use kubelet_core::cgroup_name::{CgroupDriver, CgroupName, is_pod_directory};
 use node_os::{
     cgroups::{CgroupError, CgroupFs, CgroupPath, Cgroups},
-    mountinfo,
+    mountinfo, share,
 };
 
 use super::plan::{Found, FoundContainer, Group, normalized};
-use crate::docker::{Container, Docker, DockerError, TYPE_LABEL};
+use crate::{
+    docker::{Container, Docker, DockerError, TYPE_LABEL},
+    doctor::Holders,
+};
 
 const UID: &str = "io.kubernetes.pod.uid";
 const NAME: &str = "io.kubernetes.pod.name";
@@ -84,7 +87,24 @@ pub(super) fn found(places: &Places, docker: Option<&Docker>) -> Result<Found, G
             .map(|name| places.root_dir.join(name))
             .filter(|path| path.exists())
             .collect(),
+        shares: shares(),
+        kubelet_runs: !Holders::sweep(None).kubelets().is_empty(),
     })
+}
+
+/// The shares that the host has. None where the host's mounts cannot be seen: nobody there could
+/// have made one.
+fn shares() -> Vec<PathBuf> {
+    let theirs = mountinfo::read(Path::new("/proc/1/mountinfo")).unwrap_or_default();
+    let is_place = |place: &PathBuf| place.parent() == Some(Path::new(share::PLACES));
+    let mut found: Vec<PathBuf> = theirs
+        .into_iter()
+        .map(|mount| mount.mount_point)
+        .filter(is_place)
+        .collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 fn describe(container: Container, pod_logs_dir: &Path) -> FoundContainer {

@@ -27,6 +27,10 @@ pub(super) struct Found {
     pub(super) checkpoints: Vec<(String, PathBuf)>,
     /// Files that hold something about all pods.
     pub(super) state_files: Vec<PathBuf>,
+    /// Where the host shares volumes with nodes in containers (DEC-12).
+    pub(super) shares: Vec<PathBuf>,
+    /// A kubelet runs on this machine, this node's or another.
+    pub(super) kubelet_runs: bool,
 }
 
 /// A container that a CRI adapter made.
@@ -82,6 +86,8 @@ pub(super) enum Target {
     Group(CgroupPath),
     /// A mount.
     Mount(PathBuf),
+    /// A share of a volume, with all that is mounted below it.
+    Share(PathBuf),
     /// A directory with all below, or a file.
     Tree(PathBuf),
 }
@@ -101,7 +107,7 @@ impl fmt::Display for Step {
             Target::Container { what, .. } => write!(f, "remove  container {what}"),
             Target::Link(path) => write!(f, "remove  link {}", path.display()),
             Target::Group(path) => write!(f, "remove  cgroup {}", path.as_str()),
-            Target::Mount(path) => write!(f, "unmount {}", path.display()),
+            Target::Mount(path) | Target::Share(path) => write!(f, "unmount {}", path.display()),
             Target::Tree(path) => write!(f, "remove  {}", path.display()),
         }
     }
@@ -199,6 +205,14 @@ pub(super) fn plan(found: &Found, others: Others) -> Plan {
     for (uid, mount) in found.mounts.iter().rev() {
         if uid.as_ref().is_none_or(ours) {
             add(Target::Mount(mount.clone()), uid.as_ref());
+        }
+    }
+    for share in &found.shares {
+        // Nothing tells whose it is.
+        if found.kubelet_runs {
+            left.insert(format!("share {}: a kubelet runs here", share.display()));
+        } else {
+            add(Target::Share(share.clone()), None);
         }
     }
     for (uid, directory) in found.pod_dirs.iter().chain(&found.log_dirs) {
@@ -325,7 +339,7 @@ mod tests {
                 ("s2".into(), "/c/s2".into()),
                 ("gone".into(), "/c/gone".into()),
             ],
-            state_files: Vec::new(),
+            ..Found::default()
         }
     }
 
@@ -393,6 +407,25 @@ mod tests {
         };
         let plan = plan(&found, Others::Left);
         assert_eq!(lines(&plan), ["remove  cgroup /kubepods/podu-8"]);
+    }
+
+    #[test]
+    fn shares_go_when_no_kubelet_can_use_them() {
+        let mut found = Found {
+            shares: vec!["/run/berth/shared/v".into()],
+            ..Found::default()
+        };
+        assert_eq!(
+            lines(&plan(&found, Others::Left)),
+            ["unmount /run/berth/shared/v"]
+        );
+        found.kubelet_runs = true;
+        let plan = plan(&found, Others::Left);
+        assert_eq!(plan.steps, []);
+        assert_eq!(
+            plan.left,
+            ["share /run/berth/shared/v: a kubelet runs here"]
+        );
     }
 
     #[test]

@@ -61,13 +61,13 @@ fn share_root(root_dir: &Path, ours: &[MountInfo]) -> Result<PathBuf, String> {
             root_dir.display()
         )
     })?;
-    share::share_volume(Path::new(share::HOST_MOUNTS), &host, &real)
+    let place = share::place_of(&host);
+    share::share_volume(Path::new(share::HOST_MOUNTS), &host, &place, &real)
         .map_err(|error| ErrorChain(&error).to_string())?;
-    Ok(host)
+    Ok(place)
 }
 
-/// At the end: takes the share of a named volume back from the host, unless something of a pod is
-/// mounted in it. Docker could not remove the volume while it is mounted on itself. Blocks.
+/// At the end: takes the share back from the host, unless something of a pod is mounted in it. Blocks.
 pub(crate) fn give_back(root_dir: &Path) {
     let Ok(ours) = mountinfo::read_own() else {
         return;
@@ -79,36 +79,23 @@ pub(crate) fn give_back(root_dir: &Path) {
         return;
     };
     let real = std::fs::canonicalize(root_dir).unwrap_or_else(|_| root_dir.to_owned());
-    let Some(host) = path_on_host(&ours, &theirs, &real).filter(|host| is_unused(&theirs, host))
-    else {
+    let place = path_on_host(&ours, &theirs, &real).map(|host| share::place_of(&host));
+    let Some(place) = place.filter(|place| is_unused(&theirs, place)) else {
         return;
     };
-    if let Err(error) = share::unshare_volume(Path::new(share::HOST_MOUNTS), &host) {
-        tracing::warn!(error = %ErrorChain(&error), "the volume stays mounted on itself on the host");
+    if let Err(error) = share::unshare_volume(Path::new(share::HOST_MOUNTS), &place) {
+        tracing::warn!(path = %place.display(), error = %ErrorChain(&error),
+            "the share stays mounted on the host");
     }
 }
 
-/// Whether a directory is a named volume of Docker's that is mounted on itself, with nothing below:
-/// what somebody else mounted is never ours to unmount.
-fn is_unused(theirs: &[MountInfo], host: &Path) -> bool {
-    let is_named_volume = host.ends_with("_data")
-        && host
-            .ancestors()
-            .nth(2)
-            .is_some_and(|above| above.ends_with("volumes"));
-    let on_itself = mount_of(theirs, host).is_some_and(|mount| {
-        let below = theirs.iter().find(|other| other.id == mount.parent);
-        mount.mount_point == host
-            && below.is_some_and(|below| {
-                let inside = host.strip_prefix(&below.mount_point);
-                below.device == mount.device
-                    && inside.is_ok_and(|inside| below.root.join(inside) == mount.root)
-            })
-    });
+/// Whether a place is mounted, with nothing below.
+fn is_unused(theirs: &[MountInfo], place: &Path) -> bool {
+    let is_there = mountinfo::mount_at(theirs, place).is_some();
     let holds_mounts = theirs
         .iter()
-        .any(|mount| mount.mount_point != host && mount.mount_point.starts_with(host));
-    is_named_volume && on_itself && !holds_mounts
+        .any(|mount| mount.mount_point != place && mount.mount_point.starts_with(place));
+    is_there && !holds_mounts
 }
 
 /// The host's name of a directory on a volume: where the host has the same part of the same file
@@ -120,6 +107,8 @@ fn path_on_host(ours: &[MountInfo], theirs: &[MountInfo], directory: &Path) -> O
     theirs
         .iter()
         .filter(|mount| mount.device == volume.device)
+        // Our own share of an earlier run is no name of the directory's.
+        .filter(|mount| !mount.mount_point.starts_with(share::PLACES))
         .filter_map(|mount| {
             let rest = wanted.strip_prefix(&mount.root).ok()?;
             // Joining nothing would add a slash.
@@ -209,9 +198,11 @@ mod tests {
 
     #[test]
     fn volume_that_was_shared_before_keeps_its_name() {
+        let place = share::place_of(Path::new(VOLUME));
         let host = format!(
             "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
-             2 1 8:1 {VOLUME} {VOLUME} rw shared:7 - ext4 /dev/vda rw\n"
+             2 1 8:1 {VOLUME} {} rw shared:7 - ext4 /dev/vda rw\n",
+            place.display()
         );
         assert_eq!(on(&host, "/var/lib/kubelet"), Some(VOLUME.into()));
     }
@@ -242,38 +233,19 @@ mod tests {
 
     #[test]
     fn share_is_given_back_when_nothing_of_a_pod_is_in_it() {
+        let place = share::place_of(Path::new(VOLUME));
+        let host = "1 0 8:1 / / rw - ext4 /dev/vda rw\n";
+        assert!(!is_unused(&mounts(host), &place), "there is none");
         let host = format!(
-            "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
-             2 1 8:1 {VOLUME} {VOLUME} rw shared:7 - ext4 /dev/vda rw\n"
+            "{host}2 1 8:1 {VOLUME} {} rw shared:7 - ext4 /dev/vda rw\n",
+            place.display()
         );
-        assert!(is_unused(&mounts(&host), Path::new(VOLUME)));
-        let with_pod = format!("{host}3 2 0:9 / {VOLUME}/pods/u/mem rw - tmpfs tmpfs rw\n");
-        assert!(!is_unused(&mounts(&with_pod), Path::new(VOLUME)));
-    }
-
-    #[test]
-    fn mounts_of_others_are_never_given_back() {
-        for (host, directory) in [
-            // Not shared at all.
-            ("1 0 8:1 / / rw - ext4 /dev/vda rw\n".to_owned(), VOLUME),
-            // A disk of its own.
-            (
-                format!(
-                    "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
-                     2 1 8:9 / {VOLUME} rw shared:7 - ext4 /dev/vdb rw\n"
-                ),
-                VOLUME,
-            ),
-            // Not a named volume: nobody wants to remove it.
-            (
-                "1 0 8:1 / / rw - ext4 /dev/vda rw\n\
-                 2 1 8:1 /srv /srv rw shared:7 - ext4 /dev/vda rw\n"
-                    .to_owned(),
-                "/srv",
-            ),
-        ] {
-            assert!(!is_unused(&mounts(&host), Path::new(directory)), "{host}");
-        }
+        assert!(is_unused(&mounts(&host), &place));
+        let with_pod = format!(
+            "{host}3 2 0:9 / {}/pods/u/mem rw - tmpfs tmpfs rw\n",
+            place.display()
+        );
+        assert!(!is_unused(&mounts(&with_pod), &place));
     }
 
     #[test]
