@@ -60,27 +60,19 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the tool.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
-    let (parsed, rest) = match TOOL.split(words) {
-        Ok(split) => split,
-        Err(problem) => return refuse(&problem, EXIT_USAGE),
-    };
-    if parsed.bool("help") {
-        output::text(&TOOL.help());
-        return ExitCode::SUCCESS;
-    }
-    let settings = match tool::node(rest) {
-        Ok(settings) => settings,
-        Err(problem) => return refuse(&problem, 1),
+    let (parsed, settings) = match TOOL.begin(words) {
+        Ok(begun) => begun,
+        Err(code) => return code,
     };
     if let Some(reason) = still_runs(&settings) {
-        return refuse(&reason, 1);
+        return TOOL.refuse(&reason, 1);
     }
     let endpoint = tool::docker_endpoint(&parsed);
     let docker = match endpoint.as_str() {
         "" => None,
         endpoint => match Docker::at(endpoint) {
             Ok(docker) => Some(docker),
-            Err(error) => return refuse(&error.to_string(), EXIT_USAGE),
+            Err(error) => return TOOL.refuse(&error.to_string(), EXIT_USAGE),
         },
     };
     let places = gather::Places {
@@ -98,7 +90,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     let found = match gather::found(&places, docker.as_ref()) {
         Ok(found) => found,
         Err(error) => {
-            return refuse(
+            return TOOL.refuse(
                 &format!(
                     "{error}\n(start Docker, or pass --docker-endpoint= where it is gone for good)"
                 ),
@@ -130,11 +122,6 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
 
 fn parsed_path(parsed: &daemon::pflag::Parsed) -> std::path::PathBuf {
     parsed.text(CRI_DOCKERD_ROOT.name).into()
-}
-
-fn refuse(problem: &str, code: u8) -> ExitCode {
-    output::complain(&format!("berth cleanup: {problem}"));
-    ExitCode::from(code)
 }
 
 /// Why cleaning would fight a kubelet that runs.

@@ -7,29 +7,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kubelet_core::manifest::{LoadedPod, ManifestError, Origin, StaticSource, load_static};
+use kubelet_core::manifest::{
+    FileName, LoadedPod, ManifestError, Origin, StaticSource, load_static,
+};
 
 /// Largest manifest, in bytes (SRC-03).
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
-/// Endings of what editors and package tools leave behind, as the file source passes them over.
-const LEFT_BEHIND: [&str; 15] = [
-    "~",
-    ".swp",
-    ".swo",
-    ".swx",
-    ".bak",
-    ".orig",
-    ".rej",
-    ".tmp",
-    ".part",
-    ".dpkg-old",
-    ".dpkg-new",
-    ".dpkg-dist",
-    ".rpmsave",
-    ".rpmnew",
-    ".rpmorig",
-];
-
 /// Why a file gives no pod.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
@@ -108,7 +91,7 @@ pub(crate) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        let wanted = is_manifest_name(&entry.file_name().to_string_lossy());
+        let wanted = FileName::of(&entry.file_name().to_string_lossy()) == FileName::Manifest;
         // Links count as what they point to; a dangling one is a problem to be shown.
         let is_file = fs::metadata(entry.path()).map_or(true, |metadata| metadata.is_file());
         if wanted && is_file {
@@ -117,13 +100,6 @@ pub(crate) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn is_manifest_name(name: &str) -> bool {
-    let left_behind = LEFT_BEHIND.iter().any(|end| name.ends_with(end))
-        || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'))
-        || name == "4913";
-    !name.starts_with('.') && !left_behind
 }
 
 #[cfg(test)]

@@ -22,8 +22,7 @@ use kubelet_config::Settings;
 use crate::{
     http::{self, HttpError, Peer},
     output,
-    programs::EXIT_USAGE,
-    tool::{self, HELP, Tool},
+    tool::{HELP, Tool},
 };
 use pods::Pod;
 
@@ -81,17 +80,9 @@ enum Pods {
 
 /// Runs the tool.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
-    let (parsed, rest) = match TOOL.split(words) {
-        Ok(split) => split,
-        Err(problem) => return refuse(&problem, EXIT_USAGE),
-    };
-    if parsed.bool("help") {
-        output::text(&TOOL.help());
-        return ExitCode::SUCCESS;
-    }
-    let settings = match tool::node(rest) {
-        Ok(settings) => settings,
-        Err(problem) => return refuse(&problem, 1),
+    let (parsed, settings) = match TOOL.begin(words) {
+        Ok(begun) => begun,
+        Err(code) => return code,
     };
     let patience = parsed.duration("wait-running").to_std_or_zero();
     let (seen, is_good) = if patience.is_zero() {
@@ -107,11 +98,6 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-fn refuse(problem: &str, code: u8) -> ExitCode {
-    output::complain(&format!("berth status: {problem}"));
-    ExitCode::from(code)
 }
 
 /// Looks until all pods run or time is up.
@@ -247,7 +233,7 @@ mod tests {
     use super::*;
 
     fn settings(words: &[&str]) -> Box<Settings> {
-        tool::node(words.iter().map(OsString::from).collect()).unwrap()
+        crate::tool::node(words.iter().map(OsString::from).collect()).unwrap()
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! What the operator's tools have in common: their own flags beside the kubelet's, so that one and
 //! the same words (`--config F --root-dir D`) describe a node to the kubelet and to each tool.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use daemon::pflag::{Completion, Flag, FlagSet, Kind, Parsed};
 use kubelet_config::{Command, HostFacts, Settings};
 
-use crate::docker;
+use crate::{docker, output, programs::EXIT_USAGE};
 
 /// A tool as its help and the shells' completion show it.
 #[derive(Debug)]
@@ -72,6 +72,29 @@ impl Tool {
             .parse(own)
             .map_err(|failure| failure.to_string())?;
         Ok((parsed, rest))
+    }
+
+    /// What every tool that describes a node begins with: its own flags and the node, unless all is
+    /// said already (help was asked for, or something is wrong with the words).
+    ///
+    /// # Errors
+    /// The code to end with.
+    pub(crate) fn begin(&self, words: Vec<OsString>) -> Result<(Parsed, Box<Settings>), ExitCode> {
+        let (parsed, rest) = self
+            .split(words)
+            .map_err(|problem| self.refuse(&problem, EXIT_USAGE))?;
+        if parsed.bool(HELP.name) {
+            output::text(&self.help());
+            return Err(ExitCode::SUCCESS);
+        }
+        let settings = node(rest).map_err(|problem| self.refuse(&problem, 1))?;
+        Ok((parsed, settings))
+    }
+
+    /// Says why the tool does not do it.
+    pub(crate) fn refuse(&self, problem: &str, code: u8) -> ExitCode {
+        output::complain(&format!("berth {}: {problem}", self.name));
+        ExitCode::from(code)
     }
 
     fn own_flag(&self, word: &str) -> Option<&'static Flag> {

@@ -11,6 +11,7 @@ pub mod logging;
 pub mod metrics;
 pub mod panics;
 pub mod pflag;
+mod quote;
 mod readiness;
 mod sd_notify;
 pub mod signals;

@@ -12,7 +12,6 @@
 mod json;
 mod klog;
 mod logrus;
-mod quote;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -35,7 +34,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-pub(crate) use quote::quote;
+pub(crate) use crate::quote::quote;
 use record::{Fields, Record};
 pub use vmodule::{Vmodule, VmoduleError};
 

@@ -12,6 +12,7 @@
 mod decode;
 mod defaults;
 mod field;
+mod file_name;
 mod references;
 mod statics;
 pub mod typed;
@@ -20,6 +21,7 @@ mod validate;
 pub use decode::{DecodeError, Decoded, decode};
 pub use defaults::default_pod;
 pub use field::{FieldError, Kind as FieldErrorKind};
+pub use file_name::FileName;
 pub use references::static_reference_refused;
 pub use statics::{
     CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE, Origin, StaticSource, apply_static, uid,

@@ -1,7 +1,5 @@
 //! Numbers, booleans and quoted text in Go's syntax, with the errors of Go's `strconv`.
 
-use std::fmt::Write as _;
-
 /// A text that is no number or boolean, worded as Go words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("strconv.{function}: parsing {}: {problem}", quote(text))]
@@ -139,43 +137,14 @@ fn magnitude(text: &str, base: u32) -> Result<u64, Bad> {
 /// Text in double quotes as Go's `%q` prints it.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        push_escaped(&mut out, c, '"');
-    }
-    out.push('"');
+    crate::quote::quote(text, &mut out);
     out
 }
 
 /// A character in single quotes as Go's `%q` prints it.
 pub(super) fn quote_char(c: char) -> String {
     let mut out = String::from("'");
-    push_escaped(&mut out, c, '\'');
+    crate::quote::push_escaped(c, '\'', &mut out);
     out.push('\'');
     out
-}
-
-fn push_escaped(out: &mut String, c: char, delimiter: char) {
-    match c {
-        '\\' => out.push_str(r"\\"),
-        '\u{07}' => out.push_str(r"\a"),
-        '\u{08}' => out.push_str(r"\b"),
-        '\u{0c}' => out.push_str(r"\f"),
-        '\n' => out.push_str(r"\n"),
-        '\r' => out.push_str(r"\r"),
-        '\t' => out.push_str(r"\t"),
-        '\u{0b}' => out.push_str(r"\v"),
-        c if c == delimiter => {
-            out.push('\\');
-            out.push(c);
-        }
-        c if c.is_ascii_control() => {
-            // Writing to a String cannot fail.
-            let _ = write!(out, r"\x{:02x}", u32::from(c));
-        }
-        c if c.is_control() => {
-            let _ = write!(out, r"\u{:04x}", u32::from(c));
-        }
-        c => out.push(c),
-    }
 }

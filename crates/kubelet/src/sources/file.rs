@@ -21,7 +21,7 @@ use std::{
 use daemon::ErrorChain;
 use futures_util::StreamExt;
 use inotify::{EventMask, Inotify, WatchMask};
-use kubelet_core::manifest::{self, Origin, StaticSource};
+use kubelet_core::manifest::{self, FileName, Origin, StaticSource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -380,10 +380,10 @@ fn list(path: &Path) -> io::Result<Listing> {
     };
     for name in names {
         let file = path.join(&name);
-        match classify_name(&name.to_string_lossy()) {
-            NameKind::Hidden => {}
-            NameKind::LeftBehind => listing.passed_over.push(file),
-            NameKind::Manifest => match fs::metadata(&file) {
+        match FileName::of(&name.to_string_lossy()) {
+            FileName::Hidden => {}
+            FileName::LeftBehind => listing.passed_over.push(file),
+            FileName::Manifest => match fs::metadata(&file) {
                 Ok(metadata) => listing.files.push((file, stamp(&metadata))),
                 // Gone between the two calls: the next event says so.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !file.is_symlink() => {}
@@ -408,47 +408,6 @@ fn stamp(metadata: &fs::Metadata) -> Result<Stamp, FileError> {
     } else {
         "a device"
     }))
-}
-
-/// What a file name says.
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum NameKind {
-    /// Starts with a dot: not ours, never mentioned.
-    Hidden,
-    /// A back-up or half-written file.
-    LeftBehind,
-    /// To be read.
-    Manifest,
-}
-
-fn classify_name(name: &str) -> NameKind {
-    const LEFT_BEHIND: [&str; 15] = [
-        "~",
-        ".swp",
-        ".swo",
-        ".swx",
-        ".bak",
-        ".orig",
-        ".rej",
-        ".tmp",
-        ".part",
-        ".dpkg-old",
-        ".dpkg-new",
-        ".dpkg-dist",
-        ".rpmsave",
-        ".rpmnew",
-        ".rpmorig",
-    ];
-    if name.starts_with('.') {
-        NameKind::Hidden
-    } else if LEFT_BEHIND.iter().any(|end| name.ends_with(end))
-        || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'))
-        || name == "4913"
-    {
-        NameKind::LeftBehind
-    } else {
-        NameKind::Manifest
-    }
 }
 
 fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileError> {

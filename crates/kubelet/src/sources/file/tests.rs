@@ -171,23 +171,3 @@ fn rustix_mkfifo(path: &Path) {
     )
     .unwrap();
 }
-
-#[test]
-fn names_left_behind_by_editors_are_not_read() {
-    for name in [
-        "a.yaml~",
-        "#a.yaml#",
-        "4913",
-        "a.yaml.swp",
-        "a.yaml.dpkg-old",
-        "a.bak",
-    ] {
-        assert_eq!(classify_name(name), NameKind::LeftBehind, "{name}");
-    }
-    for name in [".a.yaml.swp", "..data", ".#a.yaml"] {
-        assert_eq!(classify_name(name), NameKind::Hidden, "{name}");
-    }
-    for name in ["a.yaml", "a.json", "pod", "a.yml.new", "#"] {
-        assert_eq!(classify_name(name), NameKind::Manifest, "{name}");
-    }
-}

@@ -1,4 +1,4 @@
-//! Quoting as Go's `strconv.Quote`, which klog and logrus use.
+//! Quoting as Go's `strconv.Quote`, which klog, logrus and pflag use.
 
 use std::fmt::Write as _;
 
@@ -6,30 +6,38 @@ use std::fmt::Write as _;
 pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            c if printable(c) => out.push(c),
-            // Writing to a string cannot fail.
-            c if c < '\u{80}' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if c < '\u{10000}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => {
-                let _ = write!(out, "\\U{:08x}", u32::from(c));
-            }
-        }
+        push_escaped(c, '"', out);
     }
     out.push('"');
+}
+
+/// Appends a character as it stands between two of `delimiter`.
+pub(crate) fn push_escaped(c: char, delimiter: char, out: &mut String) {
+    match c {
+        '\\' => out.push_str("\\\\"),
+        '\x07' => out.push_str("\\a"),
+        '\x08' => out.push_str("\\b"),
+        '\x0c' => out.push_str("\\f"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\x0b' => out.push_str("\\v"),
+        c if c == delimiter => {
+            out.push('\\');
+            out.push(c);
+        }
+        c if printable(c) => out.push(c),
+        // Writing to a string cannot fail.
+        c if c < '\u{80}' => {
+            let _ = write!(out, "\\x{:02x}", u32::from(c));
+        }
+        c if c < '\u{10000}' => {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+        c => {
+            let _ = write!(out, "\\U{:08x}", u32::from(c));
+        }
+    }
 }
 
 /// Close to Go's `unicode.IsPrint` where it matters for a terminal: no controls, no spaces but the
