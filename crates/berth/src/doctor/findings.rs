@@ -314,10 +314,13 @@ fn container(facts: &Facts) -> Vec<Finding> {
     }
     if let Some(path) = hidden_docker {
         let path = path.display();
-        all.push(fail(
+        all.push(warn(
             "container",
-            format!("{path}, where Docker keeps containers, can't be seen from here"),
-            format!("mount it at its own place ({path}:{path})"),
+            format!(
+                "{path}, where Docker keeps containers, can't be seen from here: logs go through \
+                 Docker's API, and how full its disk is stays unknown"
+            ),
+            format!("mount it at its own place ({path}:{path}), or run with pid: host"),
         ));
     }
     for path in not_mounted {

@@ -12,7 +12,7 @@ use daemon::ErrorChain;
 use kubelet_config::{LogLine, Settings, Severity};
 use node_os::{
     cgroups::{Hierarchies, Version},
-    host_view::{Whereabouts, whereabouts},
+    host_view::{Whereabouts, host_root, whereabouts},
     mountinfo::{self, MountInfo, mount_of},
     proc::{self, Capability, Proc},
     statfs,
@@ -252,9 +252,15 @@ fn container(
         .flatten()
         .filter(|path| on_own_root(path))
         .collect();
+    // What is not mounted here is seen through the host's first process (DEC-13).
+    let host = host_root();
+    let is_seen = |path: &Path| {
+        let on_host = host.as_ref().zip(path.strip_prefix("/").ok());
+        path.is_dir() || on_host.is_some_and(|(host, rest)| host.join(rest).is_dir())
+    };
     let hidden_docker = match docker.map(|docker| &docker.state) {
-        Some(DockerState::Alive { root_dir, .. }) if !root_dir.join("containers").is_dir() => {
-            Some(root_dir.clone()).filter(|path| path.is_absolute())
+        Some(DockerState::Alive { root_dir, .. }) if root_dir.is_absolute() => {
+            (!is_seen(&root_dir.join("containers"))).then(|| root_dir.clone())
         }
         _ => None,
     };

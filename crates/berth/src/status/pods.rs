@@ -104,9 +104,14 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<Pod>, serde_json::Error> {
 }
 
 impl Pod {
-    /// It runs, or has done all it had to do.
+    /// All of it runs, or has done what it had to do. A pod's phase is Running already when one
+    /// container was started once.
     pub(super) fn is_content(&self) -> bool {
-        matches!(self.status.phase.as_str(), "Running" | "Succeeded")
+        let waits = |container: &Container| container.state.waiting.is_some();
+        match self.status.phase.as_str() {
+            "Running" => !self.status.container_statuses.iter().any(waits),
+            phase => phase == "Succeeded",
+        }
     }
 
     fn ready(&self) -> String {
@@ -255,6 +260,9 @@ default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (
 ";
         assert_eq!(table(&pods, now), expected);
         assert!(pods[0].is_content() && !pods[1].is_content());
+        let mut crashing = pods[1].clone();
+        crashing.status.phase = "Running".to_owned();
+        assert!(!crashing.is_content(), "one of its containers waits");
     }
 
     #[test]
