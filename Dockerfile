@@ -12,6 +12,7 @@ ARG CONCURRENTLY_VERSION=9.2.1
 ARG GO_VERSION_KUBE
 ARG TARGETARCH
 WORKDIR /src
+# Without rust-toolchain.toml (.dockerignore): the image's own toolchain builds, whatever RUST_VERSION says.
 COPY . .
 RUN set -eu; \
     case "${TARGETARCH:-$(uname -m)}" in \
