@@ -5,6 +5,7 @@
 //! `writes` turns them into file contents, purely. [`CgroupFs`] acts on the files. All paths are
 //! below the mount points given, so tests use a temporary directory.
 
+mod details;
 mod fs_driver;
 mod hierarchies;
 mod path;
@@ -18,11 +19,12 @@ mod tests;
 
 use std::{io, path::PathBuf};
 
+pub use details::{CgroupDetails, DeviceIo};
 pub use fs_driver::CgroupFs;
 pub use hierarchies::{Hierarchies, Version};
 pub use path::{CgroupPath, CgroupPathError};
 pub use resources::{CpuQuota, Limit, Resources, shares_from_weight, weight_from_shares};
-pub use stats::CgroupStats;
+pub use stats::{CgroupStats, Pressure, Stall};
 pub use systemd::{BusError, SystemdCgroups, SystemdError};
 
 /// An operation on a group failed.

@@ -1,4 +1,4 @@
-//! Network namespaces of pods: their addresses, their counters, and work inside them.
+//! Network namespaces of pods: their addresses and work inside them.
 
 mod netlink;
 
@@ -8,10 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    namespace,
-    read::{self, ReadError},
-};
+use crate::{namespace, read};
 
 /// Work in a network namespace failed.
 #[derive(Debug, thiserror::Error)]
@@ -79,76 +76,11 @@ pub fn addresses(namespace: &Path) -> Result<Vec<InterfaceAddress>, NetNsError> 
         .map_err(|error| NetNsError::List(namespace.to_owned(), error))
 }
 
-/// Counters of an interface since it was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InterfaceCounters {
-    /// The interface's name.
-    pub name: String,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Errors while receiving.
-    pub rx_errors: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Errors while sending.
-    pub tx_errors: u64,
-}
-
-/// The counters of all interfaces that a process sees, loopback included.
-///
-/// # Errors
-/// When the process is gone or the file unreadable.
-pub fn counters(pid: u32) -> Result<Vec<InterfaceCounters>, ReadError> {
-    let path = PathBuf::from(format!("/proc/{pid}/net/dev"));
-    Ok(parse_counters(&read::text(&path)?))
-}
-
-fn parse_counters(text: &str) -> Vec<InterfaceCounters> {
-    text.lines()
-        .filter_map(|line| {
-            let (name, numbers) = line.split_once(':')?;
-            let numbers: Vec<u64> = numbers
-                .split_whitespace()
-                .map_while(|word| word.parse().ok())
-                .collect();
-            Some(InterfaceCounters {
-                name: name.trim().to_owned(),
-                rx_bytes: *numbers.first()?,
-                rx_errors: *numbers.get(2)?,
-                tx_bytes: *numbers.get(8)?,
-                tx_errors: *numbers.get(10)?,
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-
-    #[test]
-    fn counters_are_read_from_their_columns() {
-        let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs\n  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
-        let counters = parse_counters(text);
-        assert_eq!(
-            counters,
-            [InterfaceCounters {
-                name: "eth0".to_owned(),
-                rx_bytes: 1,
-                rx_errors: 3,
-                tx_bytes: 9,
-                tx_errors: 11
-            }]
-        );
-        assert!(
-            super::counters(std::process::id())
-                .unwrap()
-                .iter()
-                .any(|c| c.name == "lo")
-        );
-    }
 
     #[test]
     fn own_namespace_has_the_loopback_address() {

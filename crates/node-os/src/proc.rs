@@ -3,8 +3,10 @@
 //! [`Proc`] reads below a root of its own, so tests give it a temporary directory; the plain
 //! functions ask the kernel directly.
 
+mod held;
 mod limits;
 mod machine;
+mod network;
 mod process;
 
 #[cfg(test)]
@@ -13,8 +15,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use crate::read::ReadError;
+pub use held::{Identity, OpenFiles};
 pub use limits::{LimitError, raise_open_files, set_oom_score_adj, write_sysctl};
 pub use machine::{KernelVersion, Meminfo, OsRelease, SwapDevice, hostname, kernel_version};
+pub use network::InterfaceCounters;
 pub use process::{Capabilities, Capability, CgroupMembership, OwnMemory, ProcessStat};
 
 /// Reads `/proc` and `/sys` below a root.

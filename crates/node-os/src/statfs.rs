@@ -12,6 +12,10 @@ use rustix::fs::{stat, statvfs};
 pub struct FsUsage {
     /// Identifies the file system: two paths with one number lie on one.
     pub device: u64,
+    /// The device's major number.
+    pub major: u32,
+    /// The device's minor number.
+    pub minor: u32,
     /// Size in bytes.
     pub capacity_bytes: u64,
     /// Bytes that a process without privileges may still write.
@@ -47,6 +51,8 @@ pub fn usage(path: &Path) -> Result<FsUsage, StatFsError> {
     let bytes = |blocks: u64| blocks.saturating_mul(fs.f_frsize);
     Ok(FsUsage {
         device,
+        major: rustix::fs::major(device),
+        minor: rustix::fs::minor(device),
         capacity_bytes: bytes(fs.f_blocks),
         available_bytes: bytes(fs.f_bavail),
         used_bytes: bytes(fs.f_blocks.saturating_sub(fs.f_bfree)),

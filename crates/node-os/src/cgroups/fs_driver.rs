@@ -14,7 +14,8 @@ use rustix::{
 };
 
 use super::{
-    CgroupError, CgroupPath, CgroupStats, Cgroups, Hierarchies, Resources, Version, stats,
+    CgroupDetails, CgroupError, CgroupPath, CgroupStats, Cgroups, Hierarchies, Resources, Version,
+    details, stats,
     writes::{Write, plan_writes, resources_from},
 };
 use crate::read::{self, ReadError};
@@ -59,6 +60,27 @@ impl CgroupFs {
         self.hierarchies
             .controller(controller)
             .map(|root| group.below(root))
+    }
+
+    /// As [`Cgroups::stats`] without looking first whether the group is there: empty when it is not.
+    /// For sweeps over many groups.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn usage(&self, group: &CgroupPath) -> Result<CgroupStats, ReadError> {
+        stats::read_stats(self.hierarchies.version(), |controller| {
+            self.directory(controller, group)
+        })
+    }
+
+    /// What metrics show of a group beyond [`Self::usage`]; nothing for a group that is not there.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn details(&self, group: &CgroupPath) -> Result<CgroupDetails, ReadError> {
+        details::read_details(self.hierarchies.version(), |controller| {
+            self.directory(controller, group)
+        })
     }
 
     /// The group's directory in each hierarchy.
@@ -214,10 +236,7 @@ impl Cgroups for CgroupFs {
 
     fn stats(&self, group: &CgroupPath) -> Result<CgroupStats, CgroupError> {
         self.require(group)?;
-        Ok(stats::read_stats(
-            self.hierarchies.version(),
-            |controller| self.directory(controller, group),
-        )?)
+        Ok(self.usage(group)?)
     }
 
     fn exists(&self, group: &CgroupPath) -> bool {

@@ -204,6 +204,16 @@ impl Proc {
         self.word(&format!("proc/sys/{}", sysctl_path(name)))
     }
 
+    /// The name of a block device, such as `/dev/sda`; its numbers, such as `8:0`, where it has none.
+    pub fn block_device(&self, major: u32, minor: u32) -> String {
+        let link = self.path(&format!("sys/dev/block/{major}:{minor}"));
+        let name = std::fs::read_link(link).ok();
+        let name = name
+            .as_deref()
+            .and_then(|target| target.file_name()?.to_str());
+        name.map_or_else(|| format!("{major}:{minor}"), |name| format!("/dev/{name}"))
+    }
+
     fn word(&self, below: &str) -> Result<String, ReadError> {
         Ok(read::text(&self.path(below))?.trim().to_owned())
     }

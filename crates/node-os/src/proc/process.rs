@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::Proc;
-use crate::read::{self, ReadError};
+use crate::{
+    mountinfo::{self, MountInfo, MountInfoError},
+    read::{self, ReadError},
+};
 
 /// What `/proc/<pid>/stat` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +110,14 @@ impl Proc {
     pub fn cgroups(&self, pid: u32) -> Result<Vec<CgroupMembership>, ReadError> {
         let text = read::text(&self.path(&format!("proc/{pid}/cgroup")))?;
         Ok(text.lines().filter_map(parse_membership).collect())
+    }
+
+    /// The mounts of a process.
+    ///
+    /// # Errors
+    /// When it is gone, or the kernel writes what we do not know.
+    pub fn mounts(&self, pid: u32) -> Result<Vec<MountInfo>, MountInfoError> {
+        mountinfo::read(&self.path(&format!("proc/{pid}/mountinfo")))
     }
 
     /// The effective capabilities of this process.
