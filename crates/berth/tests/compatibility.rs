@@ -124,6 +124,32 @@ fn troubleshooting_quotes_messages_that_the_code_has() {
     }
 }
 
+/// What answers a complaint is tested, and the test is named.
+#[test]
+fn complaints_name_tests_that_exist() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        for part in ["src", "tests"] {
+            rust_files(&entry.as_ref().unwrap().path().join(part), &mut files);
+        }
+    }
+    let code: String = files
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let page = fs::read_to_string(root.join("docs/COMPLAINTS.md")).unwrap();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| CMP-")).collect();
+    assert_eq!(rows.len(), 23);
+    let tests = rows
+        .iter()
+        .flat_map(|row| row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .filter(|name| name.contains('_'));
+    for test in tests {
+        assert!(code.contains(&format!("fn {test}(")), "there is no test {test}");
+    }
+}
+
 /// Puts a table between its markers.
 fn fill(text: &str, name: &str, table: &str) -> String {
     let start = format!("<!-- generated: {name} -->\n");
@@ -199,18 +225,22 @@ fn differences() -> String {
     out
 }
 
-/// The Rust files below a directory, tests left out.
+/// The Rust files below a directory, without the modules that are tests.
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    let mut all = Vec::new();
+    rust_files(directory, &mut all);
+    found.extend(all.into_iter().filter(|path| !path.ends_with("tests.rs")));
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(directory) else {
         return;
     };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs")
-            && !path.ends_with("tests.rs")
-        {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }

@@ -7,12 +7,15 @@ use std::time::Duration;
 use cri_api::v1;
 use daemon::ErrorChain;
 
+use crate::engine::model::CreateContainer;
 use crate::error::Error;
+use crate::hub::Operation;
 use crate::names::Name;
 use crate::runtime::Runtime;
 use crate::sandbox::{not_found, required};
 use crate::state::{self, Record};
 use crate::translate::container as translate;
+use crate::translate::identity::{self, ImageUsers};
 use crate::translate::security::{self, AppArmor, Seccomp};
 
 /// Larger seccomp profiles are refused; the largest known are some 20 KiB.
@@ -45,6 +48,8 @@ impl Runtime {
 
         let mounts = std::mem::take(&mut config.mounts);
         config.mounts = self.on_host(container, mounts).await?;
+        let image = config.image.as_ref().map(|image| image.image.as_str());
+        let users = image.and_then(|image| self.users.get(image));
         let seccomp_json = self.check_profiles(&config).await?;
         let runtime = if sandbox.runtime == engine.info.default_runtime {
             ""
@@ -55,11 +60,46 @@ impl Runtime {
             sandbox_id: &sandbox.id,
             runtime,
             seccomp_json: seccomp_json.as_deref(),
+            users: users.as_deref(),
             log_config: &self.settings.log_config,
         };
         let facts = self.translation_facts(&engine)?;
         let body = translate::translate(&config, &sandbox_config, plan, &facts)?;
         let (id, operation) = self.create(&name, &body).await?;
+        let context = translate::security_context(&config);
+        if !identity::resolve(&context, users.as_deref())?.needs_image {
+            operation.finish().await?;
+            return Ok(id);
+        }
+        let again = |users: &ImageUsers| {
+            let users = Some(users);
+            let plan = translate::Plan { users, ..plan };
+            translate::translate(&config, &sandbox_config, plan, &facts)
+        };
+        Box::pin(self.fit_users(id, operation, &name, &body, again)).await
+    }
+
+    /// What the image says about users matters and was not known: asks the container that was made,
+    /// and makes it again if that changes the request.
+    async fn fit_users(
+        &self,
+        id: String,
+        operation: Operation,
+        name: &Name,
+        body: &CreateContainer,
+        again: impl Fn(&ImageUsers) -> Result<CreateContainer, Error>,
+    ) -> Result<String, Error> {
+        let learned = self.users.learn(&self.engine, &id).await;
+        let again = learned
+            .map_err(Error::from)
+            .and_then(|users| again(&users).map(Box::new));
+        if again.as_ref().is_ok_and(|again| **again == *body) {
+            operation.finish().await?;
+            return Ok(id);
+        }
+        self.remove(&id).await?;
+        operation.removed();
+        let (id, operation) = self.create(name, &*again?).await?;
         operation.finish().await?;
         Ok(id)
     }
@@ -176,11 +216,7 @@ impl Runtime {
         self.hub.load_image_names(&record.image_id).await;
         Ok(v1::ContainerStatusResponse {
             status: self.hub.container_status(&record),
-            info: if request.verbose {
-                state::info(&record)
-            } else {
-                std::collections::BTreeMap::new()
-            },
+            info: self.info(&record, request.verbose).await,
         })
     }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
+mod archive;
 mod containers;
 mod error;
 mod events;
@@ -33,6 +34,7 @@ mod system;
 mod tests;
 mod transport;
 
+pub(crate) use archive::Found;
 pub(crate) use containers::{ListContainers, LogsQuery};
 pub(crate) use error::{Class, EngineError};
 pub(crate) use events::{Event, EventStream};
@@ -46,6 +48,8 @@ pub(crate) const OLDEST_API: ApiVersion = ApiVersion(41);
 pub(crate) const NEWEST_API: ApiVersion = ApiVersion(52);
 /// First API where a read-only bind is recursive by default (DKR-04).
 pub(crate) const API_RECURSIVE_READ_ONLY: ApiVersion = ApiVersion(44);
+/// First API that mounts images.
+pub(crate) const API_IMAGE_MOUNTS: ApiVersion = ApiVersion(48);
 
 /// The minor number of a Docker API version `1.N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

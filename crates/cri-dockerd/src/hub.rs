@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use crate::engine::model::SystemInfo;
 use crate::engine::{ApiVersion, Engine, EngineError, Event};
 use crate::error::Error;
+use crate::identity;
 use crate::labels;
 use crate::network::Network;
 use crate::paths::PathView;
@@ -298,11 +299,13 @@ impl Hub {
             }
             Err(error) => return Err(error),
         };
-        let Some(record) = Record::from_inspect(&inspect) else {
+        let Some(mut record) = Record::from_inspect(&inspect) else {
             return Ok(None);
         };
         if record.container().is_some() {
             self.load_image_names(&record.image_id).await;
+            let before = self.known(&record.id);
+            identity::note(&mut record, before.as_deref()).await;
         }
         self.follow_log(&record).await;
         let id = record.id.clone();

@@ -10,6 +10,7 @@
 mod keyring;
 mod pull;
 mod reference;
+mod sandbox;
 mod service;
 mod show;
 mod usage;
@@ -28,7 +29,7 @@ use cri_api::{Code, RpcError, v1};
 use daemon::ErrorChain;
 use tokio::sync::watch;
 
-use self::{keyring::Keyring, reference::Reference, usage::LayerSizes};
+use self::{reference::Reference, usage::LayerSizes};
 use crate::{
     engine::{
         Class, Engine, EngineError, RegistryAuth,
@@ -412,127 +413,6 @@ impl Images {
         self.changed();
         result
     }
-
-    /// ImageFsInfo; `writable_bytes` is what containers wrote, as far as it is known.
-    ///
-    /// # Errors
-    /// Docker's; when its data directory can't be looked at.
-    pub(crate) async fn fs_info(
-        &self,
-        writable_bytes: Option<u64>,
-    ) -> Result<v1::ImageFsInfoResponse, RpcError> {
-        let facts = self
-            .0
-            .hub
-            .facts()
-            .await
-            .map_err(|error| RpcError::new(error.code(), ErrorChain(&error).to_string()))?;
-        let images = self.0.engine.images(None).await.map_err(|e| refuse(&e))?;
-        lock(&self.0.layers).keep_only(images.iter().map(|image| image.id.as_str()));
-        for image in &images {
-            if lock(&self.0.layers).knows(&image.id) {
-                continue;
-            }
-            match self.0.engine.image_history(&image.id).await {
-                Ok(history) => lock(&self.0.layers).learn(&image.id, &history),
-                // Removed meanwhile.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(refuse(&error)),
-            }
-        }
-        let used = lock(&self.0.layers).unique_bytes();
-        let root = facts.info.docker_root_dir.clone();
-        let ours = self.0.paths.from_host(root.as_ref()).ok_or_else(|| {
-            let text = format!(
-                "docker's data directory {root} cannot be seen from this container: mount it at \
-                 the same path"
-            );
-            RpcError::new(Code::Unknown, text)
-        })?;
-        let usage = daemon::blocking(move || usage::file_system(&ours))
-            .await
-            .map_err(|error| {
-                let text = format!("look at docker's data directory {root}: {error}");
-                RpcError::new(Code::Unknown, text)
-            })?;
-        Ok(usage::response(
-            &facts.info.docker_root_dir,
-            used,
-            writable_bytes,
-            usage,
-        ))
-    }
-
-    /// Makes sure that the sandbox image is there (SBX-02, NODE-31, DEC-44): one that is there is
-    /// taken as it is; a missing one is loaded from this program; one that is asked for by digest
-    /// can't be ours and is pulled, with the node's own credentials.
-    ///
-    /// # Errors
-    /// Docker's or the registry's, with the step before it in upstream's words.
-    pub(crate) async fn ensure_sandbox_image(&self) -> Result<(), RpcError> {
-        let image = self.0.settings.sandbox_image.as_str();
-        let inspect = async || {
-            self.inspect(image).await.map_err(|error| {
-                let text = format!("failed to inspect sandbox image {image:?}");
-                stepped(&text, &refuse(&error))
-            })
-        };
-        if inspect().await?.is_some() {
-            return Ok(());
-        }
-        let _one = self.0.sandbox.lock().await;
-        if inspect().await?.is_some() {
-            return Ok(());
-        }
-        let failed = |error: &RpcError| stepped(&format!("failed pulling image {image:?}"), error);
-        match Reference::parse(image) {
-            Some(reference) if reference.digest.is_none() => {
-                tracing::info!(image, "loading the built-in sandbox image");
-                self.load_pause(&reference)
-                    .await
-                    .map_err(|error| failed(&refuse(&error)))
-            }
-            Some(reference) => self
-                .pull_sandbox(&reference)
-                .await
-                .map_err(|error| failed(&error)),
-            None => {
-                let problem = "no such image, and an id can't be pulled: name it with a tag";
-                Err(failed(&RpcError::new(Code::NotFound, problem)))
-            }
-        }
-    }
-
-    async fn load_pause(&self, reference: &Reference) -> Result<(), EngineError> {
-        let name = format!("{}:{}", reference.familiar_name(), reference.version());
-        let mut stream = self
-            .0
-            .engine
-            .load_image(pause::image_tar(&name).into())
-            .await?;
-        while let Some(message) = stream.next().await {
-            message?;
-        }
-        self.changed();
-        Ok(())
-    }
-
-    async fn pull_sandbox(&self, reference: &Reference) -> Result<(), RpcError> {
-        let home = self.0.settings.home.clone();
-        let keyring = daemon::blocking(move || Keyring::load(home.as_deref())).await;
-        let mut credentials = keyring.lookup(reference);
-        if credentials.is_empty() {
-            credentials.push(RegistryAuth::default());
-        }
-        let mut result = Ok(());
-        for auth in credentials {
-            result = self.join(reference.clone(), auth).await.map(drop);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
-    }
 }
 
 /// The image of a request, which must be there (IMG-07).
@@ -558,6 +438,11 @@ fn refuse(error: &EngineError) -> RpcError {
         Class::Internal => Code::Unknown,
     };
     RpcError::new(code, ErrorChain(error).to_string())
+}
+
+/// The hub's refusal, as an image call answers it.
+pub(crate) fn hub_error(error: &crate::error::Error) -> RpcError {
+    RpcError::new(error.code(), ErrorChain(error).to_string())
 }
 
 fn stepped(step: &str, error: &RpcError) -> RpcError {

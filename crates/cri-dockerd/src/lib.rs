@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod exec;
 mod hub;
+mod identity;
 mod images;
 mod labels;
 mod logs;
@@ -34,6 +35,7 @@ mod start;
 mod state;
 mod stats;
 mod translate;
+mod verbose;
 
 use std::ffi::OsString;
 use std::io::Write as _;

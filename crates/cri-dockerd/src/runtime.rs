@@ -14,12 +14,14 @@ use crate::engine::{Class, Engine, EngineError};
 use crate::error::Error;
 use crate::exec::Execs;
 use crate::hub::{EngineFacts, Hub, Operation};
+use crate::identity::KnownUsers;
 use crate::images::Images;
 use crate::logs::LogPump;
 use crate::names::{self, Name};
 use crate::network::Network;
 use crate::paths::PathView;
 use crate::state::Record;
+use crate::stats::Stats;
 use crate::translate::Facts;
 
 /// How long a removal that somebody else began is waited for (CTR-25).
@@ -46,6 +48,8 @@ pub(crate) struct Runtime {
     pub(crate) orphans: OnceCell<Mutex<BTreeMap<String, Checkpoint>>>,
     pub(crate) logs: LogPump,
     pub(crate) images: Images,
+    pub(crate) stats: Stats,
+    pub(crate) users: KnownUsers,
     pub(crate) execs: Execs,
     pub(crate) settings: Settings,
     /// Lowest OOM score that the host was seen to accept (DEC-48).
@@ -64,6 +68,7 @@ impl Runtime {
             api: engine.api,
             cgroup_driver: engine.cgroup_driver.clone().map_err(Error::Invalid)?,
             lowest_oom_score: self.lowest_oom_score.load(Ordering::Relaxed),
+            has_cdi: !engine.info.cdi_spec_dirs.is_empty(),
         })
     }
 

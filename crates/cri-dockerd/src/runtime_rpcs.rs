@@ -8,7 +8,9 @@ use crate::engine::API_RECURSIVE_READ_ONLY;
 use crate::error::Error;
 use crate::hub::{EngineFacts, Health};
 use crate::runtime::Runtime;
+use crate::state::Record;
 use crate::translate::CgroupDriver;
+use crate::verbose;
 
 /// CRI names and versions that callers know (RTC-01).
 const KUBE_API_VERSION: &str = "0.1.0";
@@ -27,7 +29,7 @@ impl Runtime {
     }
 
     /// Status, from memory: whether the event stream stands says whether Docker is up.
-    pub(crate) async fn status(&self, verbose: bool) -> v1::StatusResponse {
+    pub(crate) async fn status(&self, details: bool) -> v1::StatusResponse {
         let docker = match self.hub.health() {
             Health::Fresh => Ok(()),
             Health::Down(why) => Err(why),
@@ -35,11 +37,13 @@ impl Runtime {
             Health::Syncing => self.hub.fresh().await.map_err(|error| error.to_string()),
         };
         let network = self.network.ready();
-        let mut info = BTreeMap::new();
-        if verbose {
-            let config = serde_json::json!({ "sandboxImage": self.settings.sandbox_image });
-            info.insert("config".to_owned(), config.to_string());
-        }
+        let facts = self.hub.known_facts();
+        let info = if details {
+            let image = &self.settings.sandbox_image;
+            verbose::of_runtime(image, self.network.name(), facts.as_ref())
+        } else {
+            BTreeMap::new()
+        };
         v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
                 conditions: vec![
@@ -53,14 +57,23 @@ impl Runtime {
                 ],
             }),
             info,
-            runtime_handlers: match self.hub.known_facts() {
-                Some(facts) => handlers(&facts),
-                None => Vec::new(),
-            },
+            runtime_handlers: facts.as_ref().map(handlers).unwrap_or_default(),
             features: Some(v1::RuntimeFeatures {
-                supplemental_groups_policy: false,
+                supplemental_groups_policy: true,
             }),
         }
+    }
+
+    /// `info` of a status: one inspect when it is asked for, nothing otherwise.
+    pub(crate) async fn info(&self, record: &Record, asked_for: bool) -> BTreeMap<String, String> {
+        if !asked_for {
+            return BTreeMap::new();
+        }
+        let inspect = self.engine.inspect_container_whole(&record.id).await;
+        if let Err(error) = &inspect {
+            tracing::debug!(container.id = record.id, %error, "no details for a verbose status");
+        }
+        verbose::of_record(record, inspect.ok().as_ref())
     }
 
     /// RuntimeConfig: the cgroup driver, which the kubelet follows (RTC-05).

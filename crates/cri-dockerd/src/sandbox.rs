@@ -239,11 +239,7 @@ impl Runtime {
         }
         Ok(v1::PodSandboxStatusResponse {
             status: Some(status),
-            info: if request.verbose {
-                state::info(&record)
-            } else {
-                BTreeMap::new()
-            },
+            info: self.info(&record, request.verbose).await,
             containers_statuses: containers
                 .iter()
                 .filter_map(|container| self.hub.container_status(container))

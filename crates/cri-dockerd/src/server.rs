@@ -5,6 +5,7 @@ use std::time::Duration;
 use cri_api::MAX_MESSAGE_BYTES;
 use cri_api::v1::image_service_server::ImageServiceServer;
 use cri_api::v1::runtime_service_server::RuntimeServiceServer;
+use node_os::activation::{self, ActivationError};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +26,12 @@ pub(crate) enum ListenError {
     /// It can't be bound.
     #[error("listen for the CRI")]
     Bind(#[source] daemon::unix_listener::BindError),
-    /// Nothing was handed over (SYS-03); the words are upstream's.
-    #[error("no sockets found via socket activation: make sure the service was started by systemd")]
-    Nothing,
-    /// What was handed over is no unix listener.
-    #[error("the inherited socket can't be used")]
-    Inherited(#[source] std::io::Error),
+    /// Nothing that can be used was handed over (SYS-03).
+    #[error(transparent)]
+    Inherited(#[from] ActivationError),
+    /// What was handed over can't be served.
+    #[error("serve the inherited socket")]
+    Serve(#[source] std::io::Error),
 }
 
 /// What systemd says about sockets: values of `LISTEN_PID` and `LISTEN_FDS`.
@@ -42,40 +43,21 @@ pub(crate) struct Activation {
     pub(crate) fds: Option<String>,
 }
 
-/// First descriptor that systemd hands over.
-const FIRST_FD: i32 = 3;
-
 /// Gets the socket: binds it, or takes the first one handed over.
 ///
 /// # Errors
 /// See [`ListenError`]. Panics outside a runtime.
-pub(crate) fn listen(how: &Listen, activation: &Activation) -> Result<UnixListener, ListenError> {
+pub(crate) fn listen(how: &Listen, given: &Activation) -> Result<UnixListener, ListenError> {
     match how {
         Listen::Path(path) => {
             daemon::unix_listener::bind(path, SOCKET_MODE).map_err(ListenError::Bind)
         }
         Listen::Inherited => {
-            let number = |text: &Option<String>| text.as_ref().and_then(|t| t.parse::<u32>().ok());
-            let for_us = number(&activation.pid) == Some(std::process::id());
-            if !for_us || number(&activation.fds).unwrap_or(0) == 0 {
-                return Err(ListenError::Nothing);
-            }
-            inherited().map_err(ListenError::Inherited)
+            let (pid, fds) = (given.pid.as_deref(), given.fds.as_deref());
+            let listener = activation::first_listener(pid, fds)?;
+            UnixListener::from_std(listener).map_err(ListenError::Serve)
         }
     }
-}
-
-/// A duplicate of the first inherited descriptor, taken through a pidfd of our own process: the
-/// way to a descriptor by number that is safe code.
-fn inherited() -> std::io::Result<UnixListener> {
-    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-    let fd = pidfd_getfd(process, FIRST_FD, PidfdGetfdFlags::empty())?;
-    let listener = std::os::unix::net::UnixListener::from(fd);
-    // Fails for what is no socket.
-    listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
 }
 
 /// Serves until `token` is cancelled, then lets running calls finish.

@@ -162,7 +162,8 @@ impl RuntimeService for Service {
     ) -> Answer<v1::CreateContainerResponse> {
         let request = request.into_inner();
         self.change("CreateContainer", async move |runtime| {
-            let container_id = runtime.create_container(request).await?;
+            // Boxed: it holds the request, and Docker's.
+            let container_id = Box::pin(runtime.create_container(request)).await?;
             Ok(v1::CreateContainerResponse { container_id })
         })
         .await
@@ -337,16 +338,26 @@ impl RuntimeService for Service {
 
     async fn pod_sandbox_stats(
         &self,
-        _: Request<v1::PodSandboxStatsRequest>,
+        request: Request<v1::PodSandboxStatsRequest>,
     ) -> Answer<v1::PodSandboxStatsResponse> {
-        unimplemented("PodSandboxStats is not there yet")
+        let id = request.into_inner().pod_sandbox_id;
+        self.read("PodSandboxStats", async {
+            let stats = Some(self.0.pod_sandbox_stats(&id).await?);
+            Ok(v1::PodSandboxStatsResponse { stats })
+        })
+        .await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<v1::ListPodSandboxStatsRequest>,
+        request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Answer<v1::ListPodSandboxStatsResponse> {
-        unimplemented("ListPodSandboxStats is not there yet")
+        let filter = request.into_inner().filter;
+        self.read("ListPodSandboxStats", async {
+            let stats = self.0.list_pod_sandbox_stats(filter).await?;
+            Ok(v1::ListPodSandboxStatsResponse { stats })
+        })
+        .await
     }
 
     async fn checkpoint_container(
@@ -360,14 +371,21 @@ impl RuntimeService for Service {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Answer<v1::ListMetricDescriptorsResponse> {
-        unimplemented("ListMetricDescriptors is not there yet")
+        let descriptors = Runtime::list_metric_descriptors();
+        Ok(Response::new(v1::ListMetricDescriptorsResponse {
+            descriptors,
+        }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        unimplemented("ListPodSandboxMetrics is not there yet")
+        self.read("ListPodSandboxMetrics", async {
+            let pod_metrics = self.0.list_pod_sandbox_metrics().await?;
+            Ok(v1::ListPodSandboxMetricsResponse { pod_metrics })
+        })
+        .await
     }
 
     async fn update_pod_sandbox_resources(

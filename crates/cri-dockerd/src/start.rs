@@ -18,6 +18,7 @@ use crate::cli::{Plugin, Settings};
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::exec::Execs;
 use crate::hub::Hub;
+use crate::identity::KnownUsers;
 use crate::images::{self, ImageService, Images};
 use crate::logs::LogPump;
 use crate::network::{Bridge, Network};
@@ -25,6 +26,10 @@ use crate::paths::{self, PathView};
 use crate::runtime::{self, Runtime};
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
+use crate::stats::{Kernel, Stats};
+
+/// Open files for logs and streams of many containers; the usual limit of 1024 carries some 400.
+const OPEN_FILES: u64 = 65_536;
 
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +98,10 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         }
     };
 
+    if let Err(error) = daemon::blocking(|| node_os::proc::raise_open_files(OPEN_FILES)).await {
+        // Two descriptors per running container and one per stream: the usual 1024 carry a node.
+        tracing::info!(error = %daemon::ErrorChain(&error), "the limit of open files stays low");
+    }
     let config = EngineConfig {
         endpoint: settings.docker_endpoint.clone(),
         request_timeout: settings.request_timeout,
@@ -140,6 +149,11 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         },
     );
     let tidy = Arc::new(Tidy::new());
+    let stats = Stats::new(
+        daemon::blocking(Kernel::open).await,
+        Arc::clone(&paths),
+        calls.spawner(),
+    );
     let runtime = Arc::new(Runtime {
         execs: Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner()),
         engine,
@@ -149,7 +163,9 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         checkpoints,
         orphans: OnceCell::new(),
         logs,
-        images: images.clone(),
+        images,
+        stats,
+        users: KnownUsers::default(),
         settings: runtime::Settings {
             sandbox_image: settings.sandbox_image.clone(),
             log_config: settings.log_config.clone(),
@@ -172,8 +188,8 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         "grpc",
         server::serve(
             listener,
-            Service(runtime),
-            ImageService(images),
+            Service(Arc::clone(&runtime)),
+            ImageService(runtime),
             server.token().clone(),
         ),
     );

@@ -16,6 +16,6 @@ mod view;
 pub(crate) use cache::{Cache, Change, Ticket};
 pub(crate) use record::{Life, Record, SandboxFacts};
 pub(crate) use view::{
-    container_item, container_status, event, info, matches_container, matches_sandbox,
-    sandbox_item, sandbox_status,
+    container_item, container_status, event, matches_container, matches_sandbox, sandbox_item,
+    sandbox_status,
 };

@@ -1,6 +1,7 @@
 //! CRI requests as Docker requests: pure functions, no I/O.
 
 pub(crate) mod container;
+pub(crate) mod identity;
 mod mounts;
 mod resources;
 pub(crate) mod sandbox;
@@ -54,6 +55,8 @@ pub(crate) struct Facts {
     pub(crate) cgroup_driver: CgroupDriver,
     /// Lowest OOM score that the host lets a container have (DEC-48).
     pub(crate) lowest_oom_score: i64,
+    /// The engine hands out devices by CDI.
+    pub(crate) has_cdi: bool,
 }
 
 impl Facts {

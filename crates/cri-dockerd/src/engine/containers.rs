@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::model::{
-    ContainerInspect, ContainerStats, ContainerSummary, CreateContainer, UpdateContainer,
-};
+use super::model::{ContainerInspect, ContainerSummary, CreateContainer, UpdateContainer};
 use super::stream::ByteStream;
 use super::transport::{Call, segment};
 use super::{Engine, EngineError};
@@ -69,6 +67,18 @@ impl Engine {
             self.timeout,
         )
         .await
+    }
+
+    /// As [`Engine::inspect_container`], all that Docker tells.
+    ///
+    /// # Errors
+    /// `NotFound`, or as any call.
+    pub(crate) async fn inspect_container_whole(
+        &self,
+        id: &str,
+    ) -> Result<serde_json::Value, EngineError> {
+        let call = Call::get(format!("/containers/{}/json", segment(id)));
+        self.fetch(call, self.timeout).await
     }
 
     /// `POST /containers/create?name=`; answers the new id.
@@ -144,17 +154,6 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let call = Call::post(format!("/containers/{}/update", segment(id))).json(update);
         self.run(call, self.timeout).await
-    }
-
-    /// `GET /containers/{id}/stats`, one sample, at once (STT-03).
-    ///
-    /// # Errors
-    /// As any call.
-    pub(crate) async fn stats(&self, id: &str) -> Result<ContainerStats, EngineError> {
-        let call = Call::get(format!("/containers/{}/stats", segment(id)))
-            .query("stream", "0")
-            .query("one-shot", "1");
-        self.fetch(call, self.timeout).await
     }
 
     /// `GET /containers/{id}/logs`. The bytes are framed unless the container has a TTY.

@@ -280,6 +280,20 @@ impl Engine {
         .await
     }
 
+    /// Sends `call` and hands over the answer as it is.
+    pub(super) async fn fetch_bytes(
+        &self,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Bytes, EngineError> {
+        let name = call.name();
+        within(&name, limit, async {
+            let response = self.send(call, limit).await?;
+            read_all(&name, response).await
+        })
+        .await
+    }
+
     /// Sends `call` and reads the answer to its end, so that the connection can be used again.
     pub(super) async fn run(&self, call: Call, limit: Duration) -> Result<(), EngineError> {
         let name = call.name();

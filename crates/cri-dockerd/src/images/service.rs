@@ -1,6 +1,6 @@
 //! The gRPC face of the image service.
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 
 use cri_api::{
     Code, RpcError,
@@ -9,11 +9,11 @@ use cri_api::{
 use futures_util::FutureExt as _;
 use tonic::{Request, Response, Status};
 
-use super::Images;
+use crate::runtime::Runtime;
 
 /// The CRI's image service.
 #[derive(Debug, Clone)]
-pub(crate) struct ImageService(pub(crate) Images);
+pub(crate) struct ImageService(pub(crate) Arc<Runtime>);
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -47,7 +47,7 @@ impl image_service_server::ImageService for ImageService {
         let filter = request.into_inner().filter;
         answer("ListImages", async {
             Ok(v1::ListImagesResponse {
-                images: self.0.list(filter).await?,
+                images: self.0.images.list(filter).await?,
             })
         })
         .await
@@ -60,7 +60,7 @@ impl image_service_server::ImageService for ImageService {
         let request = request.into_inner();
         answer(
             "ImageStatus",
-            self.0.status(&name(request.image), request.verbose),
+            self.0.images.status(&name(request.image), request.verbose),
         )
         .await
     }
@@ -72,7 +72,7 @@ impl image_service_server::ImageService for ImageService {
         let request = request.into_inner();
         answer("PullImage", async {
             let image = name(request.image);
-            let image_ref = self.0.pull(&image, request.auth.as_ref()).await?;
+            let image_ref = self.0.images.pull(&image, request.auth.as_ref()).await?;
             Ok(v1::PullImageResponse { image_ref })
         })
         .await
@@ -84,7 +84,7 @@ impl image_service_server::ImageService for ImageService {
     ) -> Answer<v1::RemoveImageResponse> {
         let image = name(request.into_inner().image);
         // Runs to its end: half of the names gone would be a third state.
-        let images = self.0.clone();
+        let images = self.0.images.clone();
         answer("RemoveImage", async {
             let spawner = images.spawner().clone();
             let removal = spawner.run("remove image", async move { images.remove(&image).await });
@@ -100,6 +100,6 @@ impl image_service_server::ImageService for ImageService {
         &self,
         _: Request<v1::ImageFsInfoRequest>,
     ) -> Answer<v1::ImageFsInfoResponse> {
-        answer("ImageFsInfo", self.0.fs_info(None)).await
+        answer("ImageFsInfo", self.0.image_fs_info()).await
     }
 }

@@ -9,43 +9,31 @@
 //! Nothing wakes it while no container writes. Under load one turn copies what came in
 //! [`PACE`], for all containers.
 
+mod turn;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     io,
-    mem::MaybeUninit,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rustix::fs::inotify::{self, ReadFlags, WatchFlags};
+use rustix::fs::inotify;
 use tokio::{
     io::unix::AsyncFd,
     sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::warn;
 
-use super::{
-    LogError, LogMetrics, LogSource,
-    follow::Follower,
-    position::Position,
-    sink::Sink,
-    tail::{Progress, Scratch, Tail, TailError},
-};
+use self::turn::{Start, State};
+use super::{LogError, LogMetrics, LogSource, follow::Follower, position::Position};
 use crate::{engine::Engine, paths::PathView};
 
 /// Time between two turns while containers write without pause: what they write meanwhile is
 /// copied together.
 const PACE: Duration = Duration::from_millis(10);
-/// Most that is copied of one container before the others have their turn.
-const BUDGET_BYTES: usize = 1 << 20;
-/// A turn ends about then, so that commands are heard.
-const TURN: Duration = Duration::from_millis(50);
-/// Pause before the first new attempt after a failure, doubled up to [`MAX_DELAY`].
-const MIN_DELAY: Duration = Duration::from_millis(200);
-const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// A container's log, and which of its followers is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,80 +103,6 @@ impl Wishes {
     }
 }
 
-/// How lines come from Docker.
-#[derive(Debug)]
-enum Copy {
-    /// From its file.
-    File(Box<Tail>),
-    /// Through its API.
-    Api(Api),
-}
-
-#[derive(Debug)]
-struct Api {
-    sink: Sink,
-    generation: u64,
-    /// Ends the follower.
-    token: CancellationToken,
-    /// The follower's chunk that is not all written.
-    written: Option<oneshot::Sender<()>>,
-    ended: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    source: LogSource,
-    /// `None` until the files could be opened.
-    copy: Option<Copy>,
-    watch: Option<i32>,
-    /// There may be something to copy.
-    dirty: bool,
-    retry: Option<Retry>,
-    /// The container doesn't run: the entry goes when all is written.
-    ends: bool,
-    /// Who waits for the end.
-    drains: Vec<oneshot::Sender<()>>,
-}
-
-/// A failure, and when to try again.
-#[derive(Debug, Clone, Copy)]
-struct Retry {
-    at: Instant,
-    delay: Duration,
-}
-
-/// Everything the pump knows; moved to a blocking thread for each turn.
-#[derive(Debug)]
-struct State {
-    view: Arc<dyn PathView>,
-    /// `None` where the kernel gave none: all goes through the API then.
-    events: Option<Arc<OwnedFd>>,
-    wishes: Arc<Wishes>,
-    watches: HashMap<i32, Arc<str>>,
-    entries: HashMap<Arc<str>, Entry>,
-    /// Dirty entries in the order of their turns.
-    queue: VecDeque<Arc<str>>,
-    scratch: Scratch,
-    generation: u64,
-    metrics: LogMetrics,
-}
-
-/// What a turn asks of the driver.
-#[derive(Debug, Default)]
-struct Turn {
-    /// Followers to start.
-    start: Vec<Start>,
-    /// When to have the next turn by itself.
-    next: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Start {
-    key: Key,
-    tty: bool,
-    token: CancellationToken,
-}
-
 /// The driver.
 #[derive(Debug)]
 pub(super) struct Pump {
@@ -226,17 +140,8 @@ impl Pump {
                 None
             }
         };
-        let state = State {
-            view,
-            events: events.as_ref().map(|fd| Arc::clone(fd.get_ref())),
-            wishes: Arc::clone(&wishes),
-            watches: HashMap::new(),
-            entries: HashMap::new(),
-            queue: VecDeque::new(),
-            scratch: Scratch::default(),
-            generation: 0,
-            metrics,
-        };
+        let inotify = events.as_ref().map(|fd| Arc::clone(fd.get_ref()));
+        let state = State::new(view, inotify, Arc::clone(&wishes), metrics);
         Self {
             engine,
             spawner,
@@ -320,363 +225,5 @@ async fn readable(events: Option<&AsyncFd<Arc<OwnedFd>>>) {
         Ok(mut guard) => guard.clear_ready(),
         // Only a runtime that goes away refuses.
         Err(_) => std::future::pending().await,
-    }
-}
-
-impl State {
-    fn turn(&mut self, commands: Vec<Command>) -> Turn {
-        let mut turn = Turn::default();
-        // Before the commands: to wait for the end of a log, one wishes for it first.
-        for (id, wish) in self.wishes.take() {
-            match wish {
-                Wish::Copy { source, running } => self.copy(id, source, running),
-                Wish::Forget => {
-                    if let Some(entry) = self.entries.remove(id.as_str()) {
-                        self.leave(entry);
-                    }
-                }
-            }
-        }
-        for command in commands {
-            self.obey(command, &mut turn);
-        }
-        self.read_events();
-        let started = Instant::now();
-        self.wake_retries(started);
-        while let Some(id) = self.queue.pop_front() {
-            if let Some(mut entry) = self.entries.remove(&id) {
-                if self.serve(&id, &mut entry, &mut turn) {
-                    self.entries.insert(id, entry);
-                } else {
-                    self.leave(entry);
-                }
-            }
-            if started.elapsed() > TURN {
-                break;
-            }
-        }
-        let retry = self
-            .entries
-            .values()
-            .filter_map(|entry| entry.retry)
-            .map(|retry| retry.at);
-        turn.next = if self.queue.is_empty() {
-            retry.min()
-        } else {
-            Some(Instant::now())
-        };
-        turn
-    }
-
-    fn obey(&mut self, command: Command, turn: &mut Turn) {
-        // Whoever asked may have gone: an answer that nobody takes is no failure.
-        match command {
-            Command::Reopen { id, reply } => {
-                let _ = reply.send(self.reopen(&id, turn));
-            }
-            Command::Drain { id, reply } => {
-                let Some(entry) = self.entries.get_mut(id.as_str()) else {
-                    let _ = reply.send(());
-                    return;
-                };
-                entry.drains.push(reply);
-                entry.ends = true;
-                self.mark(&id);
-            }
-            Command::Position { key, reply } => {
-                // Without an answer the follower ends.
-                if let Some(api) = self.api(&key) {
-                    match api.sink.position() {
-                        Ok(position) => drop(reply.send(position)),
-                        Err(error) => {
-                            let path = api.sink.path().display();
-                            error!(container.id = %key.id, %path, %error, "can't read the container's log: copying starts again at its end");
-                            let _ = reply.send(None);
-                        }
-                    }
-                }
-            }
-            Command::Lines { key, lines, reply } => {
-                if let Some(api) = self.api(&key) {
-                    let result = api.sink.append(&lines);
-                    api.written = Some(reply);
-                    if let Some(entry) = self.entries.get_mut(&key.id) {
-                        entry.settle(&key.id, result.map_err(TailError::Write), &self.metrics);
-                    }
-                    self.mark(&key.id);
-                }
-            }
-            Command::Ended { key } => {
-                if let Some(api) = self.api(&key) {
-                    api.ended = true;
-                    self.mark(&key.id);
-                }
-            }
-        }
-    }
-
-    /// The entry of a follower, unless another has taken its place.
-    fn api(&mut self, key: &Key) -> Option<&mut Api> {
-        match &mut self.entries.get_mut(&key.id)?.copy {
-            Some(Copy::Api(api)) if api.generation == key.generation => Some(api),
-            _ => None,
-        }
-    }
-
-    fn mark(&mut self, id: &str) {
-        if let Some((id, entry)) = self.entries.get_key_value(id)
-            && !entry.dirty
-        {
-            let id = Arc::clone(id);
-            self.queue.push_back(Arc::clone(&id));
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.dirty = true;
-            }
-        }
-    }
-
-    fn copy(&mut self, id: String, source: LogSource, running: bool) {
-        if let Some(entry) = self.entries.get_mut(id.as_str()) {
-            let ends = !running;
-            if entry.ends != ends {
-                entry.ends = ends;
-                self.mark(&id);
-            }
-            return;
-        }
-        let entry = Entry {
-            source,
-            copy: None,
-            watch: None,
-            dirty: false,
-            retry: None,
-            ends: !running,
-            drains: Vec::new(),
-        };
-        let id: Arc<str> = id.into();
-        self.entries.insert(Arc::clone(&id), entry);
-        self.mark(&id);
-    }
-
-    /// Opens the files of an entry, or has its follower started.
-    fn open(&mut self, id: &Arc<str>, entry: &mut Entry, turn: &mut Turn) -> io::Result<()> {
-        let source = &entry.source;
-        let docker = source
-            .docker_log
-            .as_ref()
-            .and_then(|path| self.view.from_host(path));
-        // The watch comes first: what is recorded while we look is then an event.
-        let watch = docker
-            .as_deref()
-            .and_then(|path| self.watch(id, path.parent()?));
-        let copy = if let (Some(watch), Some(docker)) = (watch, docker) {
-            let tail = Tail::open(docker, &source.log_path).inspect_err(|_| self.unwatch(watch))?;
-            self.watches.insert(watch, Arc::clone(id));
-            Copy::File(Box::new(tail))
-        } else {
-            let sink = Sink::open(&source.log_path)?;
-            self.generation += 1;
-            let generation = self.generation;
-            let token = CancellationToken::new();
-            turn.start.push(Start {
-                key: Key {
-                    id: Arc::clone(id),
-                    generation,
-                },
-                tty: source.tty,
-                token: token.clone(),
-            });
-            Copy::Api(Api {
-                sink,
-                generation,
-                token,
-                written: None,
-                ended: false,
-            })
-        };
-        debug!(container.id = %id, path = %source.log_path.display(), from_file = watch.is_some(), "copying the container's log");
-        entry.watch = watch;
-        entry.copy = Some(copy);
-        Ok(())
-    }
-
-    /// Watches a container's directory in Docker's root, when we can see it.
-    fn watch(&self, id: &str, directory: &std::path::Path) -> Option<i32> {
-        const EVENTS: WatchFlags = WatchFlags::MODIFY
-            .union(WatchFlags::CREATE)
-            .union(WatchFlags::MOVED_TO)
-            .union(WatchFlags::ONLYDIR);
-        let events = self.events.as_ref()?;
-        match inotify::add_watch(events, directory, EVENTS) {
-            Ok(watch) => Some(watch),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => None,
-            Err(error) => {
-                let directory = directory.display();
-                warn!(container.id = %id, %directory, %error, "can't watch docker's log: copying it through docker's API; perhaps raise fs.inotify.max_user_watches");
-                None
-            }
-        }
-    }
-
-    fn unwatch(&mut self, watch: i32) {
-        self.watches.remove(&watch);
-        if let Some(events) = &self.events {
-            // It is gone already when Docker has removed the directory.
-            let _ = inotify::remove_watch(events, watch);
-        }
-    }
-
-    fn reopen(&mut self, id: &str, turn: &mut Turn) -> Result<(), LogError> {
-        let Some((id, mut entry)) = self.entries.remove_entry(id) else {
-            return Err(LogError::NotCopied(id.to_owned()));
-        };
-        let reopened = match &mut entry.copy {
-            None => self.open(&id, &mut entry, turn),
-            Some(Copy::File(tail)) => tail.reopen(),
-            Some(Copy::Api(api)) => api.sink.reopen(),
-        };
-        let path = entry.source.log_path.clone();
-        self.entries.insert(id, entry);
-        reopened.map_err(|source| LogError::Open { path, source })
-    }
-
-    /// Lets go of an entry that has been taken out.
-    fn leave(&mut self, entry: Entry) {
-        if let Some(watch) = entry.watch {
-            self.unwatch(watch);
-        }
-        if let Some(Copy::Api(api)) = entry.copy {
-            api.token.cancel();
-        }
-        for drain in entry.drains {
-            let _ = drain.send(());
-        }
-    }
-
-    /// Marks what has happened since the last turn.
-    fn read_events(&mut self) {
-        let Some(events) = self.events.clone() else {
-            return;
-        };
-        let mut buffer = [const { MaybeUninit::uninit() }; 8192];
-        let mut reader = inotify::Reader::new(&events, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    let all: Vec<Arc<str>> = self.entries.keys().cloned().collect();
-                    for id in all {
-                        self.mark(&id);
-                    }
-                }
-                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
-                    // Docker removed the directory. What it held is lost or in files we hold.
-                    self.watches.remove(&event.wd());
-                }
-                Ok(event) => {
-                    if let Some(id) = self.watches.get(&event.wd()).cloned() {
-                        self.mark(&id);
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return,
-                Err(error) => {
-                    error!(%error, "can't read inotify events");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn wake_retries(&mut self, now: Instant) {
-        let due = |entry: &Entry| entry.retry.is_some_and(|retry| retry.at <= now);
-        let due: Vec<Arc<str>> = self
-            .entries
-            .iter()
-            .filter(|(_, e)| due(e))
-            .map(|(id, _)| Arc::clone(id))
-            .collect();
-        for id in due {
-            self.mark(&id);
-        }
-    }
-
-    /// Copies what there is of one container. False when that was the last of it.
-    fn serve(&mut self, id: &Arc<str>, entry: &mut Entry, turn: &mut Turn) -> bool {
-        entry.dirty = false;
-        if entry.retry.is_some_and(|retry| retry.at > Instant::now()) {
-            return true;
-        }
-        if entry.copy.is_none()
-            && let Err(error) = self.open(id, entry, turn)
-        {
-            entry.settle(id, Err(TailError::Open(error)), &self.metrics);
-            return true;
-        }
-        let result = match &mut entry.copy {
-            Some(Copy::File(tail)) => {
-                let result = tail.sweep(&mut self.scratch, BUDGET_BYTES);
-                let tally = tail.take_tally();
-                if tally.gaps > 0 {
-                    let path = entry.source.log_path.display();
-                    warn!(container.id = %id, %path, "lines of the container's log are lost: docker dropped them before they were copied");
-                }
-                self.metrics.gaps.inc_by(tally.gaps);
-                self.metrics.malformed.inc_by(tally.malformed);
-                result
-            }
-            Some(Copy::Api(api)) if api.sink.is_blocked() => api
-                .sink
-                .flush()
-                .map(|()| Progress::CaughtUp)
-                .map_err(TailError::Write),
-            Some(Copy::Api(_)) | None => Ok(Progress::CaughtUp),
-        };
-        let all = matches!(result, Ok(Progress::CaughtUp));
-        if matches!(result, Ok(Progress::More)) {
-            entry.dirty = true;
-            self.queue.push_back(Arc::clone(id));
-        }
-        entry.settle(id, result.map(drop), &self.metrics);
-        let done = all
-            && match &entry.copy {
-                Some(Copy::File(_)) => entry.ends,
-                Some(Copy::Api(api)) => api.ended,
-                None => false,
-            };
-        !done
-    }
-}
-
-impl Entry {
-    /// Takes note of how copying went: an error is reported once, and tried again later and later.
-    fn settle(&mut self, id: &str, result: Result<(), TailError>, metrics: &LogMetrics) {
-        let path = self.source.log_path.display();
-        match result {
-            Ok(()) => {
-                if self.retry.take().is_some() {
-                    info!(container.id = %id, %path, "copying the container's log goes on");
-                }
-                if let Some(Copy::Api(api)) = &mut self.copy
-                    && let Some(written) = api.written.take()
-                {
-                    // The follower may have been cancelled.
-                    let _ = written.send(());
-                }
-            }
-            Err(failure) => {
-                metrics.failures.inc();
-                let delay = self
-                    .retry
-                    .map_or(MIN_DELAY, |retry| (retry.delay * 2).min(MAX_DELAY));
-                if self.retry.is_none() {
-                    let error = daemon::ErrorChain(&failure).to_string();
-                    error!(container.id = %id, %path, error, "can't copy the container's log, will retry; docker keeps a limited backlog");
-                }
-                self.retry = Some(Retry {
-                    at: Instant::now() + delay,
-                    delay,
-                });
-            }
-        }
     }
 }

@@ -31,6 +31,10 @@ pub(crate) struct Record {
     pub(crate) image_id: String,
     /// Docker runtime, as Docker reports it.
     pub(crate) runtime: String,
+    /// Cgroup parent as Docker was given it: a path, a slice, or empty for Docker's own.
+    pub(crate) cgroup_parent: String,
+    /// What it wrote, on the engine's host; empty where Docker does not tell.
+    pub(crate) upper_dir: String,
     /// What it is.
     pub(crate) role: Role,
 }
@@ -117,6 +121,8 @@ pub(crate) struct ContainerFacts {
     pub(crate) resources: LinuxContainerResources,
     /// Signal of stop, as the CRI numbers it.
     pub(crate) stop_signal: i32,
+    /// As whom its first process began, once it was seen to run.
+    pub(crate) user: Option<v1::LinuxContainerUser>,
 }
 
 impl Record {
@@ -136,6 +142,7 @@ impl Record {
                 mounts: inspect.mounts.iter().map(mount).collect(),
                 resources: resources(&inspect.host_config),
                 stop_signal: stop_signal(&inspect.config.stop_signal),
+                user: None,
             })),
             _ => return None,
         };
@@ -150,6 +157,8 @@ impl Record {
             image: inspect.config.image.clone(),
             image_id: inspect.image.clone(),
             runtime: inspect.host_config.runtime.clone(),
+            cgroup_parent: inspect.host_config.cgroup_parent.clone(),
+            upper_dir: inspect.graph_driver.data.upper_dir.clone(),
             role,
         })
     }
@@ -167,6 +176,13 @@ impl Record {
         match &self.role {
             Role::Container(facts) => Some(facts),
             Role::Sandbox(_) => None,
+        }
+    }
+
+    /// Notes as whom its first process began.
+    pub(crate) fn began_as(&mut self, user: Option<v1::LinuxContainerUser>) {
+        if let Role::Container(facts) = &mut self.role {
+            facts.user = user;
         }
     }
 

@@ -1,7 +1,5 @@
 //! Records as the CRI shows them.
 
-use std::collections::BTreeMap;
-
 use cri_api::v1::{self, ContainerState, PodSandboxState};
 
 use super::{Life, Record, SandboxFacts};
@@ -153,6 +151,10 @@ pub(crate) fn container_status(
             windows: None,
         }),
         stop_signal: facts.stop_signal,
+        user: facts
+            .user
+            .clone()
+            .map(|user| v1::ContainerUser { linux: Some(user) }),
         ..v1::ContainerStatus::default()
     };
     match &record.life {
@@ -173,15 +175,6 @@ pub(crate) fn container_status(
         }
     }
     Some(status)
-}
-
-/// `info` of verbose statuses (STS-10).
-pub(crate) fn info(record: &Record) -> BTreeMap<String, String> {
-    let info = serde_json::json!({
-        "sandboxID": record.pod_id(),
-        "pid": record.pid().unwrap_or_default(),
-    });
-    BTreeMap::from([("info".to_owned(), info.to_string())])
 }
 
 /// One item of GetContainerEvents (UNI-02).

@@ -1,10 +1,11 @@
 //! CreateContainer as a create request (CTR-02..12).
 
 use cri_api::v1::{
-    ContainerConfig, KeyValue, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig,
-    Signal,
+    self, ContainerConfig, KeyValue, LinuxContainerSecurityContext, NamespaceMode,
+    PodSandboxConfig, Signal,
 };
 
+use super::identity::{self, ImageUsers};
 use super::{Facts, SHM_SIZE, mounts, resources, security};
 use crate::engine::model::{
     CreateContainer, Device, DeviceRequest, Healthcheck, HostConfig, LogConfig, Resources,
@@ -25,6 +26,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) runtime: &'a str,
     /// Content of the seccomp profile, when the request names a file.
     pub(crate) seccomp_json: Option<&'a str>,
+    /// What the image says about users, if that is known.
+    pub(crate) users: Option<&'a ImageUsers>,
     /// Docker's own copy of the log (DEC-10).
     pub(crate) log_config: &'a LogConfig,
 }
@@ -75,6 +78,8 @@ pub(crate) fn translate(
         .linux
         .as_ref()
         .and_then(|linux| linux.resources.as_ref());
+    security::check(&context)?;
+    let identity = identity::resolve(&context, plan.users)?;
     let mounts = mounts::translate(&config.mounts, facts.api)?;
     let from_kubelet = config.annotations.contains_key(KUBELET_HASH);
     let (masked_paths, readonly_paths) = security::paths(&context, from_kubelet);
@@ -105,11 +110,7 @@ pub(crate) fn translate(
         cmd: config.args.clone(),
         env: env(config)?,
         working_dir: config.working_dir.clone(),
-        user: security::user(
-            context.run_as_user.as_ref(),
-            &context.run_as_username,
-            context.run_as_group.as_ref(),
-        )?,
+        user: identity.user,
         tty: config.tty,
         open_stdin: config.stdin,
         stdin_once: config.stdin_once,
@@ -141,7 +142,7 @@ pub(crate) fn translate(
             }),
             cap_add,
             cap_drop,
-            group_add: security::groups(&context.supplemental_groups),
+            group_add: identity.groups,
             cgroup_parent: facts.cgroup_driver.parent(cgroup_parent),
             oom_score_adj: facts.oom_score(limits.map_or(0, |l| l.oom_score_adj)),
             privileged: context.privileged,
@@ -149,16 +150,8 @@ pub(crate) fn translate(
             security_opt: security::container_options(&context, plan.seccomp_json),
             shm_size: SHM_SIZE,
             runtime: plan.runtime.to_owned(),
-            devices: config
-                .devices
-                .iter()
-                .map(|device| Device {
-                    path_on_host: device.host_path.clone(),
-                    path_in_container: device.container_path.clone(),
-                    cgroup_permissions: device.permissions.clone(),
-                })
-                .collect(),
-            device_requests: cdi(config),
+            devices: config.devices.iter().map(device).collect(),
+            device_requests: cdi(config, facts)?,
             masked_paths,
             readonly_paths,
             resources: limits.map_or_else(Resources::default, resources::limits),
@@ -180,19 +173,42 @@ fn env(config: &ContainerConfig) -> Result<Vec<String>, Error> {
     config.envs.iter().map(pair).collect()
 }
 
-fn cdi(config: &ContainerConfig) -> Vec<DeviceRequest> {
+/// A host's device (CTR-08). Without permissions it may be used in every way, as Docker's client
+/// has it; Docker itself would allow nothing.
+fn device(device: &v1::Device) -> Device {
+    Device {
+        path_on_host: device.host_path.clone(),
+        path_in_container: device.container_path.clone(),
+        cgroup_permissions: match device.permissions.as_str() {
+            "" => "rwm".to_owned(),
+            permissions => permissions.to_owned(),
+        },
+    }
+}
+
+/// Devices by their CDI names. Differs: upstream drops them. Docker would find out at start that it
+/// has no driver for them.
+fn cdi(config: &ContainerConfig, facts: &Facts) -> Result<Vec<DeviceRequest>, Error> {
     if config.cdi_devices.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
+    }
+    if !facts.has_cdi {
+        let names: Vec<_> = config.cdi_devices.iter().map(|d| d.name.as_str()).collect();
+        return Err(Error::Invalid(format!(
+            "CDI_devices: docker has no CDI for {}: use Docker 25 or newer with \"features\": \
+             {{\"cdi\": true}} in daemon.json",
+            names.join(", ")
+        )));
     }
     let device_ids = config
         .cdi_devices
         .iter()
         .map(|device| device.name.clone())
         .collect();
-    vec![DeviceRequest {
+    Ok(vec![DeviceRequest {
         driver: "cdi".to_owned(),
         device_ids,
-    }]
+    }])
 }
 
 fn stop_signal(signal: Signal) -> String {

@@ -2,8 +2,8 @@
 
 use cri_api::v1::{Mount, MountPropagation};
 
-use crate::engine::model::{self, BindOptions};
-use crate::engine::{API_RECURSIVE_READ_ONLY, ApiVersion};
+use crate::engine::model::{self, BindOptions, ImageOptions};
+use crate::engine::{API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion};
 use crate::error::Error;
 
 /// `Binds` and `Mounts` of a container, in the order of the request.
@@ -21,6 +21,10 @@ pub(super) struct Mounts {
 pub(super) fn translate(mounts: &[Mount], api: ApiVersion) -> Result<Mounts, Error> {
     let mut out = Mounts::default();
     for mount in mounts {
+        if let Some(image) = image_of(mount) {
+            out.mounts.push(image_mount(mount, image, api)?);
+            continue;
+        }
         check(mount, api)?;
         let knows_recursion = api >= API_RECURSIVE_READ_ONLY;
         let has_colon = mount.host_path.contains(':') || mount.container_path.contains(':');
@@ -32,6 +36,7 @@ pub(super) fn translate(mounts: &[Mount], api: ApiVersion) -> Result<Mounts, Err
                 source: mount.host_path.clone(),
                 target: mount.container_path.clone(),
                 read_only: mount.readonly,
+                image_options: None,
                 bind_options: BindOptions {
                     propagation: propagation(mount).unwrap_or("rprivate").to_owned(),
                     // Known since API 1.42; older ones ignore it.
@@ -49,16 +54,35 @@ pub(super) fn translate(mounts: &[Mount], api: ApiVersion) -> Result<Mounts, Err
     Ok(out)
 }
 
+fn image_of(mount: &Mount) -> Option<&str> {
+    let image = mount.image.as_ref()?.image.as_str();
+    (!image.is_empty()).then_some(image)
+}
+
+/// An image as a volume, which is always read-only (KEP-4639). Unproven: written after Docker 28's
+/// API.
+fn image_mount(mount: &Mount, image: &str, api: ApiVersion) -> Result<model::Mount, Error> {
+    let at = &mount.container_path;
+    if api < API_IMAGE_MOUNTS {
+        return Err(Error::Invalid(format!(
+            "ImageVolumeMountFailed: mount {at:?}: image volumes need Docker 28 (API \
+             {API_IMAGE_MOUNTS}), this one speaks {api}"
+        )));
+    }
+    Ok(model::Mount {
+        kind: "image".to_owned(),
+        source: image.to_owned(),
+        target: at.clone(),
+        read_only: true,
+        image_options: (!mount.image_sub_path.is_empty()).then(|| ImageOptions {
+            subpath: mount.image_sub_path.clone(),
+        }),
+        bind_options: BindOptions::default(),
+    })
+}
+
 fn check(mount: &Mount, api: ApiVersion) -> Result<(), Error> {
     let at = &mount.container_path;
-    if mount
-        .image
-        .as_ref()
-        .is_some_and(|image| !image.image.is_empty())
-    {
-        let text = format!("ImageVolumeMountFailed: mount {at:?}: image volumes are not supported");
-        return Err(Error::Invalid(text));
-    }
     if at.is_empty() || mount.host_path.is_empty() {
         let text = format!("mount {at:?}: host_path and container_path must be set");
         return Err(Error::Invalid(text));

@@ -54,12 +54,7 @@ pub(crate) fn translate(
     let linux = config.linux.clone().unwrap_or_default();
     let context = linux.security_context.unwrap_or_default();
     let namespaces = context.namespace_options.unwrap_or_default();
-    if let Some(userns) = &namespaces.userns_options
-        && userns.mode() != NamespaceMode::Node
-    {
-        let text = "userns_options: user namespaces per pod are not supported by Docker";
-        return Err(Error::Invalid(text.to_owned()));
-    }
+    security::check_userns(Some(&namespaces))?;
     let host_network = namespaces.network() == NamespaceMode::Node;
     let (exposed_ports, port_bindings) = ports(&config.port_mappings);
     let host_mode = |mode: NamespaceMode| mode == NamespaceMode::Node;

@@ -1,7 +1,7 @@
 //! Users, capabilities, profiles and masked paths (SEC-01..10).
 
 use cri_api::v1::{
-    Int64Value, LinuxContainerSecurityContext, SeLinuxOption, SecurityProfile,
+    Int64Value, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption, SeLinuxOption,
     security_profile::ProfileType,
 };
 
@@ -133,15 +133,55 @@ pub(crate) enum Seccomp<'a> {
     File(&'a str),
 }
 
-/// Which seccomp profile a container gets: nil means unconfined (SEC-05).
+/// Which seccomp profile a container gets: nil means unconfined (SEC-05), and so does privileged:
+/// newer engines would apply a named profile to privileged containers (CRT-79). Without the newer
+/// field the old text counts (SEC-10).
 pub(crate) fn seccomp(context: &LinuxContainerSecurityContext) -> Seccomp<'_> {
-    let Some(SecurityProfile { localhost_ref, .. }) = &context.seccomp else {
+    if context.privileged {
         return Seccomp::Unconfined;
-    };
-    match context.seccomp.as_ref().map(SecurityProfile::profile_type) {
-        Some(ProfileType::Unconfined) | None => Seccomp::Unconfined,
-        Some(ProfileType::RuntimeDefault) => Seccomp::Default,
-        Some(ProfileType::Localhost) => Seccomp::File(localhost_ref),
+    }
+    if let Some(profile) = &context.seccomp {
+        return match profile.profile_type() {
+            ProfileType::Unconfined => Seccomp::Unconfined,
+            ProfileType::RuntimeDefault => Seccomp::Default,
+            ProfileType::Localhost => Seccomp::File(&profile.localhost_ref),
+        };
+    }
+    #[expect(deprecated, reason = "callers that know only the old field")]
+    let text = context.seccomp_profile_path.as_str();
+    match text {
+        "" | "unconfined" => Seccomp::Unconfined,
+        "runtime/default" | "docker/default" => Seccomp::Default,
+        text => Seccomp::File(text.strip_prefix("localhost/").unwrap_or(text)),
+    }
+}
+
+/// Refuses what Docker has no word for and what would be less safe if it were dropped in silence.
+///
+/// # Errors
+/// [`Error::Invalid`] with the field.
+pub(super) fn check(context: &LinuxContainerSecurityContext) -> Result<(), Error> {
+    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+    let capabilities = context.capabilities.as_ref();
+    if capabilities.is_some_and(|c| !c.add_ambient_capabilities.is_empty()) {
+        return invalid(
+            "capabilities.add_ambient_capabilities: ambient capabilities are not supported by Docker",
+        );
+    }
+    check_userns(context.namespace_options.as_ref())
+}
+
+/// Docker has user namespaces for the whole daemon alone (`userns-remap`).
+///
+/// # Errors
+/// [`Error::Invalid`] when a pod asks for its own.
+pub(super) fn check_userns(options: Option<&NamespaceOption>) -> Result<(), Error> {
+    let userns = options.and_then(|options| options.userns_options.as_ref());
+    match userns {
+        Some(userns) if userns.mode() != NamespaceMode::Node => Err(Error::Invalid(
+            "userns_options: user namespaces per pod are not supported by Docker".to_owned(),
+        )),
+        _ => Ok(()),
     }
 }
 

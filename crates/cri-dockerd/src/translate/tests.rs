@@ -14,6 +14,7 @@ const OLD: Facts = Facts {
     api: ApiVersion(41),
     cgroup_driver: CgroupDriver::Cgroupfs,
     lowest_oom_score: i64::MIN,
+    has_cdi: false,
 };
 const NEW: Facts = Facts {
     api: ApiVersion(44),
@@ -71,6 +72,7 @@ fn make(config: &v1::ContainerConfig, facts: &Facts) -> Result<CreateContainer, 
         sandbox_id: "s1",
         runtime: "",
         seccomp_json: Some("{}"),
+        users: None,
         log_config: &LogConfig::default(),
     };
     container::translate(config, &pod(), plan, facts)

@@ -34,6 +34,16 @@ fn the_program() {
     );
 }
 
+/// The program with its arguments.
+pub(crate) fn program(arguments: &[String]) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "the program under test")]
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["harness::the_program", "--exact", "--nocapture"])
+        .env(ARGUMENTS, arguments.join("\n"));
+    command
+}
+
 /// A running cri-dockerd; ends with the value.
 pub(crate) struct Server {
     process: Child,
@@ -48,6 +58,11 @@ impl Server {
     }
 
     pub(crate) async fn start_in(directory: TempDir, docker: &str) -> Self {
+        Self::start_with(directory, docker, &[]).await
+    }
+
+    /// Starts it with further flags.
+    pub(crate) async fn start_with(directory: TempDir, docker: &str, flags: &[&str]) -> Self {
         let socket = directory.path().join("cri.sock");
         let arguments = [
             "--network-plugin=".to_owned(),
@@ -60,19 +75,26 @@ impl Server {
             ),
             "--pod-infra-container-image=registry.k8s.io/pause:3.9".to_owned(),
         ];
-        #[expect(clippy::disallowed_methods, reason = "the program under test")]
-        let process = Command::new(std::env::current_exe().unwrap())
-            .args(["harness::the_program", "--exact", "--nocapture"])
-            .env(ARGUMENTS, arguments.join("\n"))
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut arguments = arguments.to_vec();
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        let process = program(&arguments).process_group(0).spawn().unwrap();
         let client = client(&socket).await;
         Self {
             process,
             directory,
             client,
         }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A connection of its own, for other clients.
+    pub(crate) async fn channel(&self) -> Channel {
+        let socket = self.directory.path().join("cri.sock");
+        channel(&socket).await
     }
 
     /// Kills it where it stands and starts it again on the same directory.
@@ -93,13 +115,17 @@ impl Drop for Server {
 }
 
 async fn client(socket: &Path) -> RuntimeServiceClient<Channel> {
+    RuntimeServiceClient::new(channel(socket).await)
+}
+
+pub(crate) async fn channel(socket: &Path) -> Channel {
     let endpoint = cri_api::Endpoint::parse(socket.to_str().unwrap()).unwrap();
-    let channel = eventually_async(SOON, || async {
+    eventually_async(SOON, || async {
         cri_api::connect(&endpoint)
             .await
             .map_err(|error| error.to_string())
-    });
-    RuntimeServiceClient::new(channel.await)
+    })
+    .await
 }
 
 /// The pod of one test: its own name, removed at the end by [`Pod::remove`].
@@ -143,7 +169,13 @@ impl Pod {
 
     /// Creates a container that runs `script`.
     pub(crate) async fn create(&self, server: &mut Server, name: &str, script: &str) -> String {
-        let config = v1::ContainerConfig {
+        let config = Self::container(name, script);
+        self.create_with(server, config).await.unwrap()
+    }
+
+    /// The settings of a container that runs `script`.
+    pub(crate) fn container(name: &str, script: &str) -> v1::ContainerConfig {
+        v1::ContainerConfig {
             metadata: Some(v1::ContainerMetadata {
                 name: name.to_owned(),
                 attempt: 0,
@@ -155,19 +187,22 @@ impl Pod {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             linux: Some(v1::LinuxContainerConfig::default()),
             ..Default::default()
-        };
+        }
+    }
+
+    /// Creates a container.
+    pub(crate) async fn create_with(
+        &self,
+        server: &mut Server,
+        config: v1::ContainerConfig,
+    ) -> Result<String, tonic::Status> {
         let request = v1::CreateContainerRequest {
             pod_sandbox_id: self.id.clone(),
             config: Some(config),
             sandbox_config: Some(self.config.clone()),
         };
-        server
-            .client
-            .create_container(request)
-            .await
-            .unwrap()
-            .into_inner()
-            .container_id
+        let answer = server.client.create_container(request).await?;
+        Ok(answer.into_inner().container_id)
     }
 
     pub(crate) async fn remove(self, server: &mut Server) {

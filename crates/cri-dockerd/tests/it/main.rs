@@ -5,5 +5,11 @@
 
 mod harness;
 mod lifecycle;
+mod logs;
 mod outage;
+mod pulls;
 mod quiet;
+mod registry;
+mod security;
+mod stats;
+mod systemd;

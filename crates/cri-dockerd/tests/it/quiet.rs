@@ -133,9 +133,15 @@ async fn reads_cost_docker_nothing_and_changes_cost_little() {
             .unwrap();
         let request = v1::PodSandboxStatusRequest {
             pod_sandbox_id: pod.id.clone(),
-            verbose: true,
+            verbose: false,
         };
         client.pod_sandbox_status(request).await.unwrap();
+        let request = v1::ListContainerStatsRequest::default();
+        client.list_container_stats(request).await.unwrap();
+        let request = v1::ListPodSandboxStatsRequest::default();
+        client.list_pod_sandbox_stats(request).await.unwrap();
+        let request = v1::ListPodSandboxMetricsRequest {};
+        client.list_pod_sandbox_metrics(request).await.unwrap();
         client
             .status(v1::StatusRequest { verbose: true })
             .await

@@ -1,0 +1,111 @@
+//! What images say about users, read where the supplemental-groups policy needs it.
+//!
+//! Docker tells the files of containers, not of images. So the container is made first, its
+//! `/etc/passwd` and `/etc/group` are read, and it is made again in the rare case that they change
+//! the answer. An image is read once; after that containers are made right at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use cri_api::v1;
+use node_os::proc::Proc;
+
+use crate::engine::{Engine, EngineError, Found};
+use crate::hub::lock;
+use crate::state::{Life, Record};
+use crate::translate::identity::ImageUsers;
+
+/// Images that are remembered; a node has a few hundred.
+const MAX_IMAGES: usize = 512;
+/// Larger files are cut: what counts are the users that images come with.
+const MAX_FILE: usize = 256 * 1024;
+
+/// Users by image id. An id never changes its content.
+#[derive(Debug, Default)]
+pub(crate) struct KnownUsers(Mutex<HashMap<String, Arc<ImageUsers>>>);
+
+impl KnownUsers {
+    /// What is known of an image; only ids are, for tags move.
+    pub(crate) fn get(&self, image: &str) -> Option<Arc<ImageUsers>> {
+        lock(&self.0).get(image).cloned()
+    }
+
+    /// Reads the image that a container was made of.
+    ///
+    /// # Errors
+    /// Docker's.
+    pub(crate) async fn learn(
+        &self,
+        engine: &Engine,
+        container: &str,
+    ) -> Result<Arc<ImageUsers>, EngineError> {
+        let inspect = engine.inspect_container(container).await?;
+        if let Some(known) = self.get(&inspect.image) {
+            return Ok(known);
+        }
+        let users = Arc::new(ImageUsers {
+            passwd: file(engine, container, "/etc/passwd").await?,
+            group: file(engine, container, "/etc/group").await?,
+            user: engine
+                .inspect_image(&inspect.image)
+                .await?
+                .config
+                .unwrap_or_default()
+                .user,
+        });
+        let mut known = lock(&self.0);
+        if known.len() >= MAX_IMAGES {
+            known.clear();
+        }
+        known.insert(inspect.image, Arc::clone(&users));
+        Ok(users)
+    }
+}
+
+/// Notes as whom a container's first process began: as it was seen first, for a process may change.
+/// Nothing is noted where its process is out of our sight.
+pub(crate) async fn note(record: &mut Record, before: Option<&Record>) {
+    let Life::Running { pid, started_at } = record.life else {
+        return;
+    };
+    let same = before.filter(|before| before.life == Life::Running { pid, started_at });
+    if let Some(user) = same.and_then(|before| before.container()?.user.clone()) {
+        record.began_as(Some(user));
+        return;
+    }
+    let (id, pid) = (record.id.clone(), u32::try_from(pid).unwrap_or(0));
+    record.began_as(daemon::blocking(move || user_of(&Proc::new(), pid, &id)).await);
+}
+
+/// As whom a process runs, if it is the container's.
+fn user_of(proc: &Proc, pid: u32, id: &str) -> Option<v1::LinuxContainerUser> {
+    let memberships = proc.cgroups(pid).ok()?;
+    if !crate::stats::is_of(&memberships, id) {
+        return None;
+    }
+    let found = proc.identity(pid).ok()?;
+    Some(v1::LinuxContainerUser {
+        uid: found.uid.into(),
+        gid: found.gid.into(),
+        supplemental_groups: found.groups.into_iter().map(i64::from).collect(),
+    })
+}
+
+/// A file's text; empty when it is not there. One link is followed, as distributions have them.
+async fn file(engine: &Engine, container: &str, path: &str) -> Result<String, EngineError> {
+    let mut found = engine.container_file(container, path).await?;
+    if let Some(Found::Link(target)) = found {
+        let target = if target.starts_with('/') {
+            target
+        } else {
+            format!("/etc/{target}")
+        };
+        found = engine.container_file(container, &target).await?;
+    }
+    Ok(match found {
+        Some(Found::File(bytes)) => {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_FILE)]).into_owned()
+        }
+        _ => String::new(),
+    })
+}

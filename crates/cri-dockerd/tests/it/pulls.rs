@@ -1,0 +1,146 @@
+//! Pulls from a real registry (IMG-08 to IMG-12, CMP-09).
+
+use cri_api::v1;
+use cri_api::v1::image_service_client::ImageServiceClient;
+use testkit::DockerEngine;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::harness::{Server, engine_with_image};
+use crate::registry::{PASSWORD, Registry, Throttle, USER};
+
+async fn pull(
+    images: &mut ImageServiceClient<Channel>,
+    image: &str,
+    auth: Option<v1::AuthConfig>,
+) -> Result<String, tonic::Status> {
+    let request = v1::PullImageRequest {
+        image: Some(v1::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        }),
+        auth,
+        ..Default::default()
+    };
+    Ok(images.pull_image(request).await?.into_inner().image_ref)
+}
+
+async fn remove(images: &mut ImageServiceClient<Channel>, image: &str) {
+    let request = v1::RemoveImageRequest {
+        image: Some(v1::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        }),
+    };
+    images.remove_image(request).await.unwrap();
+}
+
+fn login(username: &str, password: &str) -> v1::AuthConfig {
+    v1::AuthConfig {
+        username: username.to_owned(),
+        password: password.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// Base64 of `user:right`.
+const ENCODED: &str = "dXNlcjpyaWdodA==";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_open_the_registry_in_every_form_and_wrong_ones_do_not() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let server = Server::start(&engine.host()).await;
+    let mut images = ImageServiceClient::new(server.channel().await);
+    let (registry, image) = tokio::task::block_in_place(|| {
+        let registry = Registry::start(&engine);
+        let image = registry.publish(&engine, &registry.host(), "private", 100_000);
+        (registry, image)
+    });
+    let encoded = v1::AuthConfig {
+        auth: ENCODED.to_owned(),
+        ..Default::default()
+    };
+    let named = v1::AuthConfig {
+        server_address: registry.host(),
+        ..login(USER, PASSWORD)
+    };
+    for auth in [login(USER, PASSWORD), encoded, named] {
+        let digest = pull(&mut images, &image, Some(auth)).await.unwrap();
+        assert!(
+            digest.starts_with(&format!("{}/private@sha256:", registry.host())),
+            "{digest}"
+        );
+        let by_digest = pull(&mut images, &digest, Some(login(USER, PASSWORD)))
+            .await
+            .unwrap();
+        assert_eq!(by_digest, digest);
+        remove(&mut images, &digest).await;
+    }
+    // Registry and identity tokens mean nothing to a registry with plain passwords.
+    let token = v1::AuthConfig {
+        registry_token: "token".to_owned(),
+        ..Default::default()
+    };
+    for auth in [
+        None,
+        Some(login(USER, "wrong")),
+        Some(login("nobody", PASSWORD)),
+        Some(token),
+    ] {
+        let error = pull(&mut images, &image, auth.clone()).await.unwrap_err();
+        let denied = [Code::Unauthenticated, Code::PermissionDenied];
+        assert!(denied.contains(&error.code()), "{auth:?}: {error:?}");
+        assert!(
+            !error.message().contains(PASSWORD),
+            "no secret in {error:?}"
+        );
+    }
+    let garbage = v1::AuthConfig {
+        auth: "no base64!".to_owned(),
+        ..Default::default()
+    };
+    let error = pull(&mut images, &image, Some(garbage)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let missing = format!("{}/missing:1", registry.host());
+    let error = pull(&mut images, &missing, Some(login(USER, PASSWORD)))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::NotFound, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_layer_ends_the_pull_and_the_next_one_succeeds() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let flags = ["--image-pull-progress-deadline=3s"];
+    let server = Server::start_with(directory, &engine.host(), &flags).await;
+    let mut images = ImageServiceClient::new(server.channel().await);
+    let (mut registry, throttle, image) = tokio::task::block_in_place(|| {
+        let mut registry = Registry::start(&engine);
+        // Enough for handshakes and manifests, not for the layer.
+        let throttle = Throttle::start(&mut registry, 2 << 20);
+        let image = registry.publish(&engine, &throttle.host, "large", 8 << 20);
+        (registry, throttle, image)
+    });
+    let auth = || Some(login(USER, PASSWORD));
+    let begun = std::time::Instant::now();
+    let error = pull(&mut images, &image, auth()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
+    assert!(
+        error.message().contains("--image-pull-progress-deadline"),
+        "{error:?}"
+    );
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+
+    throttle.open();
+    let digest = pull(&mut images, &image, auth()).await.unwrap();
+    remove(&mut images, &digest).await;
+
+    registry.vanish();
+    let error = pull(&mut images, &image, auth()).await.unwrap_err();
+    assert_ne!(error.code(), Code::Ok);
+    assert!(
+        error.message().contains(&throttle.host),
+        "names the registry: {error:?}"
+    );
+}
