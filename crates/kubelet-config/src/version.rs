@@ -57,6 +57,12 @@ impl Version {
         }
     }
 
+    /// Major and minor, as in a `User-Agent`: `1.34`.
+    pub fn major_minor(&self) -> String {
+        let (major, minor, _) = self.numbers().unwrap_or_default();
+        format!("{major}.{minor}")
+    }
+
     /// The line that `--version` prints.
     pub fn line(&self) -> String {
         format!("Kubernetes {self}")

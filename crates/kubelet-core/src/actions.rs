@@ -14,100 +14,32 @@
 //! If stopping fails the caller starts nothing, reads the state again and plans again. Applying the
 //! plan and planning again gives an empty plan.
 
+mod history;
 mod init;
 mod kill;
+mod plan;
 mod sandbox;
-
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::backoff::{Backoffs, CrashKey, crash_loop_message};
+use crate::backoff::{CrashKey, crash_loop_message};
 use crate::hash::container_hash;
-use crate::ids::{ContainerId, ContainerName, SandboxId};
+use crate::ids::ContainerName;
 use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
 use crate::reasons::WaitingReason;
 use crate::spec::{self, ContainerKind, RestartPolicy, RestartRules};
 
-pub use kill::{MIN_STOP_SECONDS, container_grace_seconds, plan_pod_kill, stop_timeout_seconds};
+pub use history::{History, ProbeResult, ProbeResults, StartFailure};
+pub use kill::{
+    MIN_STOP_SECONDS, container_grace_seconds, plan_pod_kill, plan_post_start_kill,
+    stop_timeout_seconds,
+};
+pub use plan::{
+    ContainerKill, ContainerRemoval, ContainerStart, ContainerWait, KillReason, OnStartFailure,
+    PodActions, PodKill, PreStop, SandboxCreate, StartReason,
+};
 pub use sandbox::{SandboxReason, sandbox_needed};
-
-/// Outcome of a probe so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeResult {
-    /// The success threshold was reached.
-    Success,
-    /// The failure threshold was reached.
-    Failure,
-    /// Too early to say.
-    Unknown,
-}
-
-/// Latest results of a container's probes; `None` where the probe has no result yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProbeResults {
-    /// Startup probe.
-    pub startup: Option<ProbeResult>,
-    /// Liveness probe.
-    pub liveness: Option<ProbeResult>,
-    /// Readiness probe.
-    pub readiness: Option<ProbeResult>,
-}
-
-/// The latest failure to start a container: pull, create, start or `postStart` (CTR-23).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StartFailure {
-    /// `waiting.reason` of the container.
-    pub reason: WaitingReason,
-    /// `waiting.message` of the container.
-    pub message: String,
-    /// No new try before this; `None` allows one at once.
-    pub retry_at: Option<Timestamp>,
-}
-
-/// What happened before, as far as it is not in the runtime.
-#[derive(Debug, Clone, PartialEq)]
-pub struct History {
-    /// Probe results by container instance.
-    pub probes: BTreeMap<ContainerId, ProbeResults>,
-    /// Latest start failure by container name; removed by the caller after a success.
-    pub start_failures: BTreeMap<ContainerName, StartFailure>,
-    /// No sandbox is created before this, after a failure to create one (CTR-05).
-    pub sandbox_retry_at: Option<Timestamp>,
-    /// Restart count that follows from the log files on disk (CTR-21), for names of which the
-    /// runtime has no container.
-    pub next_restart_by_logs: BTreeMap<ContainerName, u32>,
-    /// Delays of restarts.
-    pub crash_backoff: Backoffs<CrashKey>,
-}
-
-impl History {
-    /// Nothing happened yet.
-    pub fn new(policy: crate::backoff::BackoffPolicy) -> Self {
-        Self {
-            probes: BTreeMap::new(),
-            start_failures: BTreeMap::new(),
-            sandbox_retry_at: None,
-            next_restart_by_logs: BTreeMap::new(),
-            crash_backoff: Backoffs::new(policy),
-        }
-    }
-
-    /// Results of one container.
-    pub fn probes_of(&self, id: &ContainerId) -> ProbeResults {
-        self.probes.get(id).copied().unwrap_or_default()
-    }
-
-    /// Notes a start that [`compute_pod_actions`] planned; call it when the start is tried.
-    pub fn note_start(&mut self, start: &ContainerStart, now: Timestamp) {
-        if let Some((key, ended_at)) = &start.after_exit {
-            self.crash_backoff
-                .fail(key.clone(), *ended_at, now, Duration::ZERO);
-        }
-    }
-}
 
 /// All that [`compute_pod_actions`] looks at.
 #[derive(Debug, Clone, Copy)]
@@ -124,170 +56,6 @@ pub struct ActionsInput<'a> {
     pub now: Timestamp,
 }
 
-/// Why a container is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KillReason {
-    /// The whole pod is stopped.
-    PodStops,
-    /// Name or image changed (CTR-12).
-    DefinitionChanged,
-    /// Liveness probe failed (CTR-13).
-    LivenessProbe,
-    /// Startup probe failed (CTR-14).
-    StartupProbe,
-    /// State unknown: it may still run (CTR-11).
-    UnknownState,
-    /// The pod no longer has a container of that name.
-    NotInPod,
-    /// A newer container of the same name is there.
-    Superseded,
-}
-
-/// A container to stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerKill {
-    /// The runtime's id.
-    pub id: ContainerId,
-    /// Its name.
-    pub name: ContainerName,
-    /// Why.
-    pub reason: KillReason,
-    /// Text of the event `Killing` (CTR-41).
-    pub message: String,
-    /// Seconds for `preStop` and the signal together (CTR-40); see [`stop_timeout_seconds`].
-    pub grace_seconds: i64,
-    /// Names that end before this one is signalled, as long as the grace lasts (CTR-42). Its
-    /// `preStop` does not wait.
-    pub after: Vec<ContainerName>,
-}
-
-/// Stopping a whole pod: containers at once (in order where they say so), then the sandboxes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PodKill {
-    /// Containers to stop.
-    pub containers: Vec<ContainerKill>,
-    /// Sandboxes to stop afterwards, newest first.
-    pub sandboxes: Vec<SandboxId>,
-}
-
-impl PodKill {
-    /// Whether nothing is left to stop.
-    pub fn is_empty(&self) -> bool {
-        self.containers.is_empty() && self.sandboxes.is_empty()
-    }
-}
-
-/// A sandbox to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SandboxCreate {
-    /// The attempt number; it only grows.
-    pub attempt: u32,
-    /// Why.
-    pub reason: SandboxReason,
-}
-
-/// Why a container is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartReason {
-    /// It never ran.
-    Missing,
-    /// It ended and its policy says again.
-    Exited,
-    /// It was created and never started (CTR-11).
-    OnlyCreated,
-    /// It is stopped by this plan and shall run again.
-    Replaced,
-    /// It is of unknown state and is stopped by this plan (CTR-11).
-    Unknown,
-}
-
-/// What a failing start means for the rest of the plan (CTR-02).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnStartFailure {
-    /// Go on with the next.
-    Continue,
-    /// Start nothing more: the next containers rely on this one.
-    Abort,
-}
-
-/// A container to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerStart {
-    /// Its name.
-    pub name: ContainerName,
-    /// What it is to the pod.
-    pub kind: ContainerKind,
-    /// Its place in its list in the specification.
-    pub index: usize,
-    /// The restart count it gets (CTR-21).
-    pub attempt: u32,
-    /// Why.
-    pub reason: StartReason,
-    /// The instance before it ended then: [`History::note_start`] grows the delay from it.
-    pub after_exit: Option<(CrashKey, Timestamp)>,
-    /// What follows if it fails.
-    pub on_failure: OnStartFailure,
-}
-
-/// A container that shall run, but not yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerWait {
-    /// Its name.
-    pub name: ContainerName,
-    /// What it is to the pod.
-    pub kind: ContainerKind,
-    /// `waiting.reason`.
-    pub reason: WaitingReason,
-    /// `waiting.message`.
-    pub message: String,
-    /// When to try again.
-    pub until: Timestamp,
-}
-
-/// A dead container to remove.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerRemoval {
-    /// The runtime's id.
-    pub id: ContainerId,
-    /// Its name.
-    pub name: ContainerName,
-}
-
-/// The plan. Empty parts mean nothing to do there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PodActions {
-    /// Stop everything (then [`Self::kill`] is empty).
-    pub kill_pod: PodKill,
-    /// Stop single containers.
-    pub kill: Vec<ContainerKill>,
-    /// Remove dead init containers: all of them before a new sandbox, else all but the newest of
-    /// each name.
-    pub remove: Vec<ContainerRemoval>,
-    /// Create a sandbox.
-    pub create_sandbox: Option<SandboxCreate>,
-    /// The sandbox that stands and is kept; `None` when one is created or none is needed.
-    pub sandbox: Option<SandboxId>,
-    /// Start these, in this order.
-    pub start: Vec<ContainerStart>,
-    /// These wait.
-    pub wait: Vec<ContainerWait>,
-    /// Nothing of the pod shall run any more (CTR-06): once [`Self::kill_pod`] is done it is over.
-    pub done: bool,
-    /// When to plan again although nothing happens.
-    pub retry_at: Option<Timestamp>,
-}
-
-impl PodActions {
-    /// Whether there is nothing to do now.
-    pub fn is_empty(&self) -> bool {
-        self.kill_pod.is_empty()
-            && self.kill.is_empty()
-            && self.remove.is_empty()
-            && self.create_sandbox.is_none()
-            && self.start.is_empty()
-    }
-}
-
 /// Decides what to do for a pod that shall run. A pod that is to end is stopped by
 /// [`plan_pod_kill`] instead.
 pub fn compute_pod_actions(input: &ActionsInput<'_>) -> PodActions {
@@ -300,6 +68,16 @@ pub fn compute_pod_actions(input: &ActionsInput<'_>) -> PodActions {
     actions
 }
 
+/// Stops what is left of a pod that has ended for good: nothing of it starts again, whatever the runtime
+/// still has of it (STAT-02, CTR-06).
+pub fn plan_end(pod: &Pod, observed: &ObservedPod) -> PodActions {
+    PodActions {
+        kill_pod: plan_pod_kill(Some(pod), observed, None),
+        done: true,
+        ..Default::default()
+    }
+}
+
 /// CTR-03, CTR-04: all that runs is stopped, then a sandbox is created if something will run in it.
 fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> PodActions {
     let ActionsInput {
@@ -309,12 +87,7 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
         now,
         ..
     } = *input;
-    let kill_pod = plan_pod_kill(Some(pod), observed, None);
-    let finished = PodActions {
-        kill_pod: kill_pod.clone(),
-        done: true,
-        ..Default::default()
-    };
+    let finished = plan_end(pod, observed);
 
     let never = spec::restart_policy(pod) == RestartPolicy::Never;
     if pod.metadata.deletion_timestamp.is_some()
@@ -332,7 +105,7 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
     }
 
     let mut plan = Plan::new(input);
-    plan.actions.kill_pod = kill_pod;
+    plan.actions.kill_pod = finished.kill_pod;
     plan.actions.remove = init::dead_init_containers(pod, observed, 0);
     if let Some(retry_at) = history.sandbox_retry_at.filter(|at| *at > now) {
         plan.actions.retry_at = Some(retry_at);
@@ -481,7 +254,7 @@ fn regular_decision(input: &ActionsInput<'_>, container: &Container) -> Decision
     } else {
         message
     };
-    let kill = kill::container_kill(pod, latest, Some(container), reason, message);
+    let kill = kill::container_kill(input, latest, Some(container), reason, message);
     Decision::Kill(kill, restart.then_some(StartReason::Replaced))
 }
 
@@ -502,7 +275,7 @@ fn not_running_decision(
                 latest.state.as_str()
             );
             let kill = kill::container_kill(
-                pod,
+                input,
                 latest,
                 Some(container),
                 KillReason::UnknownState,
@@ -673,21 +446,16 @@ impl<'a> Plan<'a> {
                 continue;
             };
             if container.state == ContainerState::Running {
-                self.actions
-                    .kill
-                    .push(kill::container_kill(pod, container, None, reason, message));
+                self.actions.kill.push(kill::container_kill(
+                    self.input, container, None, reason, message,
+                ));
             }
         }
     }
 
     /// CTR-06: nothing shall run any more.
     fn finish_pod(self) -> PodActions {
-        let kill_pod = plan_pod_kill(Some(self.input.pod), self.input.observed, None);
-        PodActions {
-            kill_pod,
-            done: true,
-            ..Default::default()
-        }
+        plan_end(self.input.pod, self.input.observed)
     }
 }
 

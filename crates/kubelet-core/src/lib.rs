@@ -15,6 +15,7 @@ pub mod log_paths;
 pub mod manifest;
 pub mod observed;
 pub mod pod_set;
+pub mod probes;
 pub mod qos;
 pub mod quantity;
 pub mod reasons;

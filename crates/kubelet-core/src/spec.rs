@@ -237,46 +237,8 @@ pub fn has_privileged_container(pod: &Pod) -> bool {
 /// never dropped in silence.
 pub fn not_acted_on(pod: &Pod) -> Vec<String> {
     let mut fields = Vec::new();
-    let lists = [
-        ("containers", containers(pod)),
-        ("initContainers", init_containers(pod)),
-    ];
-    for (list, containers) in lists {
-        for (index, container) in containers.iter().enumerate() {
-            let lifecycle = container.lifecycle.as_ref();
-            for (field, is_set) in [
-                ("livenessProbe", container.liveness_probe.is_some()),
-                ("readinessProbe", container.readiness_probe.is_some()),
-                ("startupProbe", container.startup_probe.is_some()),
-                (
-                    "lifecycle.postStart",
-                    lifecycle.is_some_and(|hooks| hooks.post_start.is_some()),
-                ),
-                (
-                    "lifecycle.preStop",
-                    lifecycle.is_some_and(|hooks| hooks.pre_stop.is_some()),
-                ),
-            ] {
-                if is_set {
-                    fields.push(format!("spec.{list}[{index}].{field}"));
-                }
-            }
-        }
-    }
     let spec = spec(pod);
-    for (field, is_set) in [
-        (
-            "activeDeadlineSeconds",
-            spec.active_deadline_seconds.is_some(),
-        ),
-        (
-            "readinessGates",
-            spec.readiness_gates
-                .as_ref()
-                .is_some_and(|gates| !gates.is_empty()),
-        ),
-        ("runtimeClassName", spec.runtime_class_name.is_some()),
-    ] {
+    for (field, is_set) in [("runtimeClassName", spec.runtime_class_name.is_some())] {
         if is_set {
             fields.push(format!("spec.{field}"));
         }
@@ -333,31 +295,18 @@ fn rule_matches(rule: &k8s_openapi::api::core::v1::ContainerRestartRule, exit_co
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Probe;
-
     use super::*;
 
     #[test]
     fn fields_that_nothing_acts_on_are_named_by_path() {
-        let probed = Container {
-            readiness_probe: Some(Probe::default()),
-            ..Container::default()
-        };
         let pod = Pod {
             spec: Some(PodSpec {
-                containers: vec![Container::default(), probed],
-                active_deadline_seconds: Some(5),
+                runtime_class_name: Some("x".to_owned()),
                 ..PodSpec::default()
             }),
             ..Pod::default()
         };
-        assert_eq!(
-            not_acted_on(&pod),
-            [
-                "spec.containers[1].readinessProbe",
-                "spec.activeDeadlineSeconds"
-            ]
-        );
+        assert_eq!(not_acted_on(&pod), ["spec.runtimeClassName"]);
         assert!(not_acted_on(&Pod::default()).is_empty());
     }
 }

@@ -17,7 +17,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::actions::History;
+use crate::actions::{History, ProbeResults};
+use crate::ids::ContainerName;
 use crate::observed::{ObservedPod, SandboxState};
 use crate::qos::pod_qos;
 use crate::reasons::{RejectReason, TerminatedReason};
@@ -200,6 +201,39 @@ fn set_ips(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodStatus) {
             .map(|ip| HostIP { ip: ip.to_string() });
         status.host_ips = Some(host_ips.collect());
     }
+}
+
+/// The status once probes of one container have another result, before the pod is looked at as a
+/// whole again (Kubernetes kubelet, `SetContainerReadiness` and `SetContainerStartup`). `container_id`
+/// as in the status. Only `started`, `ready` and the conditions that follow from them change.
+pub fn apply_probe_results(
+    pod: &Pod,
+    status: &mut PodStatus,
+    container_id: &str,
+    results: ProbeResults,
+    now: Timestamp,
+) {
+    if spec::is_terminal_phase(status.phase.as_deref()) {
+        return;
+    }
+    let PodStatus {
+        container_statuses,
+        init_container_statuses,
+        ..
+    } = status;
+    let found = container_statuses
+        .iter_mut()
+        .chain(init_container_statuses)
+        .flatten()
+        .find(|status| status.container_id.as_deref() == Some(container_id));
+    let Some(found) = found else { return };
+    let name = ContainerName::from(found.name.as_str());
+    let Some((kind, container)) = spec::find_container(pod, &name) else {
+        return;
+    };
+    containers::judge(kind, &container, found, results);
+    conditions::refresh(status, pod, now);
+    normalise(pod, status);
 }
 
 /// ADM-01: the status of a pod that was not admitted.

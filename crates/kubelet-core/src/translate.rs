@@ -18,7 +18,9 @@ use crate::{
     resources::ContainerResourceSettings,
 };
 
-pub use container::{ContainerInput, ImageUser, MountPath, OwnMounts, container_config};
+pub use container::{
+    ContainerInput, ImageUser, MountPath, OwnMounts, container_config, stop_signal,
+};
 pub use sandbox::{SandboxInput, sandbox_config};
 
 /// What a translation needs to know about the node.

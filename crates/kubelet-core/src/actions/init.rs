@@ -102,7 +102,7 @@ impl InitPlan {
             }
             ContainerState::Unknown => {
                 if restarts_init(input, container, None) {
-                    self.kill_unknown(input.pod, container, latest);
+                    self.kill_unknown(input, container, latest);
                     self.start.push((index, StartReason::Unknown));
                 } else {
                     self.failed = true;
@@ -127,7 +127,7 @@ impl InitPlan {
             ContainerState::Created => self.start.push((index, StartReason::OnlyCreated)),
             ContainerState::Exited => self.start.push((index, StartReason::Exited)),
             ContainerState::Unknown => {
-                self.kill_unknown(input.pod, container, latest);
+                self.kill_unknown(input, container, latest);
                 self.start.push((index, StartReason::Unknown));
             }
         }
@@ -150,7 +150,7 @@ impl InitPlan {
                 Some(ProbeResult::Failure) => {
                     let message = format!("Init container {name} failed startup probe");
                     self.replace(
-                        pod,
+                        input,
                         index,
                         container,
                         latest,
@@ -169,7 +169,7 @@ impl InitPlan {
         if container_hash(container) != latest.hash {
             let message = format!("Init container {name} definition changed");
             self.replace(
-                pod,
+                input,
                 index,
                 container,
                 latest,
@@ -181,7 +181,7 @@ impl InitPlan {
         {
             let message = format!("Init container {name} failed liveness probe");
             self.replace(
-                pod,
+                input,
                 index,
                 container,
                 latest,
@@ -200,14 +200,19 @@ impl InitPlan {
         }
     }
 
-    fn kill_unknown(&mut self, pod: &Pod, container: &Container, latest: &ObservedContainer) {
+    fn kill_unknown(
+        &mut self,
+        input: &ActionsInput<'_>,
+        container: &Container,
+        latest: &ObservedContainer,
+    ) {
         let message = format!(
             "Init container is in \"{}\" state, try killing it before restart",
             latest.state.as_str()
         );
         let reason = KillReason::UnknownState;
         self.kill.push(container_kill(
-            pod,
+            input,
             latest,
             Some(container),
             reason,
@@ -217,7 +222,7 @@ impl InitPlan {
 
     fn replace(
         &mut self,
-        pod: &Pod,
+        input: &ActionsInput<'_>,
         index: usize,
         container: &Container,
         latest: &ObservedContainer,
@@ -225,7 +230,7 @@ impl InitPlan {
         message: String,
     ) {
         self.kill.push(container_kill(
-            pod,
+            input,
             latest,
             Some(container),
             reason,

@@ -1,9 +1,11 @@
 //! Stopping containers and pods: grace and order (CTR-40..42).
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::{ContainerKill, KillReason, PodKill};
-use crate::ids::ContainerName;
+use super::{ActionsInput, ContainerKill, KillReason, PodKill, PreStop};
+use crate::ids::{ContainerId, ContainerName};
 use crate::observed::{ObservedContainer, ObservedPod, SandboxState};
 use crate::spec::{self, ContainerKind};
 
@@ -47,7 +49,25 @@ pub fn stop_timeout_seconds(grace_seconds: i64, spent_seconds: i64) -> i64 {
 }
 
 pub(super) fn container_kill(
+    input: &ActionsInput<'_>,
+    observed: &ObservedContainer,
+    container: Option<&Container>,
+    reason: KillReason,
+    message: String,
+) -> ContainerKill {
+    kill(
+        input.pod,
+        input.observed,
+        observed,
+        container,
+        reason,
+        message,
+    )
+}
+
+fn kill(
     pod: &Pod,
+    pod_observed: &ObservedPod,
     observed: &ObservedContainer,
     container: Option<&Container>,
     reason: KillReason,
@@ -59,6 +79,58 @@ pub(super) fn container_kill(
         reason,
         message,
         grace_seconds: container_grace_seconds(pod, container, observed, reason),
+        pre_stop: pre_stop(container, observed, pod_observed),
+        after: Vec::new(),
+    }
+}
+
+/// The hook of the specification, or, where the pod is known by its containers alone, the one that the
+/// container was made with (CTR-43).
+fn pre_stop(
+    container: Option<&Container>,
+    observed: &ObservedContainer,
+    pod: &ObservedPod,
+) -> Option<Box<PreStop>> {
+    let (handler, ports) = match container {
+        Some(container) => {
+            let handler = container.lifecycle.as_ref()?.pre_stop.clone()?;
+            (handler, container.ports.clone().unwrap_or_default())
+        }
+        None => (observed.pre_stop.clone()?, observed.ports.clone()),
+    };
+    Some(Box::new(PreStop {
+        handler,
+        ports,
+        ip: pod.ips().first().copied(),
+    }))
+}
+
+/// Stops a container whose `postStart` failed (CTR-44): with its own `preStop` and the pod's grace.
+/// `ip` is the pod's first address.
+pub fn plan_post_start_kill(
+    pod: &Pod,
+    container: &Container,
+    id: ContainerId,
+    ip: Option<IpAddr>,
+) -> ContainerKill {
+    let handler = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.pre_stop.clone());
+    let spec = spec::spec(pod);
+    let grace = pod.metadata.deletion_grace_period_seconds;
+    ContainerKill {
+        id,
+        name: ContainerName::from(container.name.as_str()),
+        reason: KillReason::PostStartHook,
+        message: "FailedPostStartHook".to_owned(),
+        grace_seconds: grace
+            .or(spec.termination_grace_period_seconds)
+            .unwrap_or(MIN_STOP_SECONDS),
+        pre_stop: handler.map(|handler| {
+            let ports = container.ports.clone().unwrap_or_default();
+            Box::new(PreStop { handler, ports, ip })
+        }),
         after: Vec::new(),
     }
 }
@@ -80,20 +152,20 @@ pub fn plan_pod_kill(
         .collect();
     let mut containers: Vec<_> = live
         .iter()
-        .map(|&observed| {
-            let found = spec::find_container(known, &observed.name);
+        .map(|&live_one| {
+            let found = spec::find_container(known, &live_one.name);
             let container = found.as_ref().map(|(_, container)| container.as_ref());
-            let message = format!("Stopping container {}", observed.name);
-            let mut kill =
-                container_kill(known, observed, container, KillReason::PodStops, message);
+            let message = format!("Stopping container {}", live_one.name);
+            let reason = KillReason::PodStops;
+            let mut kill = kill(known, observed, live_one, container, reason, message);
             if pod.is_none() {
-                kill.grace_seconds = observed
+                kill.grace_seconds = live_one
                     .deletion_grace_seconds
-                    .or(observed.grace_seconds)
+                    .or(live_one.grace_seconds)
                     .unwrap_or(MIN_STOP_SECONDS);
             }
             kill.grace_seconds = grace_override.unwrap_or(kill.grace_seconds);
-            kill.after = predecessors(known, &observed.name, &live);
+            kill.after = predecessors(known, &live_one.name, &live);
             kill
         })
         .collect();

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Probe;
 
 use super::*;
 use crate::backoff::BackoffPolicy;
-use crate::ids::PodUid;
+use crate::ids::{ContainerId, PodUid, SandboxId};
 use crate::observed::{NetworkMode, ObservedSandbox, SandboxState};
 
 mod properties;

@@ -1,5 +1,6 @@
 //! Pod conditions: their order, reasons and times (STAT-03..05).
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -59,22 +60,39 @@ pub(super) fn fill(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodSta
         ("ContainersReady", containers_ready),
         ("PodScheduled", Outcome::met()),
     ];
-    conditions.extend(computed.into_iter().map(|(type_, outcome)| PodCondition {
-        type_: type_.to_owned(),
-        status: if outcome.met { "True" } else { "False" }.to_owned(),
-        reason: outcome.reason.map(|reason| reason.as_str().to_owned()),
-        message: outcome.message,
-        observed_generation: generation(pod),
-        ..Default::default()
-    }));
+    conditions.extend(
+        computed
+            .into_iter()
+            .map(|(type_, outcome)| outcome.into_condition(type_, pod)),
+    );
     for condition in &mut conditions {
-        set_transition_time(condition, input, old);
+        set_transition_time(condition, input.now, old);
     }
     status.conditions = Some(conditions);
 }
 
+/// Judges anew what follows from the statuses of the containers, and nothing else.
+pub(super) fn refresh(status: &mut PodStatus, pod: &Pod, now: Timestamp) {
+    let old = status.clone();
+    let statuses = Statuses::of(&old);
+    let phase = old.phase.as_deref().unwrap_or_default();
+    let conditions = old.conditions.as_deref().unwrap_or(&[]);
+    let containers_ready = containers_ready(pod, &statuses, phase);
+    let judged = [
+        ("Initialized", initialized(pod, &statuses, phase)),
+        ("Ready", ready(pod, conditions, &containers_ready)),
+        ("ContainersReady", containers_ready),
+    ];
+    for condition in status.conditions.iter_mut().flatten() {
+        if let Some((_, outcome)) = judged.iter().find(|(type_, _)| condition.type_ == *type_) {
+            *condition = outcome.clone().into_condition(&condition.type_, pod);
+            set_transition_time(condition, now, &old);
+        }
+    }
+}
+
 /// A time changes with the status only (STAT-03). Conditions of others keep theirs.
-fn set_transition_time(condition: &mut PodCondition, input: &StatusInput<'_>, old: &PodStatus) {
+fn set_transition_time(condition: &mut PodCondition, now: Timestamp, old: &PodStatus) {
     let ours = OWNED[..5].contains(&condition.type_.as_str());
     if !ours && condition.type_ != "DisruptionTarget" {
         return;
@@ -87,7 +105,7 @@ fn set_transition_time(condition: &mut PodCondition, input: &StatusInput<'_>, ol
     condition.last_transition_time = before
         .filter(|before| before.status == condition.status)
         .and_then(|before| before.last_transition_time.clone())
-        .or(Some(Time(input.now)));
+        .or(Some(Time(now)));
 }
 
 #[derive(Clone)]
@@ -103,6 +121,17 @@ impl Outcome {
             met: true,
             reason: None,
             message: None,
+        }
+    }
+
+    fn into_condition(self, type_: &str, pod: &Pod) -> PodCondition {
+        PodCondition {
+            type_: type_.to_owned(),
+            status: if self.met { "True" } else { "False" }.to_owned(),
+            reason: self.reason.map(|reason| reason.as_str().to_owned()),
+            message: self.message,
+            observed_generation: generation(pod),
+            ..Default::default()
         }
     }
 

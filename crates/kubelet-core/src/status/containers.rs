@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{StatusInput, container_id_text, current_end, is_running, last_end, unknown_end};
-use crate::actions::{ProbeResult, should_restart};
+use crate::actions::{ProbeResult, ProbeResults, should_restart};
 use crate::backoff::{CrashKey, crash_loop_message};
 use crate::observed::{self, ObservedContainer};
 use crate::quantity::{self, Format, Quantity};
@@ -272,28 +272,11 @@ impl One<'_> {
         status.state = Some(waiting(reason, message));
     }
 
-    /// STAT-08: `started` and `ready`.
     fn judge(&self, status: &mut ContainerStatus, latest: Option<&ObservedContainer>) {
         let probes = latest
             .map(|latest| self.input.history.probes_of(&latest.id))
             .unwrap_or_default();
-        let running = is_running(status);
-        let passed = |probe: bool, result: Option<ProbeResult>| {
-            result.map_or(!probe, |result| result == ProbeResult::Success)
-        };
-        let container = self.container;
-        let started = running && passed(container.startup_probe.is_some(), probes.startup);
-        if self.kind != ContainerKind::Ephemeral {
-            status.started = Some(started);
-        }
-        status.ready = match self.kind {
-            ContainerKind::Ephemeral => false,
-            ContainerKind::Init => current_end(status).is_some_and(|end| end.exit_code == 0),
-            // A result of failure is overruled by nothing; no result yet is not ready.
-            ContainerKind::Regular | ContainerKind::Sidecar => {
-                started && passed(container.readiness_probe.is_some(), probes.readiness)
-            }
-        };
+        judge(self.kind, self.container, status, probes);
     }
 
     fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
@@ -343,6 +326,30 @@ impl One<'_> {
         }
         resources
     }
+}
+
+/// STAT-08: `started` and `ready`.
+pub(super) fn judge(
+    kind: ContainerKind,
+    container: &Container,
+    status: &mut ContainerStatus,
+    probes: ProbeResults,
+) {
+    let passed = |probe: bool, result: Option<ProbeResult>| {
+        result.map_or(!probe, |result| result == ProbeResult::Success)
+    };
+    let started = is_running(status) && passed(container.startup_probe.is_some(), probes.startup);
+    if kind != ContainerKind::Ephemeral {
+        status.started = Some(started);
+    }
+    status.ready = match kind {
+        ContainerKind::Ephemeral => false,
+        ContainerKind::Init => current_end(status).is_some_and(|end| end.exit_code == 0),
+        // A result of failure is overruled by nothing; no result yet is not ready.
+        ContainerKind::Regular | ContainerKind::Sidecar => {
+            started && passed(container.readiness_probe.is_some(), probes.readiness)
+        }
+    };
 }
 
 fn waiting(reason: WaitingReason, message: String) -> ContainerState {

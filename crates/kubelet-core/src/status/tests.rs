@@ -1,3 +1,5 @@
+mod probes;
+
 use k8s_openapi::api::core::v1::{Container, PodReadinessGate, Probe};
 
 use super::*;

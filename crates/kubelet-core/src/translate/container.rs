@@ -159,6 +159,17 @@ pub fn container_config(input: &ContainerInput<'_>) -> Result<v1::ContainerConfi
     })
 }
 
+/// The signal that ends the container, where it names one (CTR-46): `SIGRTMIN+1` of the API is
+/// `SIGRTMINPLUS1` of the CRI.
+pub fn stop_signal(container: &Container) -> v1::Signal {
+    let lifecycle = container.lifecycle.as_ref();
+    lifecycle
+        .and_then(|lifecycle| lifecycle.stop_signal.as_deref())
+        .map(|name| name.replace('+', "PLUS").replace('-', "MINUS"))
+        .and_then(|name| v1::Signal::from_str_name(&name))
+        .unwrap_or_default()
+}
+
 /// CRI-53: volumes in the container's order, then the kubelet's own files.
 fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> {
     let volume_mounts = input.container.volume_mounts.as_deref().unwrap_or_default();

@@ -1,3 +1,4 @@
+use cri_api::v1;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, Pod, PodSecurityContext, PodSpec, SecurityContext, VolumeMount,
 };
@@ -282,4 +283,25 @@ fn spec51_slashes_in_sysctls_become_dots() {
     };
     let config = sandbox(&pod(spec)).unwrap();
     assert_eq!(config.linux.unwrap().sysctls["kernel.shm_rmid_forced"], "1");
+}
+
+#[test]
+fn ctr_46_stop_signals_by_the_names_of_the_api() {
+    let signal = |name: &str| {
+        let container = Container {
+            lifecycle: Some(k8s_openapi::api::core::v1::Lifecycle {
+                stop_signal: Some(name.to_owned()),
+                ..Default::default()
+            }),
+            ..Container::default()
+        };
+        stop_signal(&container)
+    };
+    assert_eq!(signal("SIGUSR1"), v1::Signal::Sigusr1);
+    assert_eq!(signal("SIGRTMIN+2"), v1::Signal::Sigrtminplus2);
+    assert_eq!(signal("SIGRTMAX-3"), v1::Signal::Sigrtmaxminus3);
+    assert_eq!(
+        stop_signal(&Container::default()),
+        v1::Signal::RuntimeDefault
+    );
 }

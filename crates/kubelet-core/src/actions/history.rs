@@ -1,0 +1,86 @@
+//! What happened before, as far as decisions ask for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ContainerStart;
+use crate::backoff::{Backoffs, CrashKey};
+use crate::ids::{ContainerId, ContainerName};
+use crate::reasons::WaitingReason;
+
+/// Outcome of a probe so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The success threshold was reached.
+    Success,
+    /// The failure threshold was reached.
+    Failure,
+    /// Too early to say.
+    Unknown,
+}
+
+/// Latest results of a container's probes; `None` where the probe has no result yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProbeResults {
+    /// Startup probe.
+    pub startup: Option<ProbeResult>,
+    /// Liveness probe.
+    pub liveness: Option<ProbeResult>,
+    /// Readiness probe.
+    pub readiness: Option<ProbeResult>,
+}
+
+/// The latest failure to start a container: pull, create, start or `postStart` (CTR-23).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFailure {
+    /// `waiting.reason` of the container.
+    pub reason: WaitingReason,
+    /// `waiting.message` of the container.
+    pub message: String,
+    /// No new try before this; `None` allows one at once.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What happened before, as far as it is not in the runtime.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// Probe results by container instance.
+    pub probes: BTreeMap<ContainerId, ProbeResults>,
+    /// Latest start failure by container name; removed by the caller after a success.
+    pub start_failures: BTreeMap<ContainerName, StartFailure>,
+    /// No sandbox is created before this, after a failure to create one (CTR-05).
+    pub sandbox_retry_at: Option<Timestamp>,
+    /// Restart count that follows from the log files on disk (CTR-21), for names of which the
+    /// runtime has no container.
+    pub next_restart_by_logs: BTreeMap<ContainerName, u32>,
+    /// Delays of restarts.
+    pub crash_backoff: Backoffs<CrashKey>,
+}
+
+impl History {
+    /// Nothing happened yet.
+    pub fn new(policy: crate::backoff::BackoffPolicy) -> Self {
+        Self {
+            probes: BTreeMap::new(),
+            start_failures: BTreeMap::new(),
+            sandbox_retry_at: None,
+            next_restart_by_logs: BTreeMap::new(),
+            crash_backoff: Backoffs::new(policy),
+        }
+    }
+
+    /// Results of one container.
+    pub fn probes_of(&self, id: &ContainerId) -> ProbeResults {
+        self.probes.get(id).copied().unwrap_or_default()
+    }
+
+    /// Notes a start that [`super::compute_pod_actions`] planned; call it when the start is tried.
+    pub fn note_start(&mut self, start: &ContainerStart, now: Timestamp) {
+        if let Some((key, ended_at)) = &start.after_exit {
+            self.crash_backoff
+                .fail(key.clone(), *ended_at, now, Duration::ZERO);
+        }
+    }
+}

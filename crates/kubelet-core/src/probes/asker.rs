@@ -1,0 +1,136 @@
+//! One probe: its ticks, and the run of equal answers that makes a result.
+
+use super::{Answer, Moment, Timing};
+use crate::actions::ProbeResult;
+
+/// One probe of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asker {
+    timing: Timing,
+    /// The next tick that has not been used; the others lie a period apart from here.
+    next_tick: Moment,
+    /// Asked out of turn, at this moment; its ticks are counted from there.
+    out_of_turn: Option<Moment>,
+    activity: Activity,
+    result: Option<ProbeResult>,
+    last: Option<Answer>,
+    run: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Activity {
+    /// Waits for its next tick.
+    Waiting,
+    /// A request is on its way.
+    Asking,
+    /// A request about an earlier container is on its way, or that of one that is held.
+    AskingInVain,
+    /// Nothing more to ask until another container comes.
+    Held,
+    /// Nothing more to ask, ever.
+    Stopped,
+}
+
+impl Asker {
+    pub(super) fn new(timing: Timing, first_tick: Moment) -> Self {
+        Self {
+            timing,
+            next_tick: first_tick,
+            out_of_turn: None,
+            activity: Activity::Waiting,
+            result: None,
+            last: None,
+            run: 0,
+        }
+    }
+
+    /// Another container has come.
+    pub(super) fn forget(&mut self) {
+        (self.result, self.last, self.run, self.out_of_turn) = (None, None, 0, None);
+        self.activity = match self.activity {
+            Activity::Asking | Activity::AskingInVain => Activity::AskingInVain,
+            Activity::Waiting | Activity::Held => Activity::Waiting,
+            Activity::Stopped => Activity::Stopped,
+        };
+    }
+
+    pub(super) fn hold(&mut self) {
+        self.activity = Activity::Held;
+        self.run = 0;
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.activity = Activity::Stopped;
+        self.result = Some(ProbeResult::Success);
+    }
+
+    pub(super) fn result(&self) -> Option<ProbeResult> {
+        self.result
+    }
+
+    pub(super) fn ask_at(&mut self, at: Moment) {
+        self.out_of_turn = Some(at);
+    }
+
+    /// Uses up the ticks before `now`.
+    pub(super) fn skip_to(&mut self, now: Moment) {
+        self.next_tick = self.tick_from(now);
+    }
+
+    /// When to ask about a container that runs since then.
+    pub(super) fn due(&self, running_since: Moment) -> Option<Moment> {
+        if self.activity != Activity::Waiting {
+            return None;
+        }
+        let earliest = running_since + self.timing.initial_delay;
+        let in_turn = self.tick_from(earliest);
+        let out_of_turn = self.out_of_turn.map(|at| at.max(earliest));
+        Some(out_of_turn.map_or(in_turn, |at| at.min(in_turn)))
+    }
+
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.activity = Activity::Asking;
+        if self.out_of_turn.take_if(|at| *at <= now).is_some() {
+            self.next_tick = now + self.timing.period;
+        } else {
+            self.next_tick = self.tick_from(now + Moment::from_nanos(1));
+        }
+    }
+
+    /// Whether the result is another now.
+    pub(super) fn end(&mut self, answer: Answer) -> bool {
+        match self.activity {
+            Activity::Asking => self.activity = Activity::Waiting,
+            Activity::AskingInVain => {
+                self.activity = Activity::Waiting;
+                return false;
+            }
+            Activity::Waiting | Activity::Held | Activity::Stopped => return false,
+        }
+        let (threshold, result) = match answer {
+            Answer::Good => (self.timing.success_threshold, ProbeResult::Success),
+            Answer::Bad => (self.timing.failure_threshold, ProbeResult::Failure),
+            Answer::None => return false,
+        };
+        if self.last == Some(answer) {
+            self.run = self.run.saturating_add(1);
+        } else {
+            (self.last, self.run) = (Some(answer), 1);
+        }
+        self.run >= threshold && self.result.replace(result) != Some(result)
+    }
+
+    /// The first unused tick at or after a moment.
+    fn tick_from(&self, moment: Moment) -> Moment {
+        let Some(late) = moment
+            .checked_sub(self.next_tick)
+            .filter(|late| !late.is_zero())
+        else {
+            return self.next_tick;
+        };
+        let period = self.timing.period.as_nanos();
+        let ticks = late.as_nanos().div_ceil(period);
+        let ahead = u64::try_from(ticks * period).unwrap_or(u64::MAX);
+        self.next_tick + Moment::from_nanos(ahead)
+    }
+}

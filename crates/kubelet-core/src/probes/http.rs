@@ -1,0 +1,375 @@
+//! The request of an `httpGet`, of probes and of hooks (PROBE-10, PROBE-12, PROBE-13, CTR-45).
+//!
+//! Kubernetes, `httpprobe.NewRequestForHTTPGetAction` and `probe.ResolveContainerPort`.
+
+use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use thiserror::Error;
+
+/// Who asks, in the `User-Agent` (PROBE-10, CTR-45).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `kube-probe/1.34`
+    Probe,
+    /// `kube-lifecycle/1.34`
+    Lifecycle,
+}
+
+impl Purpose {
+    /// The `User-Agent` of a kubelet of that version (major and minor).
+    pub fn user_agent(self, version: &str) -> String {
+        match self {
+            Self::Probe => format!("kube-probe/{version}"),
+            Self::Lifecycle => format!("kube-lifecycle/{version}"),
+        }
+    }
+}
+
+/// A request that cannot be made from the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// A port by a name that the container does not have. Upstream's words: it tries the name as a number
+    /// last.
+    #[error("strconv.Atoi: parsing {0:?}: invalid syntax")]
+    NoSuchPort(String),
+    /// A number that is no port. Upstream's words.
+    #[error("invalid port number: {0}")]
+    PortOutOfRange(i64),
+}
+
+/// What to ask, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Over TLS.
+    pub https: bool,
+    /// Name or address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Path and query as they go over the wire.
+    pub target: String,
+    /// Header `Host`.
+    pub host_header: String,
+    /// The other headers, in their order. A name may come more than once.
+    pub headers: Vec<(String, String)>,
+}
+
+impl HttpRequest {
+    /// The request of an action; `pod_ip` is asked where it names no host.
+    ///
+    /// # Errors
+    /// When its port is none.
+    pub fn new(
+        action: &HTTPGetAction,
+        ports: &[ContainerPort],
+        pod_ip: &str,
+        user_agent: &str,
+    ) -> Result<Self, RequestError> {
+        let port = resolve_port(&action.port, ports)?;
+        let host = action
+            .host
+            .as_deref()
+            .filter(|host| !host.is_empty())
+            .unwrap_or(pod_ip);
+        let mut request = Self {
+            https: action
+                .scheme
+                .as_deref()
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+            host: host.to_owned(),
+            port,
+            target: target(action.path.as_deref().unwrap_or_default()),
+            host_header: authority(host, port),
+            headers: Vec::new(),
+        };
+        let mut defaults = vec![("User-Agent", user_agent), ("Accept", "*/*")];
+        for header in action.http_headers.iter().flatten() {
+            let name = header.name.as_str();
+            if name.eq_ignore_ascii_case("host") {
+                if !header.value.is_empty() {
+                    request.host_header.clone_from(&header.value);
+                }
+                continue;
+            }
+            // An empty value of these two takes the header away.
+            let of_ours = ["User-Agent", "Accept"]
+                .into_iter()
+                .any(|known| name.eq_ignore_ascii_case(known));
+            defaults.retain(|(known, _)| !name.eq_ignore_ascii_case(known));
+            if !(of_ours && header.value.is_empty()) {
+                let pair = (header.name.clone(), header.value.clone());
+                request.headers.push(pair);
+            }
+        }
+        for (name, value) in defaults {
+            request.headers.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(request)
+    }
+
+    /// The address to connect to, as text: `10.1.2.3:80`, `[fd00::1]:80`.
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
+
+    /// The URL, for messages.
+    pub fn url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.target)
+    }
+
+    /// Where a redirect leads, if to the same host; `None` ends the chase with the answer at hand.
+    #[must_use]
+    pub fn redirected(&self, location: &str) -> Option<Self> {
+        let mut next = self.clone();
+        let absolute = location
+            .split_once("://")
+            .map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest))
+            .or_else(|| {
+                let scheme = if self.https { "https" } else { "http" };
+                location
+                    .strip_prefix("//")
+                    .map(|rest| (scheme.to_owned(), rest))
+            });
+        let Some((scheme, rest)) = absolute else {
+            let base = self.target.split(['?', '#']).next().unwrap_or_default();
+            let directory = &base[..=base.rfind('/').unwrap_or(0)];
+            next.target = match location.chars().next() {
+                None | Some('#') => self.target.clone(),
+                Some('/') => target(location),
+                Some('?') => target(&format!("{base}{location}")),
+                Some(_) => target(&resolve_dots(&format!("{directory}{location}"))),
+            };
+            return Some(next);
+        };
+        next.https = match scheme.as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (named, path) = rest.split_at(end);
+        let (host, port) = split_authority(named.rsplit('@').next().unwrap_or(named));
+        if !host.eq_ignore_ascii_case(&self.host) {
+            return None;
+        }
+        next.port = match port {
+            Some(port) => port.parse().ok()?,
+            None if next.https => 443,
+            None => 80,
+        };
+        named.clone_into(&mut next.host_header);
+        next.target = target(path);
+        Some(next)
+    }
+}
+
+/// A port by number, by name, or by a number in quotes (PROBE-13).
+///
+/// # Errors
+/// When there is no such port.
+pub fn resolve_port(port: &IntOrString, ports: &[ContainerPort]) -> Result<u16, RequestError> {
+    let number = match port {
+        IntOrString::Int(number) => i64::from(*number),
+        IntOrString::String(name) => {
+            let named = ports
+                .iter()
+                .find(|port| port.name.as_deref() == Some(name.as_str()));
+            match named {
+                Some(port) => i64::from(port.container_port),
+                None => name
+                    .parse::<i64>()
+                    .map_err(|_| RequestError::NoSuchPort(name.clone()))?,
+            }
+        }
+    };
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or(RequestError::PortOutOfRange(number))
+}
+
+/// `host:port`, with brackets where they are needed.
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+fn split_authority(text: &str) -> (&str, Option<&str>) {
+    if let Some(rest) = text.strip_prefix('[')
+        && let Some((host, after)) = rest.split_once(']')
+    {
+        return (host, after.strip_prefix(':'));
+    }
+    match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    }
+}
+
+/// Path and query as they can stand in a request line: what may not stand there is escaped, the
+/// fragment stays here.
+fn target(path: &str) -> String {
+    let path = path.split('#').next().unwrap_or_default();
+    let mut target = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        target.push('/');
+    }
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() && !br#""<>\^`{|}"#.contains(&byte) {
+            target.push(char::from(byte));
+        } else {
+            target.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                let digit = char::from_digit(u32::from(digit), 16).unwrap_or('0');
+                target.push(digit.to_ascii_uppercase());
+            }
+        }
+    }
+    target
+}
+
+/// `/a/./b/../c` as `/a/c`; a query is left as it is.
+fn resolve_dots(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    let mut kept: Vec<&str> = Vec::new();
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    for (index, part) in parts.iter().enumerate() {
+        match *part {
+            "." | ".." => {
+                if *part == ".." {
+                    kept.pop();
+                }
+                if index + 1 == parts.len() {
+                    kept.push("");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::HTTPHeader;
+
+    use super::*;
+
+    fn action(path: &str, headers: &[(&str, &str)]) -> HTTPGetAction {
+        HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(8080),
+            http_headers: Some(
+                headers
+                    .iter()
+                    .map(|(name, value)| HTTPHeader {
+                        name: (*name).to_owned(),
+                        value: (*value).to_owned(),
+                    })
+                    .collect(),
+            ),
+            ..HTTPGetAction::default()
+        }
+    }
+
+    fn request(action: &HTTPGetAction) -> HttpRequest {
+        HttpRequest::new(action, &[], "10.1.2.3", "kube-probe/1.34").unwrap()
+    }
+
+    fn header<'a>(request: &'a HttpRequest, name: &str) -> Vec<&'a str> {
+        let found = request.headers.iter().filter(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).collect()
+    }
+
+    #[test]
+    fn probe_10_the_pod_is_asked_with_the_headers_of_the_original() {
+        let request = request(&action(
+            "/healthz?full=1#top",
+            &[("X-A", "1"), ("X-A", "2")],
+        ));
+        assert_eq!(request.url(), "http://10.1.2.3:8080/healthz?full=1");
+        assert_eq!(request.host_header, "10.1.2.3:8080");
+        assert_eq!(header(&request, "User-Agent"), ["kube-probe/1.34"]);
+        assert_eq!(header(&request, "Accept"), ["*/*"]);
+        assert_eq!(header(&request, "X-A"), ["1", "2"]);
+        assert_eq!(Purpose::Lifecycle.user_agent("1.34"), "kube-lifecycle/1.34");
+    }
+
+    #[test]
+    fn probe_10_headers_of_the_manifest_win_and_empty_ones_take_away() {
+        let headers = [
+            ("host", "example.org"),
+            ("ACCEPT", ""),
+            ("User-Agent", "me"),
+        ];
+        let request = request(&action("", &headers));
+        assert_eq!(request.host_header, "example.org");
+        assert_eq!(
+            request.headers,
+            [("User-Agent".to_owned(), "me".to_owned())]
+        );
+        assert_eq!(request.target, "/");
+    }
+
+    #[test]
+    fn probe_10_what_cannot_stand_in_a_request_line_is_escaped() {
+        let request = request(&action("a b\"\r\nX: é", &[]));
+        assert_eq!(request.target, "/a%20b%22%0D%0AX:%20%C3%A9");
+    }
+
+    #[test]
+    fn probe_12_a_host_of_its_own_and_ipv6() {
+        let mut action = action("/", &[]);
+        action.host = Some("fd00::1".to_owned());
+        action.scheme = Some("HTTPS".to_owned());
+        assert_eq!(request(&action).url(), "https://[fd00::1]:8080/");
+    }
+
+    #[test]
+    fn probe_13_ports_by_number_name_and_number_in_quotes() {
+        let ports = [ContainerPort {
+            name: Some("web".to_owned()),
+            container_port: 80,
+            ..ContainerPort::default()
+        }];
+        let text = |text: &str| resolve_port(&IntOrString::String(text.to_owned()), &ports);
+        assert_eq!(text("web"), Ok(80));
+        assert_eq!(text("81"), Ok(81));
+        assert_eq!(
+            text("other").unwrap_err().to_string(),
+            "strconv.Atoi: parsing \"other\": invalid syntax"
+        );
+        assert_eq!(
+            resolve_port(&IntOrString::Int(0), &ports)
+                .unwrap_err()
+                .to_string(),
+            "invalid port number: 0"
+        );
+        assert_eq!(
+            text("65536").unwrap_err().to_string(),
+            "invalid port number: 65536"
+        );
+    }
+
+    #[test]
+    fn probe_10_redirects_to_the_same_host_only() {
+        let request = request(&action("/a/b?q", &[]));
+        let to = |location: &str| request.redirected(location).map(|next| next.url());
+        for (location, url) in [
+            ("/x?y", "http://10.1.2.3:8080/x?y"),
+            ("c", "http://10.1.2.3:8080/a/c"),
+            ("../c/./d/..", "http://10.1.2.3:8080/c/"),
+            ("?z", "http://10.1.2.3:8080/a/b?z"),
+            ("https://10.1.2.3/s", "https://10.1.2.3:443/s"),
+            ("//10.1.2.3:81", "http://10.1.2.3:81/"),
+        ] {
+            assert_eq!(to(location).as_deref(), Some(url), "{location}");
+        }
+        assert_eq!(to("http://example.org/"), None);
+        assert_eq!(to("ftp://10.1.2.3/"), None);
+    }
+}
