@@ -484,6 +484,8 @@ impl Hub {
                     let _ = waiting.send(code.unwrap_or_default());
                 }
             }
+            // Of commands in containers: they change nothing of the container.
+            "exec_create" | "exec_start" | "exec_detach" => {}
             _ if !event.actor.attributes.contains_key(labels::TYPE) => {}
             "destroy" => self.removed(id),
             _ => {

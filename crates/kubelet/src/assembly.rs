@@ -6,6 +6,7 @@ mod context;
 pub(crate) mod host;
 mod housekeeping;
 mod machine;
+mod probing;
 mod runtime;
 mod servers;
 
@@ -117,6 +118,7 @@ pub(crate) async fn start(
     let image_endpoint = parse_endpoint("imageServiceEndpoint", &settings.runtime.image_endpoint)?;
 
     let registry = daemon::metrics::Metrics::new();
+    let probe_registry = daemon::metrics::Metrics::new();
     registry.add_process()?;
     let metrics = Metrics::register(&registry)?;
     let control_plane: Arc<Standalone> = Arc::new(Standalone);
@@ -131,6 +133,7 @@ pub(crate) async fn start(
     let answers = Answers {
         statuses: statuses.clone(),
         registry: registry.clone(),
+        probe_registry: probe_registry.clone(),
         metrics: metrics.clone(),
         health: Arc::new(servers::Checks {
             health: health.clone(),
@@ -153,6 +156,18 @@ pub(crate) async fn start(
     {
         tracing::error!(error = %ErrorChain(&error), "tell the runtime the pod CIDR");
     }
+    let (probes, prober, hooks) = probing::build(probing::Needs {
+        runtime: &runtime,
+        runtime_name: &version.runtime_name,
+        events: &events,
+        statuses: &statuses,
+        wakes: &wakes,
+        metrics: &metrics,
+        registry: &probe_registry,
+        version: settings.version.major_minor(),
+    })?;
+    let token = tasks.token().clone();
+    tasks.spawn("prober", async move { prober.run(token).await });
     let pod_cgroups =
         cgroups::start_cgroups(&settings, driver, &machine, &node_name, &events).await?;
     let (wanted, name) = (settings.node.ips.clone(), node_name.clone());
@@ -169,6 +184,8 @@ pub(crate) async fn start(
         statuses: statuses.clone(),
         metrics: metrics.clone(),
         cgroups: pod_cgroups,
+        probes,
+        hooks,
         machine: &machine,
         host_ips,
         tidy: tidy.clone(),

@@ -45,6 +45,8 @@ pub(crate) struct Metrics {
     pub(crate) log_rotation_errors: IntCounter,
     pub(crate) admission_rejections: IntCounterVec,
     pub(crate) preemptions: IntCounterVec,
+    pub(crate) hook_http_fallbacks: IntCounter,
+    pub(crate) hook_sleeps_cut_short: IntCounter,
 }
 
 impl Metrics {
@@ -141,6 +143,14 @@ impl Metrics {
                 "kubelet_preemptions",
                 "Pods that were killed to make room for a critical pod.",
                 &["preemption_signal"],
+            )?,
+            hook_http_fallbacks: registry.counter(
+                "kubelet_lifecycle_handler_http_fallbacks_total",
+                "HTTPS hooks that were run without TLS because the server spoke HTTP.",
+            )?,
+            hook_sleeps_cut_short: registry.counter(
+                "kubelet_sleep_action_terminated_early_total",
+                "Sleeps of hooks that were cut short.",
             )?,
         })
     }

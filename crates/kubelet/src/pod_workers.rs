@@ -4,26 +4,29 @@
 //!            Wanted::Run                      Wanted::Stop
 //!  start ──▶ syncing ⟲ (news, timers) ──────────────▶ terminating ──▶ cleaning up ──▶ end
 //!               │                                        │  nothing runs any more      │
-//!               └─ all done: idle until told otherwise   └─ failed step: again later ──┘
+//!               └─ finished: idle until told otherwise   └─ failed step: again later ──┘
 //! ```
 //!
 //! Owner task: [`PodWorker::run`]. Inputs: the newest [`Wanted`] on a `watch`, a bell for news from
 //! the runtime, timers. Outputs: CRI calls, files of the pod, the status store. `Wanted::Stop` is
 //! final: the sync loop starts a new worker if the pod is wanted again after this one has ended.
 //! Nothing that a decision needs is kept in memory over a restart: every pass reads the runtime
-//! anew; what is lost is the growth of delays, as upstream loses it.
+//! anew; what is lost is the growth of delays, as upstream loses it. How a pod ended is on record
+//! beside its files.
 
 mod exits;
+mod finished;
+mod hooks;
 mod kill;
 mod start;
 mod sync;
 mod terminate;
 
 pub(crate) use exits::remove_dangling_links;
+pub(crate) use finished::is_on_record;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, Hasher, RandomState},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
@@ -38,6 +41,8 @@ use kubelet_core::{
     backoff::BackoffPolicy,
     ids::{ContainerId, PodKey, PodUid},
     resources::PodCgroupSettings,
+    spec::RestartRules,
+    status::Verdict,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -46,9 +51,12 @@ use crate::{
     control_plane::ControlPlane,
     events::{EventType, Events, ObjectRef},
     images::ImagePuller,
+    jitter,
+    lifecycle::Hooks,
     metrics::Metrics,
     node::cgroups::PodCgroups,
     pod_dirs::PodDirs,
+    probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
     volumes::Volumes,
@@ -99,6 +107,8 @@ pub(crate) struct PodContext {
     pub(crate) health: HealthView,
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) images: ImagePuller,
+    pub(crate) probes: Probes,
+    pub(crate) hooks: Hooks,
     pub(crate) volumes: Volumes,
     pub(crate) dirs: PodDirs,
     pub(crate) cgroups: PodCgroups,
@@ -128,7 +138,17 @@ pub(crate) struct NodeFacts {
     pub(crate) logs_directory: PathBuf,
     pub(crate) log_links_directory: PathBuf,
     pub(crate) sync_frequency: Duration,
+    pub(crate) gates: Gates,
     pub(crate) restart_backoff: BackoffPolicy,
+}
+
+/// Feature gates that change what becomes of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Gates {
+    /// `ContainerRestartRules` (CTR-36).
+    pub(crate) restart_rules: RestartRules,
+    /// `ContainerStopSignals` (CTR-46).
+    pub(crate) stop_signals: bool,
 }
 
 /// What the node has for pods.
@@ -169,6 +189,10 @@ pub(crate) struct PodWorker {
     told_waits: BTreeMap<String, Timestamp>,
     first_seen: Instant,
     started: bool,
+    /// What has been done about the pod's end.
+    end: finished::End,
+    /// The kubelet's own judgement, which makes the pod Failed.
+    verdict: Option<Verdict>,
 }
 
 impl PodWorker {
@@ -186,6 +210,8 @@ impl PodWorker {
             told_waits: BTreeMap::new(),
             first_seen: Instant::now(),
             started: false,
+            end: finished::End::default(),
+            verdict: None,
         }
     }
 
@@ -232,6 +258,8 @@ impl PodWorker {
                         biased;
                         // cancel-safe: a token.
                         () = shutdown.cancelled() => return,
+                        // cancel-safe: as above. A grace may shrink while it runs (LIFE-32).
+                        () = shorter(&mut wanted, grace_override) => continue,
                         // cancel-safe: as above; stopping goes on in the runtime.
                         outcome = self.terminate(pod.as_ref(), grace_override) => outcome,
                     }
@@ -271,6 +299,7 @@ impl PodWorker {
                 () = tokio::time::sleep(wake_at) => {}
             }
         }
+        self.context.probes.remove(&self.uid);
         self.context.statuses.remove_observed(&self.uid);
         self.context.tidy.worked();
     }
@@ -296,13 +325,20 @@ impl PodWorker {
 
 /// Stretched by up to half (LIFE-03, LIFE-04), so that pods do not all wake at once.
 fn jittered(wait: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a random share needs no precision"
-    )]
-    let unit = random as f64 / u64::MAX as f64;
-    kubelet_core::backoff::jittered(wait, JITTER, unit)
+    jitter::stretched(wait, JITTER)
+}
+
+/// Waits until the pod is to end within less time than so far; forever when the sync loop is gone.
+async fn shorter(wanted: &mut watch::Receiver<Wanted>, current: Option<i64>) {
+    let shrunk = |wanted: &Wanted| match wanted {
+        Wanted::Stop { grace_override, .. } => {
+            grace_override.is_some_and(|new| current.is_none_or(|current| new < current))
+        }
+        Wanted::Run(_) => false,
+    };
+    if wanted.wait_for(shrunk).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn until(at: Timestamp) -> Duration {

@@ -41,7 +41,9 @@ pub(crate) struct Answers {
     pub(crate) statuses: Arc<StatusStore>,
     /// The series of `/metrics`.
     pub(crate) registry: daemon::metrics::Metrics,
-    /// Those of them that are set when somebody asks.
+    /// The series of `/metrics/probes`.
+    pub(crate) probe_registry: daemon::metrics::Metrics,
+    /// Those of `/metrics` that are set when somebody asks.
     pub(crate) metrics: Metrics,
     /// Checks of `/healthz` beyond the ping.
     pub(crate) health: Arc<dyn HealthChecks>,
@@ -158,11 +160,12 @@ fn route(
         (Surface::ReadOnly, "/pods") if get => pods::pods(&answers.statuses),
         (Surface::ReadOnly, "/runningpods") if get => pods::running_pods(&answers.statuses),
         (Surface::ReadOnly, "/metrics") if get => metrics(answers),
+        (Surface::ReadOnly, "/metrics/probes") if get => rendered(&answers.probe_registry),
         (Surface::ReadOnly, _) if is_debugging(path) => text(
             StatusCode::METHOD_NOT_ALLOWED,
             "Debug endpoints are disabled.\n",
         ),
-        (Surface::ReadOnly, "/pods" | "/runningpods" | "/metrics") => {
+        (Surface::ReadOnly, "/pods" | "/runningpods" | "/metrics" | "/metrics/probes") => {
             text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -228,7 +231,11 @@ fn healthz(answers: &Answers, path: &str, query: Option<&str>) -> Answer {
 
 fn metrics(answers: &Answers) -> Answer {
     answers.metrics.set_counts(answers.statuses.counts());
-    match answers.registry.render() {
+    rendered(&answers.registry)
+}
+
+fn rendered(registry: &daemon::metrics::Metrics) -> Answer {
+    match registry.render() {
         Ok(body) => with_type(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",

@@ -8,11 +8,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::{
+    actions::ProbeResults,
     ids::{PodKey, PodUid},
     observed::{ContainerState, ObservedPod},
     spec,
+    status::apply_probe_results,
 };
 
 /// A pod that a source asks for.
@@ -112,6 +115,19 @@ impl StatusStore {
         let inner = self.lock();
         let entry = inner.desired.get(uid);
         entry.is_some_and(|entry| spec::is_terminal_phase(entry.status.phase.as_deref()))
+    }
+
+    /// Shows another result of a container's probes at once, before its pod is looked at again.
+    pub(crate) fn apply_probe_results(
+        &self,
+        uid: &PodUid,
+        container_id: &str,
+        results: ProbeResults,
+        now: Timestamp,
+    ) {
+        if let Some(entry) = self.lock().desired.get_mut(uid) {
+            apply_probe_results(&entry.pod, &mut entry.status, container_id, results, now);
+        }
     }
 
     /// What a worker read from the runtime.

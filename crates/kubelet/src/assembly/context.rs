@@ -9,7 +9,7 @@ use std::{
 use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
 use kubelet_core::resources::ContainerResourceSettings;
-use kubelet_core::{backoff::BackoffPolicy, translate};
+use kubelet_core::{backoff::BackoffPolicy, spec::RestartRules, translate};
 use node_os::{cgroups::Version, mounts::KernelMounts};
 
 use super::{
@@ -20,10 +20,12 @@ use crate::{
     control_plane::ControlPlane,
     events::Events,
     images::{CredentialPaths, ImagePuller, PullConfig},
+    lifecycle::Hooks,
     metrics::Metrics,
     node::cgroups::PodCgroups,
     pod_dirs::PodDirs,
-    pod_workers::{NodeFacts, PodContext},
+    pod_workers::{Gates, NodeFacts, PodContext},
+    probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
     volumes::{Volumes, VolumesConfig},
@@ -46,6 +48,8 @@ pub(super) struct Parts<'a> {
     pub(super) statuses: Arc<StatusStore>,
     pub(super) metrics: Metrics,
     pub(super) cgroups: PodCgroups,
+    pub(super) probes: Probes,
+    pub(super) hooks: Hooks,
     pub(super) machine: &'a Machine,
     pub(super) host_ips: Vec<IpAddr>,
     pub(super) tidy: Arc<Tidy>,
@@ -118,6 +122,8 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
         health: parts.health,
         wakes: parts.wakes,
         images,
+        probes: parts.probes,
+        hooks: parts.hooks,
         volumes,
         dirs,
         cgroups: parts.cgroups,
@@ -143,6 +149,14 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             logs_directory: settings.paths.pod_logs_dir.clone(),
             log_links_directory: PathBuf::from(LOG_LINKS),
             sync_frequency: settings.sync.pod_resync_period,
+            gates: Gates {
+                restart_rules: if settings.gates.container_restart_rules {
+                    RestartRules::Enabled
+                } else {
+                    RestartRules::Disabled
+                },
+                stop_signals: settings.gates.container_stop_signals,
+            },
             restart_backoff: restart_backoff.with_max(settings.sync.max_container_restart_period),
         },
     }

@@ -13,6 +13,9 @@ use tokio::{sync::watch, time::Instant};
 use super::PodWorker;
 use crate::{events::EventType, runtime::client::CriError};
 
+/// Tells of each container of a plan when it has ended.
+pub(super) type Ended<'a> = BTreeMap<&'a ContainerName, watch::Sender<bool>>;
+
 impl PodWorker {
     /// Stops a whole pod: its containers, in order where the plan says so, then its sandboxes.
     ///
@@ -38,24 +41,12 @@ impl PodWorker {
         pod: Option<&Pod>,
         kills: &[ContainerKill],
     ) -> Result<(), CriError> {
-        let ended: BTreeMap<&ContainerName, watch::Sender<bool>> = kills
+        let ended: Ended<'_> = kills
             .iter()
             .map(|kill| (&kill.name, watch::channel(false).0))
             .collect();
-        let began = Instant::now();
         let stops = kills.iter().map(|kill| async {
-            let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
-            let others = kill
-                .after
-                .iter()
-                .filter_map(|name| ended.get(name))
-                .map(|sender| {
-                    let mut receiver = sender.subscribe();
-                    async move { receiver.wait_for(|ended| *ended).await.map(drop) }
-                });
-            // An overrun of the grace is no failure: the container still gets its least (CTR-42).
-            let _ = tokio::time::timeout(grace, join_all(others)).await;
-            let result = self.kill_container(pod, kill, began).await;
+            let result = self.kill_container(pod, kill, &ended).await;
             if let Some(sender) = ended.get(&kill.name) {
                 sender.send_replace(true);
             }
@@ -64,26 +55,38 @@ impl PodWorker {
         first_failure(join_all(stops).await)
     }
 
-    async fn kill_container(
+    /// `preStop`, the wait for others, and the signal share the grace; the signal gets its least in any
+    /// case (CTR-40).
+    pub(super) async fn kill_container(
         &self,
         pod: Option<&Pod>,
         kill: &ContainerKill,
-        began: Instant,
+        ended: &Ended<'_>,
     ) -> Result<(), CriError> {
+        let name = kill.name.as_str();
         if let Some(pod) = pod {
-            self.container_event(
-                pod,
-                kill.name.as_str(),
-                EventType::Normal,
-                "Killing",
-                &kill.message,
-            );
+            self.container_event(pod, name, EventType::Normal, "Killing", &kill.message);
         }
+        let began = Instant::now();
+        let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
+        if let Some(hook) = kill.pre_stop.as_ref().filter(|_| !grace.is_zero()) {
+            Box::pin(self.pre_stop(pod, kill, hook, grace)).await;
+        }
+        let others = kill
+            .after
+            .iter()
+            .filter_map(|name| ended.get(name))
+            .map(|sender| {
+                let mut receiver = sender.subscribe();
+                async move { receiver.wait_for(|ended| *ended).await.map(drop) }
+            });
+        // An overrun of the grace is no failure: the container still gets its least (CTR-42).
+        let _ = tokio::time::timeout_at(began + grace, join_all(others)).await;
         let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
         let seconds = stop_timeout_seconds(kill.grace_seconds, spent);
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        tracing::info!(container = %kill.name, container.id = %kill.id,
-            grace_seconds = seconds, reason = %kill.message, "Killing container with a grace period");
+        tracing::info!(container = name, container.id = %kill.id, grace_seconds = seconds,
+            reason = %kill.message, "Killing container with a grace period");
         self.context
             .runtime
             .stop_container(kill.id.as_str(), grace)

@@ -18,7 +18,7 @@ use kubelet_core::{
     spec::{self, ContainerKind},
     translate::{
         ContainerInput, ImageUser, MountPath, OwnMounts, SandboxInput, TranslateError,
-        container_config, sandbox_config,
+        container_config, sandbox_config, stop_signal,
     },
 };
 
@@ -252,6 +252,10 @@ impl PodWorker {
                     &message,
                 )
             })?;
+        let mut config = config;
+        if self.context.node.gates.stop_signals {
+            config.stop_signal = stop_signal(container).into();
+        }
         let runtime = &self.context.runtime;
         let create = runtime.create_container(sandbox.as_str(), config, sandbox_config.clone());
         let id = Box::pin(create).await.map_err(|error| {
@@ -267,7 +271,7 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Normal, "Started", &started);
         tracing::info!(container = name, container.id = %id, attempt = start.attempt,
             reason = ?start.reason, "container is started");
-        Ok(())
+        Box::pin(self.post_start(pod, container, &id, ips)).await
     }
 
     async fn container_config(
@@ -427,7 +431,7 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Warning, "Failed", &message);
     }
 
-    fn waiting(reason: WaitingReason, message: String) -> NotStarted {
+    pub(super) fn waiting(reason: WaitingReason, message: String) -> NotStarted {
         NotStarted {
             failure: StartFailure {
                 reason,

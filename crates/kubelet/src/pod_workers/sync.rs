@@ -5,14 +5,16 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
-    actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions},
+    actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions, plan_end},
     backoff::{crash_loop_event, later},
     ids::SandboxId,
     log_paths,
     observed::ObservedPod,
     reasons::WaitingReason,
-    spec::{self, RestartRules},
-    status::{IpFamily, PodEnd, StatusInput, compute_pod_status},
+    spec,
+    status::{
+        IpFamily, PodEnd, StatusInput, active_deadline, compute_pod_status, deadline_exceeded,
+    },
 };
 
 use super::{
@@ -42,8 +44,10 @@ impl PodWorker {
         if !self.context.health.now().is_up() {
             return Ok(Outcome::RuntimeDown);
         }
+        self.recall().await;
         let mut observed = self.observe().await?;
         for _ in 0..MAX_ROUNDS {
+            self.judge_deadline(pod);
             self.read_restarts_from_logs(pod, &observed).await;
             let actions = self.decide(pod, &observed);
             self.publish(pod, &observed, &actions);
@@ -51,7 +55,13 @@ impl PodWorker {
             if actions.is_empty() {
                 self.link_logs(&observed).await;
                 self.remove_excess(&observed).await;
-                return Ok(Outcome::Settled(actions.retry_at));
+                if self.is_finished() {
+                    self.settle_end().await?;
+                    return Ok(Outcome::Settled(None));
+                }
+                let deadline = self.deadline(pod);
+                let next = actions.retry_at.into_iter().chain(deadline).min();
+                return Ok(Outcome::Settled(next));
             }
             let applied = Box::pin(self.apply(pod, &observed, &actions)).await;
             self.context.tidy.worked();
@@ -73,14 +83,33 @@ impl PodWorker {
         Ok(observed)
     }
 
-    fn decide(&self, pod: &Pod, observed: &ObservedPod) -> PodActions {
+    fn decide(&mut self, pod: &Pod, observed: &ObservedPod) -> PodActions {
+        if self.verdict.is_some() || self.is_finished() {
+            return plan_end(pod, observed);
+        }
+        self.history.probes = self.context.probes.results(&self.uid);
         compute_pod_actions(&ActionsInput {
             pod,
             observed,
             history: &self.history,
-            rules: RestartRules::Disabled,
+            rules: self.context.node.gates.restart_rules,
             now: Timestamp::now(),
         })
+    }
+
+    /// When the pod will have run for too long; the worker wakes then.
+    fn deadline(&self, pod: &Pod) -> Option<Timestamp> {
+        active_deadline(pod, self.status.as_ref()?)
+    }
+
+    /// Declares a pod failed that has run for too long (CTR-53).
+    fn judge_deadline(&mut self, pod: &Pod) {
+        let passed = self.deadline(pod).is_some_and(|at| at <= Timestamp::now());
+        if passed && self.verdict.is_none() && !self.is_finished() {
+            let verdict = deadline_exceeded();
+            self.event(pod, EventType::Normal, &verdict.reason, &verdict.message);
+            self.verdict = Some(verdict);
+        }
     }
 
     /// Does what the plan says, in its order. `Some`: the pass ends here.
@@ -172,15 +201,23 @@ impl PodWorker {
     /// Computes the status and hands it to everybody who reads it.
     fn publish(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, actions: &PodActions) {
         let over = actions.done && !observed.may_be_running();
+        // Results may have been shown since by themselves: their times are kept.
+        if self.status.is_some() {
+            let shown = self.context.statuses.status(&self.uid);
+            if shown.phase.is_some() {
+                self.status = Some(shown);
+            }
+        }
+        self.history.probes = self.context.probes.results(&self.uid);
         let status = compute_pod_status(&StatusInput {
             pod,
             observed,
             previous: self.status.as_ref(),
             history: &self.history,
-            rules: RestartRules::Disabled,
+            rules: self.context.node.gates.restart_rules,
             runtime_name: &self.context.runtime_name,
             end: if over { PodEnd::Over } else { PodEnd::Open },
-            verdict: None,
+            verdict: self.verdict.as_ref(),
             primary_family: IpFamily::V4,
             host_ips: &[],
             recursive_read_only: self.context.node.facts.recursive_read_only,
@@ -203,6 +240,13 @@ impl PodWorker {
             self.context.control_plane.publish_status(pod, &status);
         }
         self.context.statuses.set_status(&self.uid, &status);
+        if spec::is_terminal_phase(status.phase.as_deref()) {
+            self.context.probes.remove(&self.uid);
+        } else {
+            self.context
+                .probes
+                .look(pod, observed, status.pod_ip.as_deref());
+        }
         self.status = Some(status);
     }
 

@@ -37,6 +37,7 @@ impl PodWorker {
         let mut observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
         if observed.may_be_running() {
             self.context.statuses.set_observed(&self.key, &observed);
+            self.context.probes.stop_liveness_and_startup(&self.uid);
             let plan = plan_pod_kill(pod.map(AsRef::as_ref), &observed, grace_override);
             self.kill_pod(pod.map(AsRef::as_ref), &plan).await?;
             observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
@@ -44,6 +45,7 @@ impl PodWorker {
                 return Err(Failure::StillRunning);
             }
         }
+        self.context.probes.remove(&self.uid);
         self.context.volumes.teardown(self.uid.as_str()).await?;
         self.context.cgroups.remove_pod(self.uid.as_str()).await?;
         self.remove_from_runtime(&observed).await?;

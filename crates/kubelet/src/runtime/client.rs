@@ -16,6 +16,9 @@ use tonic::{Response, Status, Streaming, transport::Channel};
 
 use crate::metrics::Metrics;
 
+mod exec;
+mod images;
+
 /// A CRI call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CriError {
@@ -508,57 +511,6 @@ impl CriClient {
             Box::pin(client.get_container_events(request)),
         )
         .await
-    }
-
-    /// One image, if it is there.
-    pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
-        const OPERATION: &str = "image_status";
-        let mut client = self.images.clone();
-        let request = v1::ImageStatusRequest {
-            image: Some(image_spec(image)),
-            verbose: false,
-        };
-        let image = self
-            .call(
-                OPERATION,
-                Some(self.request_timeout),
-                Box::pin(client.image_status(request)),
-            )
-            .await?
-            .image;
-        if let Some(image) = &image {
-            present(OPERATION, "image.id", &image.id)?;
-        }
-        Ok(image)
-    }
-
-    /// Pulls an image and returns its reference. No limit: dropping the call ends the pull.
-    pub(crate) async fn pull_image(
-        &self,
-        image: &str,
-        auth: Option<v1::AuthConfig>,
-        sandbox_config: v1::PodSandboxConfig,
-    ) -> Result<String, CriError> {
-        const OPERATION: &str = "pull_image";
-        let mut client = self.images.clone();
-        let request = v1::PullImageRequest {
-            image: Some(image_spec(image)),
-            auth,
-            sandbox_config: Some(sandbox_config),
-        };
-        let reference = self
-            .call(OPERATION, None, Box::pin(client.pull_image(request)))
-            .await?
-            .image_ref;
-        present(OPERATION, "image_ref", &reference)?;
-        Ok(reference)
-    }
-}
-
-fn image_spec(image: &str) -> v1::ImageSpec {
-    v1::ImageSpec {
-        image: image.to_owned(),
-        ..v1::ImageSpec::default()
     }
 }
 

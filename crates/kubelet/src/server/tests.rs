@@ -18,6 +18,7 @@ fn answers(health: Result<(), String>) -> Answers {
     let registry = daemon::metrics::Metrics::new();
     let metrics = Metrics::register(&registry).unwrap();
     Answers {
+        probe_registry: daemon::metrics::Metrics::new(),
         statuses: Arc::new(StatusStore::default()),
         registry,
         metrics,

@@ -24,7 +24,7 @@ use kubelet_core::{
 
 use crate::{
     events::{EventType, ObjectRef},
-    pod_workers::PodContext,
+    pod_workers::{PodContext, is_on_record},
     runtime::observe,
 };
 
@@ -80,7 +80,8 @@ impl Gate {
             let Some(pod) = desired.get(&uid) else {
                 continue;
             };
-            let over = adopted.contains(&uid) && has_ended(&uid, pod, context).await;
+            let over = is_on_record(&context.dirs, &uid).await
+                || (adopted.contains(&uid) && has_ended(&uid, pod, context).await);
             self.decide(&uid, pod, over, context);
         }
     }

@@ -1,0 +1,253 @@
+//! One GET over a connection of its own (PROBE-10, CTR-45): certificates are not checked, there is no
+//! proxy, redirects lead to the same host only, and of the body a bounded part is read.
+
+use std::{
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
+
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use kubelet_core::probes::http::HttpRequest;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        self, ClientConfig, DigitallySignedStruct, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, ring},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    },
+};
+
+use super::dial::{self, DialError};
+
+/// Of a body no more is read.
+const MAX_BODY_BYTES: usize = 10 * 1024;
+/// So many requests are made for one, redirects included.
+const MAX_REQUESTS: usize = 10;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The beginning of the body, broken characters replaced.
+    pub(crate) body: String,
+}
+
+/// No answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpError {
+    /// Nobody there.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// TLS was asked for, HTTP was spoken.
+    #[error("http: server gave HTTP response to HTTPS client")]
+    HttpNotTls,
+    /// TLS failed.
+    #[error("tls: {0}")]
+    Tls(String),
+    /// The connection ended before the answer.
+    #[error("EOF")]
+    Closed,
+    /// The peer does not speak HTTP, or broke off.
+    #[error("{0}")]
+    Protocol(String),
+    /// The manifest's headers cannot be sent.
+    #[error("invalid request: {0}")]
+    Request(String),
+    /// Redirects without end.
+    #[error("stopped after {MAX_REQUESTS} redirects")]
+    Redirects,
+    /// The answer began and its body did not end well.
+    #[error("{0}")]
+    Body(String),
+}
+
+/// Asks, following redirects. No time limit of its own.
+///
+/// # Errors
+/// See [`HttpError`].
+pub(crate) async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
+    let mut current = request.clone();
+    for _ in 0..MAX_REQUESTS {
+        let (reply, location) = Box::pin(once(&current)).await?;
+        let next = location
+            .filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308))
+            .and_then(|location| current.redirected(&location));
+        match next {
+            Some(next) => current = next,
+            None => return Ok(reply),
+        }
+    }
+    Err(HttpError::Redirects)
+}
+
+async fn once(request: &HttpRequest) -> Result<(Reply, Option<String>), HttpError> {
+    let stream = dial::connect(&request.host, request.port).await?;
+    if !request.https {
+        return exchange(request, stream).await;
+    }
+    let name = if request.host.is_empty() {
+        "localhost"
+    } else {
+        &request.host
+    };
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|error| HttpError::Request(error.to_string()))?;
+    let stream = connector().connect(name, stream).await.map_err(|error| {
+        let cause = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                HttpError::HttpNotTls
+            }
+            _ => HttpError::Tls(error.to_string()),
+        }
+    })?;
+    exchange(request, stream).await
+}
+
+async fn exchange<S>(request: &HttpRequest, stream: S) -> Result<(Reply, Option<String>), HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let message = message(request)?;
+    let (mut sender, connection) = http1::Builder::new()
+        .title_case_headers(true)
+        .max_headers(256)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(&error))?;
+    let work = async {
+        let response = sender
+            .send_request(message)
+            .await
+            .map_err(|error| broken(&error))?;
+        let location = response
+            .headers()
+            .get(header::LOCATION)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let reply = Reply {
+            status: response.status().as_u16(),
+            body: read_body(response).await?,
+        };
+        Ok((reply, location))
+    };
+    let (mut work, mut connection) = (pin!(work), pin!(connection));
+    tokio::select! {
+        biased;
+        result = &mut work => result,
+        // The answer may lie in the connection's buffers although the peer has gone.
+        _ = &mut connection => work.await,
+    }
+}
+
+fn message(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, HttpError> {
+    let mut builder = Request::get(request.target.as_str())
+        .header(header::HOST, request.host_header.as_str())
+        .header(header::CONNECTION, "close");
+    for (name, value) in &request.headers {
+        builder = builder.header(name.as_str(), value.as_str());
+    }
+    builder
+        .body(Empty::new())
+        .map_err(|error| HttpError::Request(error.to_string()))
+}
+
+async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
+    let mut body = response.into_body();
+    let mut bytes: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| HttpError::Body(daemon::ErrorChain(&error).to_string()))?;
+        if let Some(data) = frame.data_ref() {
+            let room = MAX_BODY_BYTES - bytes.len();
+            bytes.extend_from_slice(&data[..data.len().min(room)]);
+            if bytes.len() == MAX_BODY_BYTES {
+                break;
+            }
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn broken(error: &hyper::Error) -> HttpError {
+    if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        HttpError::Closed
+    } else if error.is_parse() {
+        HttpError::Protocol(format!(
+            "net/http: HTTP/1.x transport connection broken: {}",
+            daemon::ErrorChain(error)
+        ))
+    } else {
+        HttpError::Protocol(daemon::ErrorChain(error).to_string())
+    }
+}
+
+/// Made when the first HTTPS request is made: most nodes never need it.
+fn connector() -> TlsConnector {
+    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    let config = CONFIG.get_or_init(|| {
+        let provider = Arc::new(ring::default_provider());
+        let trusting = Arc::new(Trusting(provider.clone()));
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has suites for both versions")
+            .dangerous()
+            .with_custom_certificate_verifier(trusting)
+            .with_no_client_auth();
+        Arc::new(config)
+    });
+    TlsConnector::from(Arc::clone(config))
+}
+
+/// Believes everybody: a probe asks whether somebody answers, not who (PROBE-10).
+#[derive(Debug)]
+struct Trusting(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! When a container's hooks run, and what follows from their failure (kubelet CTR-43, CTR-44).
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kubelet_core::{
+    actions::{ContainerKill, PreStop, plan_post_start_kill},
+    ids::ContainerId,
+    reasons::WaitingReason,
+};
+
+use super::{PodWorker, start::NotStarted};
+use crate::{events::EventType, lifecycle::HookTarget};
+
+impl PodWorker {
+    /// CTR-44: a container whose hook fails is stopped, and the next ones wait for it.
+    pub(super) async fn post_start(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        id: &str,
+        ips: &[IpAddr],
+    ) -> Result<(), NotStarted> {
+        let lifecycle = container.lifecycle.as_ref();
+        let Some(handler) = lifecycle.and_then(|hooks| hooks.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let name = container.name.as_str();
+        let target = HookTarget {
+            pod: Some(pod),
+            name,
+            id,
+            ports: container.ports.as_deref().unwrap_or_default(),
+            ip: ips.first().copied(),
+        };
+        let Err(error) = self.context.hooks.run(handler, target).await else {
+            return Ok(());
+        };
+        tracing::error!(container = name, error = %error, "Failed to execute PostStartHook");
+        // Without the reason, which may hold secrets (as upstream).
+        let (kind, reason) = (EventType::Warning, "FailedPostStartHook");
+        self.container_event(pod, name, kind, reason, "PostStartHook failed");
+        let id = ContainerId::from(id);
+        let kill = plan_post_start_kill(pod, container, id, target.ip);
+        if let Err(error) = self
+            .kill_container(Some(pod), &kill, &BTreeMap::new())
+            .await
+        {
+            tracing::error!(container = name, error = %daemon::ErrorChain(&error),
+                "Failed to kill container");
+        }
+        // How long the next start waits is told by the container's end (CTR-22).
+        let mut failed = Self::waiting(WaitingReason::PostStartHookError, error.to_string());
+        failed.failure.retry_at = None;
+        Err(failed)
+    }
+
+    /// CTR-43: a failure is told and the stop goes on; what takes longer than the grace is given up.
+    pub(super) async fn pre_stop(
+        &self,
+        pod: Option<&Pod>,
+        kill: &ContainerKill,
+        hook: &PreStop,
+        grace: Duration,
+    ) {
+        let name = kill.name.as_str();
+        let target = HookTarget {
+            pod,
+            name,
+            id: kill.id.as_str(),
+            ports: &hook.ports,
+            ip: hook.ip,
+        };
+        let run = self.context.hooks.run(&hook.handler, target);
+        match tokio::time::timeout(grace, run).await {
+            Ok(Ok(())) => tracing::debug!(container = name, "PreStop hook completed"),
+            Ok(Err(error)) => {
+                tracing::error!(container = name, error = %error, "PreStop hook failed");
+                if let Some(pod) = pod {
+                    // Without the reason, which may hold secrets (as upstream).
+                    let (kind, reason) = (EventType::Warning, "FailedPreStopHook");
+                    self.container_event(pod, name, kind, reason, "PreStopHook failed");
+                }
+            }
+            Err(_) => tracing::warn!(
+                container = name,
+                grace_seconds = kill.grace_seconds,
+                "PreStop hook not completed in grace period"
+            ),
+        }
+    }
+}

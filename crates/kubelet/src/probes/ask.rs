@@ -1,0 +1,170 @@
+//! One question to one container: what a probe's handler says, asked within its timeout.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, GRPCAction, HTTPGetAction, TCPSocketAction,
+};
+use kubelet_core::{
+    backoff::go_duration,
+    env,
+    ids::ContainerId,
+    probes::{
+        ProbeKind, Timing,
+        http::{HttpRequest, Purpose, authority, resolve_port},
+    },
+};
+
+use super::{
+    ProbesConfig, Verdict,
+    grpc::{self, GrpcProbe},
+};
+use crate::outbound::{
+    dial,
+    http::{self, HttpError},
+};
+
+/// What of a command's output counts.
+const MAX_OUTPUT_BYTES: usize = 10 * 1024;
+/// A question that cannot be asked is tried so often, at once (PROBE-05).
+const TRIES: usize = 3;
+
+/// A question, ready to be asked.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) config: Arc<ProbesConfig>,
+    pub(super) container: Arc<Container>,
+    pub(super) kind: ProbeKind,
+    pub(super) id: ContainerId,
+    pub(super) pod_ip: String,
+}
+
+impl Question {
+    /// Asks.
+    pub(super) async fn ask(&self) -> Verdict {
+        let mut verdict = self.ask_once().await;
+        for _ in 1..TRIES {
+            if !matches!(verdict, Verdict::Unasked { .. }) {
+                break;
+            }
+            verdict = self.ask_once().await;
+        }
+        verdict
+    }
+
+    async fn ask_once(&self) -> Verdict {
+        let Some(probe) = self.kind.of(&self.container) else {
+            return Verdict::unasked("missing probe handler");
+        };
+        let timeout = Timing::of(probe).timeout;
+        // Boxed: most of the time none of them is there, and never two.
+        if let Some(action) = &probe.exec {
+            Box::pin(self.exec(action, timeout)).await
+        } else if let Some(action) = &probe.http_get {
+            Box::pin(self.http(action, timeout)).await
+        } else if let Some(action) = &probe.tcp_socket {
+            Box::pin(self.tcp(action, timeout)).await
+        } else if let Some(action) = &probe.grpc {
+            Box::pin(self.grpc(action, timeout)).await
+        } else {
+            Verdict::unasked("missing probe handler")
+        }
+    }
+
+    /// PROBE-14.
+    async fn exec(&self, action: &ExecAction, timeout: Duration) -> Verdict {
+        let literal: BTreeMap<String, String> = self
+            .container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
+            .collect();
+        let command: Vec<String> = action
+            .command
+            .iter()
+            .flatten()
+            .map(|word| env::expand(word, &literal))
+            .collect();
+        let words = command.join(" ");
+        let answer = self
+            .config
+            .runtime
+            .exec_sync(self.id.as_str(), command, Some(timeout));
+        match answer.await {
+            Ok(output) if output.exit_code == 0 => Verdict::Success,
+            Ok(output) => Verdict::Failure(output.text(MAX_OUTPUT_BYTES)),
+            Err(error) if error.is_deadline_exceeded() => Verdict::Failure(format!(
+                "command timed out: \"{words}\" timed out after {}",
+                go_duration(timeout)
+            )),
+            Err(error) => Verdict::unasked(&error.rpc_text()),
+        }
+    }
+
+    /// PROBE-10.
+    async fn http(&self, action: &HTTPGetAction, timeout: Duration) -> Verdict {
+        let ports = self.container.ports.as_deref().unwrap_or_default();
+        let user_agent = Purpose::Probe.user_agent(&self.config.version);
+        let request = match HttpRequest::new(action, ports, &self.pod_ip, &user_agent) {
+            Ok(request) => request,
+            Err(error) => return Verdict::unasked(&error.to_string()),
+        };
+        let failed =
+            |reason: &str| Verdict::Failure(format!("Get \"{}\": {reason}", request.url()));
+        match tokio::time::timeout(timeout, http::get(&request)).await {
+            Err(_) => {
+                failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
+            }
+            Ok(Err(HttpError::Body(reason))) => Verdict::Unasked {
+                state: "failure",
+                error: reason,
+            },
+            Ok(Err(error)) => failed(&daemon::ErrorChain(&error).to_string()),
+            Ok(Ok(reply)) => match reply.status {
+                200..=299 => Verdict::Success,
+                300..=399 => Verdict::Warning(format!(
+                    "Probe terminated redirects, Response body: {}",
+                    reply.body
+                )),
+                status => Verdict::Failure(format!("HTTP probe failed with statuscode: {status}")),
+            },
+        }
+    }
+
+    /// PROBE-11.
+    async fn tcp(&self, action: &TCPSocketAction, timeout: Duration) -> Verdict {
+        let ports = self.container.ports.as_deref().unwrap_or_default();
+        let port = match resolve_port(&action.port, ports) {
+            Ok(port) => port,
+            Err(error) => return Verdict::unasked(&error.to_string()),
+        };
+        let host = action
+            .host
+            .as_deref()
+            .filter(|host| !host.is_empty())
+            .unwrap_or(&self.pod_ip);
+        match tokio::time::timeout(timeout, dial::connect(host, port)).await {
+            Ok(Ok(_connection)) => Verdict::Success,
+            Ok(Err(error)) => Verdict::Failure(error.to_string()),
+            Err(_) => {
+                let address = authority(host, port);
+                Verdict::Failure(format!("dial tcp {address}: i/o timeout"))
+            }
+        }
+    }
+
+    async fn grpc(&self, action: &GRPCAction, timeout: Duration) -> Verdict {
+        let Some(port) = u16::try_from(action.port).ok().filter(|port| *port > 0) else {
+            return Verdict::unasked(&format!("invalid port number: {}", action.port));
+        };
+        let probe = GrpcProbe {
+            host: self.pod_ip.clone(),
+            port,
+            service: action.service.clone().unwrap_or_default(),
+            user_agent: Purpose::Probe.user_agent(&self.config.version),
+            timeout,
+        };
+        grpc::check(&probe).await
+    }
+}

@@ -1,0 +1,130 @@
+use std::{convert::Infallible, future::Ready};
+
+use daemon::TaskGroup;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    body::Body,
+    codegen::http,
+    server::{NamedService, UnaryService},
+};
+
+use super::*;
+
+/// Says what the service's name asks for.
+#[derive(Clone)]
+struct Health;
+
+impl NamedService for Health {
+    const NAME: &'static str = "grpc.health.v1.Health";
+}
+
+impl UnaryService<HealthCheckRequest> for Health {
+    type Response = HealthCheckResponse;
+    type Future = Ready<Result<tonic::Response<HealthCheckResponse>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<HealthCheckRequest>) -> Self::Future {
+        let agent = request.metadata().get("user-agent").cloned();
+        let agent = agent.and_then(|agent| agent.to_str().map(str::to_owned).ok());
+        std::future::ready(match request.into_inner().service.as_str() {
+            "" if agent.is_some_and(|agent| agent.starts_with("kube-probe/1.34")) => {
+                Ok(tonic::Response::new(HealthCheckResponse {
+                    status: SERVING,
+                }))
+            }
+            "away" => Ok(tonic::Response::new(HealthCheckResponse { status: 2 })),
+            _ => Err(Status::not_found("unknown service")),
+        })
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Health {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(
+        &mut self,
+        _context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            let codec: ProstCodec<HealthCheckResponse, HealthCheckRequest> = ProstCodec::default();
+            Ok(tonic::server::Grpc::new(codec)
+                .unary(service, request)
+                .await)
+        })
+    }
+}
+
+async fn serve(tasks: &TaskGroup) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = tasks.token().clone().cancelled_owned();
+    tasks.spawn_job(
+        "server",
+        tonic::transport::Server::builder()
+            .add_service(Health)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop),
+    );
+    port
+}
+
+fn probe(port: u16, service: &str) -> GrpcProbe {
+    GrpcProbe {
+        host: "127.0.0.1".to_owned(),
+        port,
+        service: service.to_owned(),
+        user_agent: "kube-probe/1.34".to_owned(),
+        timeout: Duration::from_secs(5),
+    }
+}
+
+fn failure(verdict: &Verdict) -> &str {
+    match verdict {
+        Verdict::Failure(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn probe_11_health_by_service() {
+    let tasks = TaskGroup::new("server");
+    let port = serve(&tasks).await;
+    assert_eq!(check(&probe(port, "")).await, Verdict::Success);
+    let away = check(&probe(port, "away")).await;
+    assert_eq!(
+        failure(&away),
+        "service unhealthy (responded with \"NOT_SERVING\")"
+    );
+    let unknown = check(&probe(port, "other")).await;
+    assert_eq!(
+        failure(&unknown),
+        "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"
+    );
+}
+
+#[tokio::test]
+async fn probe_11_nobody_there_and_nobody_who_answers() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let silent = GrpcProbe {
+        timeout: Duration::from_millis(100),
+        ..probe(port, "")
+    };
+    let late = check(&silent).await;
+    assert!(failure(&late).starts_with("timeout: "), "{late:?}");
+    drop(listener);
+    let refused = check(&probe(port, "")).await;
+    assert_eq!(
+        failure(&refused),
+        format!(
+            "timeout: failed to connect service \"127.0.0.1:{port}\" within 5s: \
+             context deadline exceeded"
+        )
+    );
+}

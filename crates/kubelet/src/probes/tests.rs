@@ -1,0 +1,263 @@
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use cri_api::v1;
+use daemon::TaskGroup;
+use k8s_openapi::api::core::v1::{ExecAction, PodSpec, PodStatus, Probe};
+use kubelet_core::{actions::ProbeResult, observed::container_from_status};
+use testkit::{FakeCri, eventually_async};
+
+use super::*;
+use crate::{events::EventSink, runtime::fixture};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Keeps what it is told.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl EventSink for Told {
+    fn record(&self, _object: &ObjectRef, _kind: EventType, reason: &str, message: &str) {
+        let line = format!("{reason} {message}");
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+/// A prober over a fake runtime, and a pod that runs in it.
+struct World {
+    cri: FakeCri,
+    probes: Probes,
+    statuses: Arc<StatusStore>,
+    told: Arc<Told>,
+    registry: daemon::metrics::Metrics,
+    pod: Arc<Pod>,
+    one: String,
+    two: String,
+    _tasks: TaskGroup,
+}
+
+fn exec_probe(failures: i32) -> Probe {
+    Probe {
+        exec: Some(ExecAction {
+            command: Some(vec!["check".to_owned(), "$(WHO)".to_owned()]),
+        }),
+        period_seconds: Some(1),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+async fn world(container: Container) -> World {
+    let cri = FakeCri::start();
+    let registry = daemon::metrics::Metrics::new();
+    let (runtime, _) = fixture::client(&cri).await;
+    let one = fixture::running_container(&cri, &runtime, "one").await;
+    let two = fixture::running_container(&cri, &runtime, "two").await;
+    let (statuses, told) = (Arc::new(StatusStore::default()), Arc::new(Told::default()));
+    let (probes, prober) = Probes::new(ProbesConfig {
+        runtime,
+        runtime_name: "docker".to_owned(),
+        events: told.clone(),
+        statuses: statuses.clone(),
+        wakes: Arc::default(),
+        series: ProbeSeries::register(&registry).unwrap(),
+        version: "1.34".to_owned(),
+    });
+    let tasks = TaskGroup::new("test");
+    let token = tasks.token().clone();
+    tasks.spawn("prober", async move { prober.run(token).await });
+    let mut pod = Pod {
+        spec: Some(PodSpec {
+            containers: vec![container],
+            ..PodSpec::default()
+        }),
+        ..Pod::default()
+    };
+    pod.metadata.uid = Some("u".to_owned());
+    World {
+        cri,
+        probes,
+        statuses,
+        told,
+        registry,
+        pod: Arc::new(pod),
+        one,
+        two,
+        _tasks: tasks,
+    }
+}
+
+fn container(probe: impl FnOnce(&mut Container)) -> Container {
+    let mut container = Container {
+        name: "c".to_owned(),
+        ..Container::default()
+    };
+    let mut who = k8s_openapi::api::core::v1::EnvVar::default();
+    (who.name, who.value) = ("WHO".to_owned(), Some("me".to_owned()));
+    container.env = Some(vec![who]);
+    probe(&mut container);
+    container
+}
+
+/// What the runtime would say of a container of this id.
+fn observed(world: &World, id: &str, state: v1::ContainerState) -> ObservedPod {
+    let status = v1::ContainerStatus {
+        id: id.to_owned(),
+        metadata: Some(v1::ContainerMetadata {
+            name: "c".to_owned(),
+            attempt: 0,
+        }),
+        state: state as i32,
+        created_at: 1,
+        labels: [("io.kubernetes.pod.uid".to_owned(), "u".to_owned())].into(),
+        ..v1::ContainerStatus::default()
+    };
+    let container = container_from_status(&status, None).unwrap();
+    ObservedPod::new(PodUid::of(&world.pod), Vec::new(), vec![container])
+}
+
+fn answer(code: i32, output: &str) -> v1::ExecSyncResponse {
+    v1::ExecSyncResponse {
+        exit_code: code,
+        stdout: output.into(),
+        stderr: Vec::new(),
+    }
+}
+
+impl World {
+    fn results(&self) -> ProbeResults {
+        let results = self.probes.results(&PodUid::of(&self.pod));
+        results.values().next().copied().unwrap_or_default()
+    }
+
+    async fn becomes(&self, what: &str, wanted: impl Fn(ProbeResults) -> bool) {
+        eventually_async(SOON, async || {
+            let results = self.results();
+            if wanted(results) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "{what}: {results:?} {:?}",
+                    self.told.0.lock().unwrap()
+                ))
+            }
+        })
+        .await;
+    }
+
+    fn told(&self, text: &str) -> usize {
+        let told = self.told.0.lock().unwrap();
+        told.iter().filter(|line| line.as_str() == text).count()
+    }
+}
+
+#[tokio::test]
+async fn a_failing_container_is_told_of_and_its_successor_begins_anew() {
+    let world = world(container(|c| c.liveness_probe = Some(exec_probe(2)))).await;
+    let one = world.one.clone();
+    world.cri.on_exec(move |request| {
+        assert_eq!(request.cmd, ["check", "me"]);
+        if request.container_id == one {
+            answer(1, "not well")
+        } else {
+            answer(0, "")
+        }
+    });
+    let running = v1::ContainerState::ContainerRunning;
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, running), None);
+    assert_eq!(world.results().liveness, Some(ProbeResult::Success));
+    let failed = |results: ProbeResults| results.liveness == Some(ProbeResult::Failure);
+    world.becomes("the first fails", failed).await;
+    assert_eq!(world.told("Unhealthy Liveness probe failed: not well"), 2);
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.two, running), None);
+    assert_eq!(world.results().liveness, Some(ProbeResult::Success));
+    let text = world.registry.render().unwrap();
+    assert!(text.contains("prober_probe_total"), "{text}");
+    world.probes.remove(&PodUid::of(&world.pod));
+    let text = world.registry.render().unwrap();
+    assert!(!text.contains("pod_uid=\"u\""), "{text}");
+}
+
+#[tokio::test]
+async fn readiness_reaches_the_status_without_the_worker() {
+    let world = world(container(|c| c.readiness_probe = Some(exec_probe(1)))).await;
+    let mut pod = (*world.pod).clone();
+    pod.status = Some(PodStatus {
+        phase: Some("Running".to_owned()),
+        container_statuses: Some(vec![k8s_openapi::api::core::v1::ContainerStatus {
+            name: "c".to_owned(),
+            container_id: Some(format!("docker://{}", world.one)),
+            state: Some(k8s_openapi::api::core::v1::ContainerState {
+                running: Some(k8s_openapi::api::core::v1::ContainerStateRunning::default()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }]),
+        ..PodStatus::default()
+    });
+    world.statuses.set_desired(&Arc::new(pod));
+    let code = Arc::new(AtomicI32::new(0));
+    let told = code.clone();
+    world
+        .cri
+        .on_exec(move |_| answer(told.load(Ordering::SeqCst), "no"));
+    let running = v1::ContainerState::ContainerRunning;
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, running), None);
+    let ready = || {
+        let status = world.statuses.status(&PodUid::of(&world.pod));
+        status.container_statuses.unwrap()[0].ready
+    };
+    for wanted in [true, false] {
+        eventually_async(SOON, async || {
+            if ready() == wanted {
+                Ok(())
+            } else {
+                Err(format!("ready is {}", ready()))
+            }
+        })
+        .await;
+        code.store(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn probe_05_a_question_that_cannot_be_asked_counts_for_nothing() {
+    let world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
+    world.cri.fail(
+        testkit::Call::ExecSync,
+        cri_api::Code::Internal,
+        "no such container",
+    );
+    let running = v1::ContainerState::ContainerRunning;
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, running), None);
+    let event = "Unhealthy Liveness probe errored and resulted in unknown state: \
+                 rpc error: code = Internal desc = no such container";
+    eventually_async(SOON, async || {
+        if world.told(event) > 0 {
+            Ok(())
+        } else {
+            Err(format!("{:?}", world.told.0.lock().unwrap()))
+        }
+    })
+    .await;
+    assert_eq!(world.results().liveness, Some(ProbeResult::Success));
+    assert_eq!(world.cri.call_count(testkit::Call::ExecSync), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_a_container_that_does_not_run() {
+    let world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
+    let exited = v1::ContainerState::ContainerExited;
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, exited), None);
+    let state = world.probes.shared.lock();
+    assert!(state.queue.is_empty());
+}
