@@ -7,7 +7,10 @@
     reason = "tests start programs and say so when one does not do as it should"
 )]
 
+mod ends;
 mod faults;
 mod harness;
 mod lifecycle;
 mod pods;
+mod probes;
+mod replaced;
