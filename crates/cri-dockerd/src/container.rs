@@ -13,7 +13,7 @@ use crate::hub::Operation;
 use crate::names::Name;
 use crate::runtime::Runtime;
 use crate::sandbox::{not_found, required};
-use crate::state::{self, Record};
+use crate::state::{self, Life, Record};
 use crate::translate::container as translate;
 use crate::translate::identity::{self, ImageUsers};
 use crate::translate::security::{self, AppArmor, Seccomp};
@@ -157,6 +157,13 @@ impl Runtime {
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
         let record = self.container(id).await?;
         let id = record.id.as_str();
+        if record.life == Life::Created
+            && let Some(path) = record.container().map(|facts| facts.log_path.as_str())
+            && !path.is_empty()
+            && let Err(error) = self.logs.prepare(path).await
+        {
+            tracing::warn!(container.id = id, path, %error, "can't make the container's log");
+        }
         let operation = self.hub.begin(id, Some(id));
         let started = self.engine.start_container(id).await;
         // Also after a failure: Docker keeps exit code and message of it (CTR-22).

@@ -127,6 +127,16 @@ impl LogPump {
         Ok(Self { wishes, commands })
     }
 
+    /// Makes the log of a container that is about to start, so that whoever was told of the start
+    /// finds a file. The pump may come to it a moment later only.
+    ///
+    /// # Errors
+    /// When it can't be made; the pump goes on trying.
+    pub(crate) async fn prepare(&self, log_path: &str) -> io::Result<()> {
+        let path = PathBuf::from(log_path);
+        daemon::blocking(move || sink::Sink::open(&path).map(drop)).await
+    }
+
     /// Has later lines written to a new file at the log path, after the kubelet has renamed the
     /// old one (LOG-06). When it returns the new file exists.
     ///

@@ -21,6 +21,10 @@ async fn log_of(server: &mut Server, script: &str) -> String {
     "c.log".clone_into(&mut config.log_path);
     let id = pod.create_with(server, config).await.unwrap();
     start(server, &id).await;
+    assert!(
+        logs.path().join("c.log").exists(),
+        "there when the start returns"
+    );
     reaches(server, &id, ContainerState::ContainerExited).await;
     // EXITED is shown when the log is complete.
     let log = std::fs::read_to_string(logs.path().join("c.log")).unwrap();
