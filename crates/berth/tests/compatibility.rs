@@ -139,14 +139,27 @@ fn complaints_name_tests_that_exist() {
         .map(|file| fs::read_to_string(file).unwrap())
         .collect();
     let page = fs::read_to_string(root.join("docs/COMPLAINTS.md")).unwrap();
-    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| CMP-")).collect();
+    let rows: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| CMP-"))
+        .collect();
     assert_eq!(rows.len(), 23);
     let tests = rows
         .iter()
-        .flat_map(|row| row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .flat_map(|row| {
+            row.rsplit('|')
+                .nth(1)
+                .unwrap()
+                .split('`')
+                .skip(1)
+                .step_by(2)
+        })
         .filter(|name| name.contains('_'));
     for test in tests {
-        assert!(code.contains(&format!("fn {test}(")), "there is no test {test}");
+        assert!(
+            code.contains(&format!("fn {test}(")),
+            "there is no test {test}"
+        );
     }
 }
 

@@ -15,6 +15,7 @@
 mod choice;
 mod http;
 mod launch;
+mod power_cut;
 
 use std::{
     fs::{self, File},
@@ -36,6 +37,10 @@ pub use http::Reply;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long an engine that test processes share waits for the next one.
 const LINGER: Duration = Duration::from_secs(5);
+/// How often dockerd is started until its containerd is there in time.
+const LAUNCHES: u32 = 4;
+/// Its last words when it is not.
+const CONTAINERD_TOO_SLOW: &str = "timeout waiting for containerd to start";
 
 /// How to start an engine.
 #[derive(Debug, Clone, Default)]
@@ -178,6 +183,17 @@ impl DockerEngine {
         self.end(Signal::KILL);
     }
 
+    /// Everything of the engine is dead at once: dockerd, containerd, shims and containers, and what
+    /// they kept in memory-backed directories is gone. The next start finds only what is on disk.
+    ///
+    /// # Panics
+    /// When something does not die, or the engine is shared.
+    pub fn cut_power(&self) {
+        self.end(Signal::KILL);
+        power_cut::kill_all(&self.directory);
+        power_cut::forget_run_time_state(&self.directory, &self.exec_root());
+    }
+
     /// Starts dockerd again, after stopping it in order if it runs.
     ///
     /// # Panics
@@ -250,24 +266,45 @@ impl DockerEngine {
         answers.then_some(daemon)
     }
 
+    /// Starts dockerd and waits until it answers; again when its containerd was too slow for it,
+    /// which says something of the machine's load only.
     fn launch(&self) -> OwnedFd {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let daemon = self.launch_once();
+            if let Some(daemon) = daemon {
+                return daemon;
+            }
+            assert!(
+                tries < LAUNCHES,
+                "containerd starts too slowly, {tries} times"
+            );
+        }
+    }
+
+    /// `None`: it has given up waiting for its containerd.
+    fn launch_once(&self) -> Option<OwnedFd> {
         let pid = launch::start_dockerd(&self.directory, &self.options);
         let daemon = pidfd_open(pid, PidfdFlags::empty()).unwrap_or_else(|error| {
             panic!("dockerd ended at once ({error}):\n{}", self.log_tail(20))
         });
         crate::eventually(PATIENCE, || {
-            assert!(
-                !ended(&daemon, Duration::ZERO),
-                "dockerd ended while starting:\n{}",
-                self.log_tail(20)
-            );
+            if ended(&daemon, Duration::ZERO) {
+                let log = self.log_tail(20);
+                assert!(
+                    log.ends_with(CONTAINERD_TOO_SLOW),
+                    "dockerd ended while starting:\n{log}"
+                );
+                return Ok(false);
+            }
             match http::request(&self.socket(), "GET", "/_ping", None) {
-                Ok(reply) if reply.status == 200 => Ok(()),
+                Ok(reply) if reply.status == 200 => Ok(true),
                 Ok(reply) => Err(format!("status {}\n{}", reply.status, self.log_tail(20))),
                 Err(error) => Err(format!("{error}\n{}", self.log_tail(20))),
             }
-        });
-        daemon
+        })
+        .then_some(daemon)
     }
 
     fn end(&self, signal: Signal) {

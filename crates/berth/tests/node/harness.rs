@@ -1,11 +1,12 @@
 //! A node with directories, ports, cgroups and processes of its own.
 
+mod program;
+
 use std::{
     fs::{self, File},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -14,39 +15,20 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{DockerEngine, eventually};
 
+pub(crate) use program::Program;
+
 /// Everything that should happen soon happens within this.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
-/// One program of the node, in a process group of its own.
-pub(crate) struct Program {
-    child: Child,
-}
-
-impl Program {
-    fn start(arguments: &[String], log: &Path) -> Self {
-        let log = File::options().create(true).append(true).open(log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_berth"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child }
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM, and the exit code.
-    pub(crate) fn stop(&mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap().code()
-    }
+/// What a node is made of when it is not the usual.
+#[derive(Default)]
+pub(crate) struct Setup {
+    /// Instead of the engine that all tests share.
+    pub(crate) engine: Option<DockerEngine>,
+    /// More lines for the kubelet's configuration.
+    pub(crate) configuration: String,
+    /// Directories of the node that are disks of 1 MiB.
+    pub(crate) small_disks: &'static [&'static str],
 }
 
 /// A node. Dropping it removes all that it made.
@@ -70,6 +52,14 @@ impl Node {
 
     /// The same with more lines for the kubelet's configuration.
     pub(crate) fn start_with(configuration: &str) -> Self {
+        Self::set_up(Setup {
+            configuration: configuration.to_owned(),
+            ..Setup::default()
+        })
+    }
+
+    /// The same with other parts.
+    pub(crate) fn set_up(setup: Setup) -> Self {
         let turn = File::options()
             .create(true)
             .truncate(false)
@@ -77,13 +67,18 @@ impl Node {
             .open(std::env::temp_dir().join("berth-node-tests.lock"))
             .unwrap();
         turn.lock().unwrap();
-        let engine = DockerEngine::shared();
+        let engine = setup.engine.map_or_else(DockerEngine::shared, Arc::new);
         let image = testkit::test_image(&engine);
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         for name in ["manifests", "root", "logs", "cri"] {
             fs::create_dir(root.join(name)).unwrap();
         }
+        for name in setup.small_disks {
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("tmpfs", root.join(name), "tmpfs", flags, c"size=1m").unwrap();
+        }
+        let configuration = setup.configuration;
         let name = root.file_name().unwrap().to_string_lossy();
         let cgroup = format!("berth-test-{}", name.trim_start_matches('.'));
         for directory in cgroup_directories(&cgroup) {
@@ -145,6 +140,58 @@ impl Node {
         self.cri_dockerd = Program::start(&arguments, &root.join("cri.log"));
     }
 
+    /// The kubelet again, which may not come up.
+    pub(crate) fn try_kubelet(&self) -> Program {
+        let root = self.directory.path();
+        Program::start(&kubelet_arguments(root), &root.join("kubelet.log"))
+    }
+
+    /// Both daemons again, under `concurrently` as it is shipped.
+    pub(crate) fn supervise(&self) -> Program {
+        let root = self.directory.path();
+        let berth = env!("CARGO_BIN_EXE_berth");
+        let command = |arguments: Vec<String>| format!("exec {berth} {}", arguments.join(" "));
+        let arguments = [
+            "concurrently".to_owned(),
+            "--restart-tries=-1".to_owned(),
+            "--restart-after=exponential".to_owned(),
+            command(cri_dockerd_arguments(root, &self.engine)),
+            command(kubelet_arguments(root)),
+        ];
+        Program::start(&arguments, &root.join("kubelet.log"))
+    }
+
+    /// The daemons of this node that run, with their parents, whoever started them.
+    pub(crate) fn daemons(&self) -> Vec<(String, u32)> {
+        let root = format!("{}/", self.directory.path().display());
+        let mut daemons = Vec::new();
+        for pid in names_in(Path::new("/proc")) {
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let name = line.split('\0').nth(1).unwrap_or_default();
+            if !["kubelet", "cri-dockerd"].contains(&name) || !line.contains(&root) {
+                continue;
+            }
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let mut after_name = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+            if let (Some(state), Some(parent)) = (after_name.next(), after_name.next())
+                && state != "Z"
+            {
+                daemons.push((name.to_owned(), parent.parse().unwrap_or_default()));
+            }
+        }
+        daemons.sort();
+        daemons
+    }
+
+    /// How often the kubelet or cri-dockerd has said something, so far.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        let count = |log: &str| {
+            let log = fs::read_to_string(self.path(log)).unwrap_or_default();
+            log.matches(text).count()
+        };
+        count("kubelet.log") + count("cri.log")
+    }
+
     /// A path below the node's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -199,6 +246,25 @@ impl Node {
                     .as_array()
                     .is_some_and(|all| all.iter().all(|one| one["state"]["running"].is_object()))
         })
+    }
+
+    /// Waits until the pod runs and Docker runs one sandbox and one container of it, no more.
+    #[track_caller]
+    pub(crate) fn pod_runs_once(&self, name: &str) {
+        self.eventually(&format!("pod {name} runs, once"), || {
+            let containers = self.containers(name);
+            let running = |kind: &str| {
+                let of_kind = containers
+                    .iter()
+                    .filter(|one| one["Labels"]["io.kubernetes.docker.type"] == kind);
+                of_kind.filter(|one| one["State"] == "running").count()
+            };
+            match (running("podsandbox"), running("container")) {
+                (1, 1) => Ok(()),
+                other => Err(format!("{other:?} run of {containers:?}")),
+            }
+        });
+        self.pod_runs(name);
     }
 
     /// Waits until nothing of the pod is left: not in `/pods`, not in Docker, not on disk.
@@ -317,6 +383,20 @@ impl Node {
         })
     }
 
+    fn remove_containers(&self) {
+        let filters = encoded(&json!({"label": ["io.kubernetes.docker.type"]}).to_string());
+        let all = self.engine.json(
+            "GET",
+            &format!("/containers/json?all=1&filters={filters}"),
+            &Value::Null,
+        );
+        for container in all.as_array().into_iter().flatten() {
+            let id = container["Id"].as_str().unwrap_or_default();
+            self.engine
+                .request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+        }
+    }
+
     fn tail(&self, log: &str) -> String {
         let text = fs::read_to_string(self.path(log)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -329,20 +409,12 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.kubelet.child.kill();
-        let _ = self.kubelet.child.wait();
-        let _ = self.cri_dockerd.child.kill();
-        let _ = self.cri_dockerd.child.wait();
-        let filters = encoded(&json!({"label": ["io.kubernetes.docker.type"]}).to_string());
-        let all = self.engine.json(
-            "GET",
-            &format!("/containers/json?all=1&filters={filters}"),
-            &Value::Null,
-        );
-        for container in all.as_array().into_iter().flatten() {
-            let id = container["Id"].as_str().unwrap_or_default();
-            self.engine
-                .request("DELETE", &format!("/containers/{id}?force=1&v=1"), None);
+        for program in [&mut self.kubelet, &mut self.cri_dockerd] {
+            program.end();
+        }
+        // An engine of the test's own goes with all that is in it.
+        if self.engine.is_running() {
+            self.remove_containers();
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let root = self.directory.path().display().to_string();

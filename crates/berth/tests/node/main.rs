@@ -7,10 +7,13 @@
     reason = "tests start programs and say so when one does not do as it should"
 )]
 
+mod disks;
 mod ends;
+mod engine_outages;
 mod faults;
 mod harness;
 mod lifecycle;
 mod pods;
 mod probes;
 mod replaced;
+mod supervised;
