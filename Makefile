@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release/berth
 
-.PHONY: help test fmt lint unit engine engines test-vm build release run image bench clean-node
+.PHONY: help test fmt lint unit engine engines test-vm build release run image soak bench clean-node
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ run: ## the node in the foreground with an example pod, on a machine that may ha
 
 image: release ## an image FROM scratch out of this checkout's own binaries, for machines without registry
 	bin/make-image
+
+soak: engine ## ten minutes of churn by 20 clients, then again while dockerd is killed 20 times; SOAK_SECONDS, SOAK_CLIENTS
+	cargo test --locked -p cri-dockerd --test it -- --ignored --nocapture --test-threads 1 soak::
 
 bench: release ## cost and latency beside the Docker floor; BENCH_QUICK=1 for a short look
 	cargo run --locked -q -p bench -- $(RELEASE)

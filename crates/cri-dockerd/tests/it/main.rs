@@ -11,5 +11,6 @@ mod pulls;
 mod quiet;
 mod registry;
 mod security;
+mod soak;
 mod stats;
 mod systemd;
