@@ -69,6 +69,11 @@ impl Runtime {
             cgroup_driver: engine.cgroup_driver.clone().map_err(Error::Invalid)?,
             lowest_oom_score: self.lowest_oom_score.load(Ordering::Relaxed),
             has_cdi: !engine.info.cdi_spec_dirs.is_empty(),
+            has_selinux: engine
+                .info
+                .security_options
+                .iter()
+                .any(|option| option.split(',').any(|part| part == "name=selinux")),
         })
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Facts {
     pub(crate) lowest_oom_score: i64,
     /// The engine hands out devices by CDI.
     pub(crate) has_cdi: bool,
+    /// The engine labels files for SELinux.
+    pub(crate) has_selinux: bool,
 }
 
 impl Facts {

@@ -80,7 +80,7 @@ pub(crate) fn translate(
         .and_then(|linux| linux.resources.as_ref());
     security::check(&context)?;
     let identity = identity::resolve(&context, plan.users)?;
-    let mounts = mounts::translate(&config.mounts, facts.api)?;
+    let mounts = mounts::translate(&config.mounts, facts)?;
     let from_kubelet = config.annotations.contains_key(KUBELET_HASH);
     let (masked_paths, readonly_paths) = security::paths(&context, from_kubelet);
     let (cap_add, cap_drop) = context

@@ -6,6 +6,8 @@ use crate::engine::model::{self, BindOptions, ImageOptions};
 use crate::engine::{API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion};
 use crate::error::Error;
 
+use super::Facts;
+
 /// `Binds` and `Mounts` of a container, in the order of the request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Mounts {
@@ -18,18 +20,21 @@ pub(super) struct Mounts {
 /// `Binds` is the usual form because upstream uses it and Docker makes missing host directories for
 /// it. The long form is taken where `Binds` can't say it: a read-only mount whose submounts stay
 /// writable on API 1.44 and newer, a recursive read-only one, and paths with a colon.
-pub(super) fn translate(mounts: &[Mount], api: ApiVersion) -> Result<Mounts, Error> {
+pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Error> {
+    let api = facts.api;
     let mut out = Mounts::default();
     for mount in mounts {
         if let Some(image) = image_of(mount) {
             out.mounts.push(image_mount(mount, image, api)?);
             continue;
         }
-        check(mount, api)?;
+        // Without SELinux there is nothing to relabel.
+        let relabel = mount.selinux_relabel && facts.has_selinux;
+        check(mount, api, relabel)?;
         let knows_recursion = api >= API_RECURSIVE_READ_ONLY;
         let has_colon = mount.host_path.contains(':') || mount.container_path.contains(':');
         // `Mounts` has no SELinux relabelling, so that wish keeps the short form.
-        let long = (mount.readonly && knows_recursion && !mount.selinux_relabel) || has_colon;
+        let long = (mount.readonly && knows_recursion && !relabel) || has_colon;
         if long {
             out.mounts.push(model::Mount {
                 kind: "bind".to_owned(),
@@ -81,7 +86,7 @@ fn image_mount(mount: &Mount, image: &str, api: ApiVersion) -> Result<model::Mou
     })
 }
 
-fn check(mount: &Mount, api: ApiVersion) -> Result<(), Error> {
+fn check(mount: &Mount, api: ApiVersion, relabel: bool) -> Result<(), Error> {
     let at = &mount.container_path;
     if at.is_empty() || mount.host_path.is_empty() {
         let text = format!("mount {at:?}: host_path and container_path must be set");
@@ -100,7 +105,7 @@ fn check(mount: &Mount, api: ApiVersion) -> Result<(), Error> {
             let text = format!("mount {at:?}: recursive_read_only needs private propagation");
             return Err(Error::Invalid(text));
         }
-        if api < API_RECURSIVE_READ_ONLY || mount.selinux_relabel {
+        if api < API_RECURSIVE_READ_ONLY || relabel {
             let text = format!(
                 "RROUnsupported: mount {at:?}: recursive read-only mounts need Docker 25 and no \
                  SELinux relabelling"

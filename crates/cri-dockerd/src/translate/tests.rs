@@ -15,6 +15,7 @@ const OLD: Facts = Facts {
     cgroup_driver: CgroupDriver::Cgroupfs,
     lowest_oom_score: i64::MIN,
     has_cdi: false,
+    has_selinux: true,
 };
 const NEW: Facts = Facts {
     api: ApiVersion(44),
@@ -404,6 +405,28 @@ fn read_only_mount_stays_shallow_on_new_engines() {
     let host = with_mount(deep, &NEW).unwrap().host_config;
     assert!(host.mounts[0].bind_options.read_only_force_recursive);
     assert!(!host.mounts[0].bind_options.read_only_non_recursive);
+}
+
+#[test]
+fn relabelling_hinders_nothing_where_there_is_no_selinux() {
+    let facts = Facts {
+        has_selinux: false,
+        ..NEW
+    };
+    let deep = v1::Mount {
+        recursive_read_only: true,
+        selinux_relabel: true,
+        ..mount()
+    };
+    assert!(with_mount(deep.clone(), &NEW).is_err());
+    let host = with_mount(deep, &facts).unwrap().host_config;
+    assert!(host.mounts[0].bind_options.read_only_force_recursive);
+    let shallow = v1::Mount {
+        selinux_relabel: true,
+        ..mount()
+    };
+    let host = with_mount(shallow, &facts).unwrap().host_config;
+    assert!(host.mounts[0].bind_options.read_only_non_recursive);
 }
 
 #[test]
