@@ -25,20 +25,33 @@ const PROTOCOL: &str = include_str!("../../cri-api/proto/runtime.proto");
 
 /// Flags of cri-dockerd that are not simply upstream's.
 const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
-    ("cni-bin-dir", "read, without effect: no CNI yet (B)"),
-    ("cni-cache-dir", "read, without effect: no CNI yet (B)"),
+    (
+        "bridge-network",
+        "ours: a user-defined network, made where it is missing; Docker's resolver answers there",
+    ),
+    (
+        "cni-bin-dir",
+        "supported; changes are noticed; `loopback` is not required",
+    ),
+    (
+        "cni-cache-dir",
+        "supported; files of upstream and of CNI's library are read and written",
+    ),
     (
         "cni-conf-dir",
-        "looked into; a configuration there refuses the start: no CNI yet (B)",
+        "supported; changes are noticed by inotify, SIGHUP looks again",
     ),
-    ("cni-fallback", "ours (DEC-20)"),
+    (
+        "cni-fallback",
+        "ours (DEC-20): `bridge` where the directory has no configuration at all",
+    ),
     (
         "container-runtime-endpoint",
         "supported; a bare path too; `fd://NAME` is refused",
     ),
     (
         "hairpin-mode",
-        "read, without effect (kubenet only upstream)",
+        "checked; without effect (kubenet only upstream)",
     ),
     (
         "ipv6-dual-stack",
@@ -46,13 +59,16 @@ const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
     ),
     (
         "network-plugin",
-        "`cni` needs `--cni-fallback=bridge` for now; empty is supported; kubenet is refused",
+        "`cni`, and empty or `no-op` for Docker's bridge; kubenet is refused",
     ),
     (
         "network-plugin-mtu",
         "read, without effect (kubenet only upstream)",
     ),
-    ("pod-cidr", "read, without effect (kubenet only upstream)"),
+    (
+        "pod-cidr",
+        "supported, as UpdateRuntimeConfig: `ipRanges` of CNI; both families with a comma",
+    ),
     ("runtime-cgroups", "read, without effect"),
     (
         "streaming-bind-addr",

@@ -20,6 +20,8 @@ use daemon::atomic_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::network::Kind;
+
 /// Longest key accepted (CKP-03).
 const MAX_KEY_BYTES: usize = 250;
 /// Larger files are not read: a checkpoint holds a few ports and addresses.
@@ -39,6 +41,27 @@ pub(crate) struct Checkpoint {
     /// Further top-level keys, ours and those of programs newer than this one; upstream ignores
     /// them. A key that upstream uses itself is not written.
     pub(crate) extra: Map<String, Value>,
+}
+
+/// Our key: the kind of network that made the sandbox (DEC-20).
+const NETWORK: &str = "io.berth.network";
+
+impl Checkpoint {
+    /// Adds the network that the sandbox is on.
+    #[must_use]
+    pub(crate) fn with_network(mut self, kind: Kind) -> Self {
+        self.extra.insert(NETWORK.to_owned(), kind.as_str().into());
+        self
+    }
+
+    /// The network that the sandbox is on. Upstream does not write it: `None`, unless it is the
+    /// node's.
+    pub(crate) fn network(&self) -> Option<Kind> {
+        if self.host_network {
+            return Some(Kind::Host);
+        }
+        Kind::from_word(self.extra.get(NETWORK)?.as_str()?)
+    }
 }
 
 /// One port mapping of a sandbox.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::pflag::{Flag, FlagSet, Kind, Parsed, utf8_args};
 
 use crate::engine::model::LogConfig;
+use crate::network::cni::CniSettings;
 
 const FLAGS: &[Flag] = &[
     Flag::new(
@@ -65,6 +66,12 @@ const FLAGS: &[Flag] = &[
         "What --network-plugin=cni does without a CNI configuration: none (pods wait) or bridge.",
     ),
     Flag::new(
+        "bridge-network",
+        Kind::String,
+        "",
+        "The docker network of pods without CNI. A user-defined one gives pods names: <pod> and <pod>.<namespace>.",
+    ),
+    Flag::new(
         "cni-conf-dir",
         Kind::String,
         "/etc/cni/net.d",
@@ -86,7 +93,7 @@ const FLAGS: &[Flag] = &[
         "pod-cidr",
         Kind::String,
         "",
-        "The CIDR to use for pod IP addresses, only used in standalone mode.",
+        "The CIDR to use for pod IP addresses, only used in standalone mode: CNI's ipRanges. With two families: both, with a comma.",
     ),
     Flag::new(
         "ipv6-dual-stack",
@@ -98,7 +105,7 @@ const FLAGS: &[Flag] = &[
         "hairpin-mode",
         Kind::String,
         "none",
-        "Accepted for compatibility; upstream uses it with kubenet only.",
+        "promiscuous-bridge, hairpin-veth or none; without effect, as upstream without kubenet. With CNI see hairpinMode of the bridge plugin.",
     ),
     Flag::new(
         "network-plugin-mtu",
@@ -168,7 +175,9 @@ pub(crate) struct Settings {
     pub(crate) request_timeout: Duration,
     pub(crate) streaming: SocketAddr,
     pub(crate) plugin: Plugin,
-    pub(crate) cni_conf_dir: PathBuf,
+    /// `--bridge-network`.
+    pub(crate) bridge_network: String,
+    pub(crate) cni: CniSettings,
     /// `--v` that shows what the level shows.
     pub(crate) verbosity: u32,
     pub(crate) log_config: LogConfig,
@@ -255,11 +264,19 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
     check(streaming.as_ref().map(drop).map_err(Clone::clone));
     let plugin = plugin(parsed.text("network-plugin"), parsed.text("cni-fallback"));
     check(plugin.as_ref().map(drop).map_err(Clone::clone));
+    check(hairpin_mode(parsed.text("hairpin-mode")));
+    let bridge_network = bridge_network(parsed.text("bridge-network"));
+    check(bridge_network.as_ref().map(drop).map_err(Clone::clone));
     let verbosity = verbosity(parsed.text("log-level"));
     check(verbosity.as_ref().map(drop).map_err(Clone::clone));
-    let (Ok(listen), Ok(streaming), Ok(plugin), Ok(verbosity)) =
-        (listen, streaming, plugin, verbosity)
-    else {
+    let (Ok(listen), Ok(streaming), Ok(plugin), Ok(verbosity), Ok(bridge_network), true) = (
+        listen,
+        streaming,
+        plugin,
+        verbosity,
+        bridge_network,
+        problems.is_empty(),
+    ) else {
         return Err(Refused {
             usage: false,
             problems,
@@ -286,7 +303,14 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
         },
         streaming,
         plugin,
-        cni_conf_dir: parsed.text("cni-conf-dir").into(),
+        bridge_network,
+        cni: CniSettings {
+            conf_dir: parsed.text("cni-conf-dir").into(),
+            bin_dirs: directories(parsed.text("cni-bin-dir")),
+            cache_dir: parsed.text("cni-cache-dir").into(),
+            pod_cidr: parsed.text("pod-cidr").to_owned(),
+            environment: Vec::new(),
+        },
         verbosity,
         log_config: LogConfig {
             kind: "json-file".to_owned(),
@@ -341,6 +365,37 @@ fn plugin(name: &str, fallback: &str) -> Result<Plugin, String> {
         "kubenet" => Err("--network-plugin=kubenet is not supported; use cni or \"\"".to_owned()),
         other => Err(format!("network plugin {other:?} not found")),
     }
+}
+
+/// Upstream's three words and its refusal (FLG-14).
+fn hairpin_mode(mode: &str) -> Result<(), String> {
+    match mode {
+        "none" | "promiscuous-bridge" | "hairpin-veth" => Ok(()),
+        other => Err(format!(
+            "invalid argument {other:?} for \"--hairpin-mode\" flag: {other:?} is not a valid \
+             hairpin-mode value, must be one of: [\"promiscuous-bridge\" \"hairpin-veth\" \"none\"]"
+        )),
+    }
+}
+
+/// A network whose pods are on it and nowhere else.
+fn bridge_network(name: &str) -> Result<String, String> {
+    if matches!(name, "host" | "none") || name.contains(':') {
+        return Err(format!(
+            "--bridge-network={name}: write the name of a docker network"
+        ));
+    }
+    Ok(if matches!(name, "bridge" | "default") {
+        String::new()
+    } else {
+        name.to_owned()
+    })
+}
+
+/// Comma separated; empty elements are dropped (FLG-10).
+fn directories(text: &str) -> Vec<PathBuf> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(PathBuf::from).collect()
 }
 
 fn verbosity(level: &str) -> Result<u32, String> {
@@ -400,6 +455,27 @@ mod tests {
         assert_eq!(streaming("::1").unwrap().to_string(), "[::1]:0");
         assert_eq!(streaming("[::1]:5").unwrap().to_string(), "[::1]:5");
         assert!(streaming("localhost:1").is_err());
+    }
+
+    #[test]
+    fn network_words_are_checked() {
+        let problems = |flag: &str| run(&[flag]).unwrap_err().problems;
+        assert_eq!(
+            problems("--hairpin-mode=on"),
+            [
+                "invalid argument \"on\" for \"--hairpin-mode\" flag: \"on\" is not a valid hairpin-mode \
+              value, must be one of: [\"promiscuous-bridge\" \"hairpin-veth\" \"none\"]"
+            ]
+        );
+        settings_of(&["--hairpin-mode=promiscuous-bridge"]);
+        assert!(problems("--bridge-network=host")[0].contains("docker network"));
+        assert_eq!(settings_of(&["--bridge-network=bridge"]).bridge_network, "");
+        let cni = settings_of(&["--cni-bin-dir=/a,,/b", "--pod-cidr=10.1.0.0/24"]).cni;
+        assert_eq!(cni.bin_dirs, [PathBuf::from("/a"), PathBuf::from("/b")]);
+        assert_eq!(
+            (cni.conf_dir.to_str(), cni.pod_cidr.as_str()),
+            (Some("/etc/cni/net.d"), "10.1.0.0/24")
+        );
     }
 
     #[test]

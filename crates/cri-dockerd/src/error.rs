@@ -6,6 +6,7 @@ use daemon::ErrorChain;
 use crate::checkpoint::CheckpointError;
 use crate::engine::{Class, EngineError};
 use crate::logs::LogError;
+use crate::network::NetworkError;
 
 /// A CRI call failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,18 @@ pub(crate) enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A pod's network could not be set up or torn down.
+    #[error("{step}")]
+    Network {
+        /// The step, in upstream's words.
+        step: String,
+        /// Which plugin, and why.
+        #[source]
+        source: Box<NetworkError>,
+    },
+    /// The network, and the step goes without saying.
+    #[error(transparent)]
+    Plugin(Box<NetworkError>),
     /// The checkpoint store failed.
     #[error(transparent)]
     Checkpoint(CheckpointError),
@@ -92,7 +105,11 @@ impl Error {
                 Class::Timeout => Code::DeadlineExceeded,
                 Class::Internal => Code::Unknown,
             },
-            Self::File { .. } | Self::Checkpoint(_) | Self::Log(_) => Code::Unknown,
+            Self::File { .. }
+            | Self::Network { .. }
+            | Self::Plugin(_)
+            | Self::Checkpoint(_)
+            | Self::Log(_) => Code::Unknown,
             Self::Rpc(error) => error.code,
             Self::Several(errors) => errors.first().map_or(Code::Unknown, Self::code),
             Self::Broken(_) => Code::Internal,

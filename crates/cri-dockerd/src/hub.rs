@@ -14,11 +14,12 @@
 //! Reads are answered from memory while `Fresh`. While `Syncing` they wait; while `Down` they fail.
 
 mod connection;
+mod follow;
 mod operation;
+mod show;
 mod stamp;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,14 +30,15 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use crate::engine::model::SystemInfo;
-use crate::engine::{ApiVersion, Engine, EngineError, Event};
+use crate::engine::{ApiVersion, Engine, EngineError};
 use crate::error::Error;
 use crate::identity;
-use crate::labels;
-use crate::network::Network;
+use crate::network::{Kind, Networks};
 use crate::paths::PathView;
-use crate::state::{self, Cache, Change, Life, Record, Ticket};
+use crate::state::{Cache, Life, Record, Ticket};
 use crate::translate::CgroupDriver;
+
+use operation::Busy;
 
 pub(crate) use operation::Operation;
 
@@ -95,7 +97,7 @@ pub(crate) struct ImageNames {
 #[derive(Debug)]
 pub(crate) struct Hub {
     engine: Engine,
-    network: Arc<dyn Network>,
+    networks: Arc<Networks>,
     logs: Arc<dyn ContainerLogs>,
     paths: Arc<dyn PathView>,
     spawner: Spawner,
@@ -111,7 +113,9 @@ pub(crate) struct Hub {
     events: broadcast::Sender<Arc<v1::ContainerEventResponse>>,
     execs: Mutex<HashMap<String, oneshot::Sender<i64>>>,
     /// Ids and names of containers that a call of ours works on.
-    busy: Mutex<HashMap<String, usize>>,
+    busy: Mutex<HashMap<String, Busy>>,
+    /// When each container was last started, as events tell.
+    starts: Mutex<HashMap<String, Instant>>,
     /// Ids waiting for an inspect.
     pending: Mutex<HashSet<String>>,
     inspects: Semaphore,
@@ -146,7 +150,7 @@ impl Hub {
     /// A hub that knows nothing yet; `same_clock` says that Docker runs on this machine.
     pub(crate) fn new(
         engine: Engine,
-        network: Arc<dyn Network>,
+        networks: Arc<Networks>,
         logs: Arc<dyn ContainerLogs>,
         paths: Arc<dyn PathView>,
         spawner: Spawner,
@@ -154,7 +158,7 @@ impl Hub {
     ) -> Arc<Self> {
         Arc::new(Self {
             engine,
-            network,
+            networks,
             logs,
             paths,
             spawner,
@@ -167,6 +171,7 @@ impl Hub {
             events: broadcast::Sender::new(EVENT_QUEUE),
             execs: Mutex::default(),
             busy: Mutex::default(),
+            starts: Mutex::default(),
             pending: Mutex::default(),
             inspects: Semaphore::new(INSPECTS),
             same_clock,
@@ -302,6 +307,14 @@ impl Hub {
         let Some(mut record) = Record::from_inspect(&inspect) else {
             return Ok(None);
         };
+        if record
+            .sandbox()
+            .is_some_and(|facts| facts.kind == Kind::Cni)
+        {
+            let before = self.known(&record.id);
+            let ips = self.networks.addresses(&record, before.as_deref());
+            record.set_ips(ips.await);
+        }
         if record.container().is_some() {
             self.load_image_names(&record.image_id).await;
             let before = self.known(&record.id);
@@ -355,173 +368,5 @@ impl Hub {
             change
         };
         self.publish(change);
-    }
-
-    fn publish(&self, change: Option<Change>) {
-        let Some(change) = change else {
-            return;
-        };
-        self.revision.send_modify(|revision| *revision += 1);
-        if change
-            .events
-            .contains(&v1::ContainerEventType::ContainerDeletedEvent)
-        {
-            self.logs.removed(&change.record.id);
-        }
-        if self.events.receiver_count() == 0 {
-            return;
-        }
-        let pod_id = change.record.pod_id();
-        let (pod, containers) = {
-            let cache = lock(&self.cache);
-            (cache.get(pod_id), cache.containers_of(pod_id))
-        };
-        let gone = change.record.sandbox().is_some().then(|| {
-            let mut last = (*change.record).clone();
-            if last.life.is_running() {
-                last.life = Life::Created;
-            }
-            Arc::new(last)
-        });
-        let pod = pod.or(gone).and_then(|pod| self.sandbox_status(&pod));
-        let containers: Vec<_> = containers
-            .iter()
-            .filter_map(|record| self.container_status(record))
-            .collect();
-        for kind in change.events {
-            let event = state::event(
-                kind,
-                &change.record.id,
-                now(),
-                pod.clone(),
-                containers.clone(),
-            );
-            // Nobody listening any more is fine.
-            drop(self.events.send(Arc::new(event)));
-        }
-    }
-
-    /// The status of a sandbox from memory; `None` for containers.
-    pub(crate) fn sandbox_status(&self, record: &Record) -> Option<v1::PodSandboxStatus> {
-        let facts = record.sandbox()?;
-        let on_host = facts.network == v1::NamespaceMode::Node;
-        let ips = if on_host {
-            Vec::new()
-        } else {
-            self.network.addresses(record, facts)
-        };
-        Some(state::sandbox_status(record, facts, &ips))
-    }
-
-    /// The status of a container from memory; `None` for sandboxes.
-    pub(crate) fn container_status(&self, record: &Record) -> Option<v1::ContainerStatus> {
-        let names = lock(&self.images).get(&record.image_id).cloned();
-        let names = names.map(|names| {
-            let image = names.image.clone().unwrap_or_else(|| record.image.clone());
-            (image, names.image_ref.clone())
-        });
-        let mut status = state::container_status(record, names)?;
-        for mount in &mut status.mounts {
-            let named = self.paths.named(Path::new(&mount.host_path));
-            mount.host_path = named.to_string_lossy().into_owned();
-        }
-        Some(status)
-    }
-
-    /// Makes sure that the names of an image are known, for statuses; asks Docker at most once per
-    /// image and image event. A failure is not one: the container's own words are used then.
-    pub(crate) async fn load_image_names(&self, image_id: &str) {
-        if image_id.is_empty() || lock(&self.images).contains_key(image_id) {
-            return;
-        }
-        let generation = self.image_generation();
-        let names = match self.engine.inspect_image(image_id).await {
-            Ok(image) => ImageNames {
-                image: image
-                    .repo_tags
-                    .into_iter()
-                    .find(|tag| tag != "<none>:<none>"),
-                image_ref: match image
-                    .repo_digests
-                    .into_iter()
-                    .find(|d| d != "<none>@<none>")
-                {
-                    Some(digest) => format!("docker-pullable://{digest}"),
-                    None => format!("docker://{image_id}"),
-                },
-            },
-            Err(error) if error.is_not_found() => ImageNames {
-                image: None,
-                image_ref: format!("docker://{image_id}"),
-            },
-            Err(error) => {
-                tracing::debug!(image = image_id, %error, "names of an image are unknown");
-                return;
-            }
-        };
-        if self.image_generation() == generation {
-            lock(&self.images).insert(image_id.to_owned(), Arc::new(names));
-        }
-    }
-
-    /// Takes one event of Docker's.
-    fn take_event(self: &Arc<Self>, event: &Event) {
-        let id = event.actor.id.as_str();
-        if event.kind == "image" {
-            self.image_generation
-                .send_modify(|generation| *generation += 1);
-            lock(&self.images).clear();
-            return;
-        }
-        let action = event.action.split(':').next().unwrap_or_default();
-        let attribute = |name: &str| event.actor.attributes.get(name).map(String::as_str);
-        match action {
-            "exec_die" => {
-                let waiting = attribute("execID").and_then(|exec| lock(&self.execs).remove(exec));
-                if let Some(waiting) = waiting {
-                    let code = attribute("exitCode").and_then(|code| code.parse().ok());
-                    // The caller may have gone.
-                    let _ = waiting.send(code.unwrap_or_default());
-                }
-            }
-            // Of commands in containers: they change nothing of the container.
-            "exec_create" | "exec_start" | "exec_detach" => {}
-            _ if !event.actor.attributes.contains_key(labels::TYPE) => {}
-            "destroy" => self.removed(id),
-            _ => {
-                let busy = {
-                    let busy = lock(&self.busy);
-                    busy.contains_key(id)
-                        || attribute("name").is_some_and(|name| busy.contains_key(name))
-                };
-                let asked = lock(&self.cache).asked_at(id);
-                let known = self.same_clock
-                    && asked.is_some_and(|asked| {
-                        stamp::is_known(asked, event.time_nano, now(), Instant::now())
-                    });
-                if !busy && !known {
-                    self.schedule(id);
-                }
-            }
-        }
-    }
-
-    /// Has a container inspected soon. One waiting inspect serves all events before it begins.
-    fn schedule(self: &Arc<Self>, id: &str) {
-        if !lock(&self.pending).insert(id.to_owned()) {
-            return;
-        }
-        let (hub, id) = (Arc::clone(self), id.to_owned());
-        self.spawner.spawn_job("refresh", async move {
-            let Ok(_permit) = hub.inspects.acquire().await else {
-                return;
-            };
-            lock(&hub.pending).remove(&id);
-            if let Err(error) = hub.refresh(&id).await {
-                // The cache now lacks something: read everything in again.
-                tracing::warn!(container.id = id, %error, "can't inspect a container after an event");
-                hub.distrust();
-            }
-        });
     }
 }

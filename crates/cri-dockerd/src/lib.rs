@@ -95,6 +95,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         },
         notify_socket: variable("NOTIFY_SOCKET").map(OsString::from),
         home: variable("HOME").map(Into::into),
+        variables: std::env::vars_os().collect(),
     };
     let runtime = match daemon::runtime(WORKERS, "cri-dockerd") {
         Ok(runtime) => runtime,

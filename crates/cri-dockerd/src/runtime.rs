@@ -1,14 +1,12 @@
 //! What the handlers of the CRI's calls share.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use daemon::{Spawner, Tidy};
-use tokio::sync::OnceCell;
 
-use crate::checkpoint::{Checkpoint, CheckpointStore};
+use crate::checkpoint::CheckpointStore;
 use crate::engine::model::{CreateContainer, LogConfig};
 use crate::engine::{Class, Engine, EngineError};
 use crate::error::Error;
@@ -18,8 +16,9 @@ use crate::identity::KnownUsers;
 use crate::images::Images;
 use crate::logs::LogPump;
 use crate::names::{self, Name};
-use crate::network::Network;
+use crate::network::Networks;
 use crate::paths::PathView;
+use crate::sandbox::Remembered;
 use crate::state::Record;
 use crate::stats::Stats;
 use crate::translate::Facts;
@@ -41,11 +40,11 @@ pub(crate) struct Settings {
 pub(crate) struct Runtime {
     pub(crate) engine: Engine,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) network: Arc<dyn Network>,
+    pub(crate) networks: Arc<Networks>,
     pub(crate) paths: Arc<dyn PathView>,
     pub(crate) checkpoints: CheckpointStore,
-    /// Sandboxes that only a checkpoint remembers, read at the first list that wants them (SBX-62).
-    pub(crate) orphans: OnceCell<Mutex<BTreeMap<String, Checkpoint>>>,
+    /// Sandboxes that the disk knows, whether Docker does or not (SBX-62).
+    pub(crate) remembered: Remembered,
     pub(crate) logs: LogPump,
     pub(crate) images: Images,
     pub(crate) stats: Stats,

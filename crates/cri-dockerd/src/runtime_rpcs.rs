@@ -36,11 +36,11 @@ impl Runtime {
             // First contact or a reconnect: worth the moment it takes.
             Health::Syncing => self.hub.fresh().await.map_err(|error| error.to_string()),
         };
-        let network = self.network.ready();
+        let network = self.networks.status().await;
         let facts = self.hub.known_facts();
         let info = if details {
             let image = &self.settings.sandbox_image;
-            verbose::of_runtime(image, self.network.name(), facts.as_ref())
+            verbose::of_runtime(image, self.networks.name(), facts.as_ref())
         } else {
             BTreeMap::new()
         };

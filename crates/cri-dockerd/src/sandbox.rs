@@ -1,26 +1,32 @@
 //! Pod sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, status and list.
 
-use std::collections::BTreeMap;
+mod networking;
+mod remembered;
+
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use cri_api::v1;
 use futures_util::future::join_all;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::engine::{Class, EngineError};
 use crate::error::Error;
-use crate::hub::{EngineFacts, lock};
+use crate::hub::EngineFacts;
 use crate::names::Name;
+use crate::network::{self, Kind};
 use crate::runtime::Runtime;
 use crate::state::{self, Record};
 use crate::translate::sandbox as translate;
+
+pub(crate) use remembered::{Known, Remembered};
 
 /// Grace of the pause process (SBX-32); it ends at once on SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 impl Runtime {
-    /// RunPodSandbox: create, start, one inspect. What a failed call created, it removes (SBX-18
+    /// RunPodSandbox: create, start, one inspect; with CNI a second one when the plugins are done,
+    /// since the sandbox may have died meanwhile. What a failed call created, it removes (SBX-18
     /// BEAT). Runs to its end even if the caller goes away.
     pub(crate) async fn run_pod_sandbox(
         &self,
@@ -32,15 +38,18 @@ impl Runtime {
         let pod = metadata.name.as_str();
         let engine = self.hub.facts().await?;
         self.hub.fresh().await?;
-        if !translate::on_host_network(&config) {
-            self.network.ready().map_err(Error::Unavailable)?;
-        }
+        let kind = if translate::on_host_network(&config) {
+            Kind::Host
+        } else {
+            self.networks.choose().map_err(Error::Unavailable)?
+        };
         self.images.ensure_sandbox_image().await?;
         let runtime = runtime_of_handler(&request.runtime_handler, &engine)?;
         let plan = translate::Plan {
             image: &self.settings.sandbox_image,
-            network_mode: self.network.docker_mode(),
-            network: self.network.name(),
+            network_mode: self.networks.docker_mode(kind),
+            network: kind.as_str(),
+            user_defined: self.networks.user_defined(kind),
             runtime: &runtime,
         };
 
@@ -55,15 +64,14 @@ impl Runtime {
             // Side by side: the disk may take as long as the start, and a sandbox without its
             // checkpoint is found by its labels.
             let (saved, started) = tokio::join!(
-                self.save_checkpoint(&id, &config),
-                self.engine.start_container(&id)
+                self.save_checkpoint(&id, &config, kind),
+                self.start_sandbox(&id, plan.user_defined)
             );
             let started = match (saved, started) {
                 (Ok(()), Ok(())) => Ok(()),
                 (_, Err(source)) => {
                     let clamp = rounds == 1 && self.learns_oom_limit(&source);
-                    let step = format!("failed to start sandbox container for pod {pod:?}");
-                    Err((Error::Docker { step, source }, clamp))
+                    Err((self.start_failure(pod, source), clamp))
                 }
                 (Err(error), Ok(())) => Err((error, false)),
             };
@@ -79,38 +87,94 @@ impl Runtime {
         };
 
         let ready = async {
-            let record = operation.finish().await.map_err(Error::at(format!(
-                "failed to inspect sandbox container for pod {pod:?}"
-            )))?;
-            let record = record
-                .ok_or_else(|| Error::NotFound(format!("sandbox {id} of pod {pod:?} vanished")))?;
-            self.write_resolv_conf(&config, &record).await
+            let inspect = format!("failed to inspect sandbox container for pod {pod:?}");
+            let vanished = || Error::NotFound(format!("sandbox {id} of pod {pod:?} vanished"));
+            if kind == Kind::Cni {
+                let seen = self.engine.inspect_container(&id).await;
+                let seen = seen.map_err(Error::at(inspect.clone()))?;
+                let record = Record::from_inspect(&seen).ok_or_else(vanished)?;
+                self.write_resolv_conf(&config, &record).await?;
+                self.set_up_network(&config, &record, &engine).await?;
+            }
+            let record = operation.finish().await.map_err(Error::at(inspect))?;
+            let record = record.ok_or_else(vanished)?;
+            if kind != Kind::Cni && plan.user_defined.is_none() {
+                self.write_resolv_conf(&config, &record).await?;
+            }
+            Ok(())
         };
         match ready.await {
-            Ok(()) => Ok(id),
-            Err(error) => Err(with_clean_up(error, self.undo(&id).await)),
+            Ok(()) => {
+                let known = Known {
+                    name: metadata.name,
+                    namespace: metadata.namespace,
+                    engine: None,
+                };
+                self.remembered.insert(&id, known);
+                Ok(id)
+            }
+            Err(error) => {
+                let undone = self.undo_set_up(&id, kind, &config).await;
+                Err(with_clean_up(error, undone))
+            }
         }
     }
 
-    async fn save_checkpoint(&self, id: &str, config: &v1::PodSandboxConfig) -> Result<(), Error> {
+    /// Starts a sandbox; the user-defined network that it is on is made when there is none.
+    async fn start_sandbox(&self, id: &str, network: Option<&str>) -> Result<(), EngineError> {
+        let started = self.engine.start_container(id).await;
+        let (Err(error), Some(network)) = (&started, network) else {
+            return started;
+        };
+        let lacks_network =
+            error.is_not_found() && error.to_string().contains(&format!("network {network}"));
+        if !lacks_network {
+            return started;
+        }
+        match self.engine.create_network(network).await {
+            Ok(()) => tracing::info!(network, "made the network of pods"),
+            // Another pod's call was first.
+            Err(error) if error.class() == Class::Conflict => {}
+            Err(error) => return Err(error),
+        }
+        self.engine.start_container(id).await
+    }
+
+    /// What a failed start is to the caller; a host port that is taken is named, and who has it.
+    fn start_failure(&self, pod: &str, source: EngineError) -> Error {
+        let mut step = format!("failed to start sandbox container for pod {pod:?}");
+        if let Some(port) = network::host_port_conflict(&source.to_string()) {
+            let holder = self.hub.holder_of_port(&port);
+            let holder = holder.unwrap_or_else(|| "another process or container".to_owned());
+            step = format!("{step}: host port {port} is in use by {holder}");
+        }
+        Error::Docker { step, source }
+    }
+
+    async fn save_checkpoint(
+        &self,
+        id: &str,
+        config: &v1::PodSandboxConfig,
+        kind: Kind,
+    ) -> Result<(), Error> {
         let metadata = config.metadata.clone().unwrap_or_default();
         let checkpoint = Checkpoint {
             name: metadata.name,
             namespace: metadata.namespace,
             port_mappings: config.port_mappings.iter().map(Into::into).collect(),
-            host_network: translate::on_host_network(config),
+            host_network: kind == Kind::Host,
             ..Checkpoint::default()
         };
         self.checkpoints
-            .write(id, &checkpoint)
+            .write(id, &checkpoint.with_network(kind))
             .await
             .map_err(Error::Checkpoint)
     }
 
+    /// Forgets a sandbox that is gone.
     async fn remove_checkpoint(&self, id: &str) -> Result<(), Error> {
-        if let Some(orphans) = self.orphans.get() {
-            lock(orphans).remove(id);
-        }
+        self.remembered.remove(id);
+        self.networks.forget(id);
         match self.checkpoints.remove(id).await {
             // What can't be a key has no checkpoint.
             Ok(()) | Err(CheckpointError::Key(_)) => Ok(()),
@@ -178,11 +242,11 @@ impl Runtime {
         })
     }
 
-    /// StopPodSandbox: network down, workload killed (SBX-33 BEAT), pause stopped. Idempotent; an
-    /// unknown sandbox is a stopped one.
+    /// StopPodSandbox: workload killed (SBX-33 BEAT), network down while the sandbox still has its
+    /// namespace, pause stopped. Idempotent; an unknown sandbox is a stopped one.
     pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error> {
         let Some(record) = self.hub.find(id).await? else {
-            return self.remove_checkpoint(id).await;
+            return self.forget_lost(id).await;
         };
         let id = record.id.as_str();
         let mut errors = Vec::new();
@@ -192,6 +256,7 @@ impl Runtime {
             .filter(|container| container.life.is_running());
         let stops = running.map(|container| self.stop(&container.id, Duration::ZERO));
         errors.extend(join_all(stops).await.into_iter().filter_map(Result::err));
+        errors.extend(self.tear_down_network(&record).await.err());
         if record.life.is_running()
             && let Err(error) = self.stop(id, STOP_GRACE).await
         {
@@ -200,10 +265,11 @@ impl Runtime {
         Error::several(errors)
     }
 
-    /// RemovePodSandbox: its containers, itself, its checkpoint. Idempotent.
+    /// RemovePodSandbox: its containers, its network if that still stands (SBX-40 BEAT), itself, its
+    /// checkpoint. Idempotent.
     pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Error> {
         let Some(record) = self.hub.find(id).await? else {
-            return self.remove_checkpoint(id).await;
+            return self.forget_lost(id).await;
         };
         let id = record.id.as_str();
         let containers = self.hub.containers_of(id);
@@ -212,6 +278,13 @@ impl Runtime {
             .map(|container| self.remove(&container.id));
         let failed = join_all(removals).await.into_iter().filter_map(Result::err);
         let mut errors: Vec<Error> = failed.map(Error::from).collect();
+        if record
+            .sandbox()
+            .is_some_and(|facts| facts.kind == Kind::Cni)
+            && self.networks.is_attached(Kind::Cni, id).await
+        {
+            errors.extend(self.tear_down_network(&record).await.err());
+        }
         if errors.is_empty() {
             match self.remove(id).await {
                 Ok(()) => errors.extend(self.remove_checkpoint(id).await.err()),
@@ -229,7 +302,7 @@ impl Runtime {
         let record = self.hub.find(&request.pod_sandbox_id).await?;
         let status = record
             .as_ref()
-            .and_then(|record| self.hub.sandbox_status(record));
+            .and_then(|record| state::sandbox_status(record));
         let (Some(record), Some(status)) = (record, status) else {
             return Err(not_found(&request.pod_sandbox_id));
         };
@@ -257,49 +330,9 @@ impl Runtime {
         let records = self.hub.list(taken).await?;
         let mut items: Vec<_> = records.iter().map(|r| state::sandbox_item(r)).collect();
         if filter.is_none() {
-            let orphans = self.orphans.get_or_init(|| self.find_orphans()).await;
-            let orphans = lock(orphans);
-            items.extend(orphans.iter().map(|(id, checkpoint)| v1::PodSandbox {
-                id: id.clone(),
-                metadata: Some(v1::PodSandboxMetadata {
-                    name: checkpoint.name.clone(),
-                    namespace: checkpoint.namespace.clone(),
-                    ..Default::default()
-                }),
-                state: v1::PodSandboxState::SandboxNotready.into(),
-                ..Default::default()
-            }));
+            items.extend(self.orphans().await);
         }
         Ok(items)
-    }
-
-    /// Checkpoints of sandboxes that Docker does not know: shown as stopped, so that the kubelet has
-    /// them removed (SBX-62). Corrupt ones are removed here (CKP-08).
-    async fn find_orphans(&self) -> Mutex<BTreeMap<String, Checkpoint>> {
-        let mut orphans = BTreeMap::new();
-        let ids = self.checkpoints.list().await.unwrap_or_else(|error| {
-            tracing::warn!(error = %daemon::ErrorChain(&error), "can't list checkpoints");
-            Vec::new()
-        });
-        for id in ids {
-            if self.hub.known(&id).is_some() {
-                continue;
-            }
-            match self.checkpoints.read(&id).await {
-                Ok(Some(checkpoint)) => {
-                    orphans.insert(id, checkpoint);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(error = %daemon::ErrorChain(&error), "unusable checkpoint");
-                    if error.is_corrupt() {
-                        // Tried again at the next start.
-                        drop(self.checkpoints.remove(&id).await);
-                    }
-                }
-            }
-        }
-        Mutex::new(orphans)
     }
 
     /// Stops one container of either kind; gone already is fine.
@@ -351,5 +384,3 @@ pub(crate) fn not_found(id: &str) -> Error {
         "Error response from daemon: No such container: {id}"
     ))
 }
-
-impl Runtime {}

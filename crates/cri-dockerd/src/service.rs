@@ -93,9 +93,11 @@ impl RuntimeService for Service {
 
     async fn update_runtime_config(
         &self,
-        _: Request<v1::UpdateRuntimeConfigRequest>,
+        request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Answer<v1::UpdateRuntimeConfigResponse> {
-        // The bridge has no use for a pod CIDR.
+        let config = request.into_inner().runtime_config.unwrap_or_default();
+        let network = config.network_config.unwrap_or_default();
+        self.0.networks.set_pod_cidr(&network.pod_cidr);
         Ok(Response::new(v1::UpdateRuntimeConfigResponse {}))
     }
 

@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicI64;
 
 use daemon::metrics::Metrics;
 use daemon::{Notifier, Shutdown, TaskGroup, Tidy};
-use tokio::sync::OnceCell;
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
 use crate::cli::{Plugin, Settings};
@@ -21,9 +20,11 @@ use crate::hub::Hub;
 use crate::identity::KnownUsers;
 use crate::images::{self, ImageService, Images};
 use crate::logs::LogPump;
-use crate::network::{Bridge, Network};
+use crate::network::cni::{Cni, CniSettings};
+use crate::network::{self, Networks};
 use crate::paths::{self, PathView};
 use crate::runtime::{self, Runtime};
+use crate::sandbox::Remembered;
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
 use crate::stats::{Kernel, Stats};
@@ -40,6 +41,8 @@ pub(crate) struct Environment {
     pub(crate) notify_socket: Option<OsString>,
     /// `HOME`, where the user's registry credentials are.
     pub(crate) home: Option<PathBuf>,
+    /// All variables, for CNI plugins.
+    pub(crate) variables: Vec<(OsString, OsString)>,
 }
 
 /// The program could not start or did not end in order.
@@ -57,13 +60,6 @@ pub(crate) enum StartError {
     /// Signals can't be caught.
     #[error("install signal handlers")]
     Signals(#[source] std::io::Error),
-    /// CNI is asked for and not there.
-    #[error(
-        "--network-plugin=cni: {} has a configuration, and CNI is not supported yet; use \
-         --network-plugin=\"\" for docker's bridge",
-        .0.display()
-    )]
-    Cni(PathBuf),
     /// A metric is declared twice.
     #[error("metrics")]
     Metrics(#[source] daemon::metrics::MetricError),
@@ -113,7 +109,8 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         .map_err(StartError::Checkpoints)?;
     let own_status =
         daemon::blocking(|| std::fs::read_to_string("/proc/self/status").unwrap_or_default()).await;
-    let network: Arc<dyn Network> = choose_network(&settings).await?;
+    let (networks, cni) = networks(&settings, environment.variables).await;
+    let remembered = Remembered::load(&checkpoints, &cni).await;
 
     // Calls and refreshes end before the connection to Docker does.
     let connection = TaskGroup::new("docker");
@@ -131,7 +128,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     .map_err(StartError::Metrics)?;
     let hub = Hub::new(
         engine.clone(),
-        Arc::clone(&network),
+        Arc::clone(&networks),
         Arc::new(logs.clone()),
         Arc::clone(&paths),
         calls.spawner(),
@@ -158,10 +155,10 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         execs: Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner()),
         engine,
         hub: Arc::clone(&hub),
-        network,
+        networks,
         paths,
         checkpoints,
-        orphans: OnceCell::new(),
+        remembered,
         logs,
         images,
         stats,
@@ -178,6 +175,10 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
 
     let listener =
         server::listen(&settings.listen, &environment.activation).map_err(StartError::Listen)?;
+    let watches_cni = settings.plugin != Plugin::Bridge;
+    if watches_cni {
+        connection.spawn("cni", Arc::clone(&cni).run(connection.token().clone()));
+    }
     connection.spawn("hub", Arc::clone(&hub).run(connection.token().clone()));
     let token = connection.token().clone();
     connection.spawn("tidy", async move {
@@ -208,8 +209,14 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
                 // One call's panic is that call's failure; it has been logged (DEC-46).
                 tracing::error!(%error, "a background task failed");
             }
-            // cancel-safe: several hang-ups count as one. Nothing to reload without CNI (SYS-05).
-            () = hangups.next() => tracing::info!("SIGHUP: nothing to reload"),
+            // cancel-safe: several hang-ups count as one (SYS-05).
+            () = hangups.next() => {
+                tracing::info!(cni = watches_cni, "SIGHUP: reloading");
+                if watches_cni {
+                    let cni = Arc::clone(&cni);
+                    connection.spawn_job("cni reload", async move { cni.reload().await });
+                }
+            }
         }
     };
     notify("STOPPING=1");
@@ -223,29 +230,26 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
     failed.map_or(Ok(()), |error| Err(StartError::Task(error)))
 }
 
-/// The network of pods (DEC-20).
-async fn choose_network(settings: &Settings) -> Result<Arc<dyn Network>, StartError> {
-    let Plugin::Cni { fall_back } = settings.plugin else {
-        return Ok(Arc::new(Bridge));
+/// The networks of pods (DEC-20), and CNI's part.
+async fn networks(
+    settings: &Settings,
+    variables: Vec<(OsString, OsString)>,
+) -> (Arc<Networks>, Arc<Cni>) {
+    let cni = Arc::new(Cni::new(CniSettings {
+        environment: variables,
+        ..settings.cni.clone()
+    }));
+    let chosen = network::Settings {
+        cni: settings.plugin != Plugin::Bridge,
+        fall_back: settings.plugin == Plugin::Cni { fall_back: true },
+        bridge: settings.bridge_network.clone(),
     };
-    let dir = settings.cni_conf_dir.clone();
-    let has_config = daemon::blocking(move || {
-        let Ok(entries) = std::fs::read_dir(dir) else {
-            return false;
-        };
-        entries.flatten().any(|entry| {
-            let path = entry.path();
-            path.extension()
-                .is_some_and(|e| e == "conf" || e == "conflist" || e == "json")
-        })
-    })
-    .await;
-    if has_config {
-        return Err(StartError::Cni(settings.cni_conf_dir.clone()));
+    if chosen.cni {
+        cni.reload().await;
+        if chosen.fall_back && !cni.is_configured() {
+            let dir = settings.cni.conf_dir.display();
+            tracing::info!(%dir, "no CNI configuration: pods get docker's bridge");
+        }
     }
-    if fall_back {
-        tracing::info!(dir = %settings.cni_conf_dir.display(), "no CNI configuration: pods get docker's bridge");
-        return Ok(Arc::new(Bridge));
-    }
-    Ok(Arc::new(crate::network::Unconfigured))
+    (Arc::new(Networks::new(chosen, Arc::clone(&cni))), cni)
 }

@@ -14,7 +14,7 @@ mod tests;
 mod view;
 
 pub(crate) use cache::{Cache, Change, Ticket};
-pub(crate) use record::{Life, Record, SandboxFacts};
+pub(crate) use record::{Life, Record};
 pub(crate) use view::{
     container_item, container_status, event, matches_container, matches_sandbox, sandbox_item,
     sandbox_status,

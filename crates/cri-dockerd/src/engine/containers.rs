@@ -102,6 +102,16 @@ impl Engine {
         Ok(created.id)
     }
 
+    /// `POST /networks/create`: a bridge of that name.
+    ///
+    /// # Errors
+    /// `Conflict` when there is one, or as any call.
+    pub(crate) async fn create_network(&self, name: &str) -> Result<(), EngineError> {
+        let body = serde_json::json!({ "Name": name, "Driver": "bridge", "CheckDuplicate": true });
+        self.run(Call::post("/networks/create").json(&body), self.timeout)
+            .await
+    }
+
     /// `POST /containers/{id}/start`. Succeeds when it runs already.
     ///
     /// # Errors

@@ -90,6 +90,9 @@ pub(crate) struct SystemVersion {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct SystemInfo {
+    /// The engine's own name, which survives its restarts.
+    #[serde(rename = "ID")]
+    pub(crate) id: String,
     /// Where Docker keeps its data, as the engine sees it.
     pub(crate) docker_root_dir: String,
     /// `cgroupfs`, `systemd`, `none` or empty.

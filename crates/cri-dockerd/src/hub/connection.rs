@@ -158,6 +158,7 @@ impl Hub {
             .filter(|id| !listed.contains(id))
             .collect();
         for id in gone {
+            lock(&self.starts).remove(&id);
             let change = lock(&self.cache).remove(open.ticket, &id);
             self.publish(change);
         }

@@ -1,14 +1,16 @@
 //! Our own calls and the cache: read-your-writes without asking twice.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Hub, lock};
 use crate::engine::EngineError;
 use crate::state::Record;
 
 /// A call of ours that changes a container. While it lasts, Docker's events about that container
-/// don't cause inspects; at its end one inspect tells all. If it is dropped instead, the inspect is
-/// made in the background, so nothing is missed.
+/// don't cause inspects; at its end one inspect tells all, and another is made only for what
+/// happened after that one was asked. If the call is dropped instead, the inspect is made in the
+/// background, so nothing is missed.
 #[derive(Debug)]
 pub(crate) struct Operation {
     hub: Arc<Hub>,
@@ -19,10 +21,33 @@ pub(crate) struct Operation {
     finished: bool,
 }
 
+/// What is known of a container that calls of ours work on.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    /// How many.
+    calls: usize,
+    /// The last `die` that caused no inspect.
+    died: Option<Instant>,
+    /// The last other event that caused none.
+    missed: Option<Instant>,
+}
+
+impl Busy {
+    /// An event about the container that causes no inspect now.
+    pub(super) fn miss(&mut self, action: &str, time: Instant) {
+        let last = if action == "die" {
+            &mut self.died
+        } else {
+            &mut self.missed
+        };
+        *last = (*last).max(Some(time));
+    }
+}
+
 impl Hub {
     /// Begins a call on a container that is known by id, or by name while it has no id yet.
     pub(crate) fn begin(self: &Arc<Self>, key: &str, id: Option<&str>) -> Operation {
-        *lock(&self.busy).entry(key.to_owned()).or_default() += 1;
+        lock(&self.busy).entry(key.to_owned()).or_default().calls += 1;
         Operation {
             hub: Arc::clone(self),
             key: key.to_owned(),
@@ -48,7 +73,11 @@ impl Operation {
             return Ok(None);
         };
         let record = self.hub.refresh(&id).await;
-        self.finished = record.is_ok();
+        self.finished = true;
+        if record.is_err() {
+            // The call has had its effect, and nothing older may be answered any more.
+            self.hub.distrust();
+        }
         record
     }
 
@@ -63,18 +92,25 @@ impl Operation {
 
 impl Drop for Operation {
     fn drop(&mut self) {
+        let mut missed = [("die", None), ("", None)];
         {
             let mut busy = lock(&self.hub.busy);
-            if let Some(count) = busy.get_mut(&self.key) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(entry) = busy.get_mut(&self.key) {
+                entry.calls -= 1;
+                missed = [("die", entry.died), ("", entry.missed)];
+                if entry.calls == 0 {
                     busy.remove(&self.key);
                 }
             }
         }
-        if !self.finished
-            && let Some(id) = &self.id
-        {
+        let Some(id) = &self.id else {
+            return;
+        };
+        let is_new = |(action, time): &(&str, Option<Instant>)| {
+            time.is_some_and(|time| !self.hub.is_told(id, action, time))
+        };
+        let is_gone = self.finished && lock(&self.hub.cache).get(id).is_none();
+        if !is_gone && (!self.finished || missed.iter().any(is_new)) {
             self.hub.schedule(id);
         }
     }

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 /// Events come at once; the stamp of a later one tells too little.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// Whether what Docker stamped `stamp` (nanoseconds since 1970) was over when Docker was `asked`.
+/// When that happened which Docker stamped `stamp` (nanoseconds since 1970): at the latest. What was
+/// asked later has it in the answer.
 ///
 /// The wall clock may be set at any time, and an event must not be taken for an old one for the
 /// hour that the clock was set back. So only the distance between the stamp and `wall`, the present,
-/// is trusted; in doubt the answer is no, which costs an inspect.
-pub(super) fn is_known(asked: Instant, stamp: i64, wall: i64, now: Instant) -> bool {
+/// is trusted; in doubt it is now, which costs an inspect.
+pub(super) fn happened(stamp: i64, wall: i64, now: Instant) -> Instant {
     let age = Duration::from_nanos(u64::try_from(wall.saturating_sub(stamp)).unwrap_or_default());
     let happened = now.checked_sub(age);
-    age < FRESH && happened.is_some_and(|happened| asked > happened)
+    happened.filter(|_| age < FRESH).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -22,6 +23,10 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000_000;
     const SECOND: i64 = 1_000_000_000;
+
+    fn is_known(asked: Instant, stamp: i64, wall: i64, now: Instant) -> bool {
+        asked > happened(stamp, wall, now)
+    }
 
     #[test]
     fn what_was_over_before_docker_was_asked_is_known() {

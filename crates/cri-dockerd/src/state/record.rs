@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use cri_api::v1::{self, LinuxContainerResources, MountPropagation, NamespaceMode};
 use jiff::Timestamp;
 
-use crate::engine::model::{ContainerInspect, InspectHostConfig, MountPoint, State};
+use crate::checkpoint::PortMapping;
+use crate::engine::model::{ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State};
 use crate::labels;
 use crate::names::Name;
+use crate::network::Kind;
 
 /// A sandbox or container of ours. Immutable: news make a new record.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,12 +98,16 @@ pub(crate) struct SandboxFacts {
     pub(crate) pid: NamespaceMode,
     /// Ipc namespace: POD or NODE.
     pub(crate) ipc: NamespaceMode,
-    /// Addresses on Docker's networks, IPv4 first (DEC-21).
+    /// Addresses, IPv4 first: on Docker's networks, or those that CNI gave (DEC-21).
     pub(crate) ips: Vec<IpAddr>,
+    /// Published ports.
+    pub(crate) ports: Vec<PortMapping>,
     /// The pod's `/etc/resolv.conf` on the engine's host; empty before the start.
     pub(crate) resolv_conf: String,
-    /// Network that made it; `None` when upstream did.
-    pub(crate) made_by: Option<String>,
+    /// Its network (DEC-20).
+    pub(crate) kind: Kind,
+    /// We made it, not upstream.
+    pub(crate) is_ours: bool,
 }
 
 /// Facts of containers.
@@ -168,6 +174,13 @@ impl Record {
         match &self.role {
             Role::Sandbox(facts) => Some(facts),
             Role::Container(_) => None,
+        }
+    }
+
+    /// Puts the addresses in that CNI gave a sandbox.
+    pub(crate) fn set_ips(&mut self, ips: Vec<IpAddr>) {
+        if let Role::Sandbox(facts) = &mut self.role {
+            facts.ips = ips;
         }
     }
 
@@ -253,6 +266,11 @@ fn sandbox_facts(inspect: &ContainerInspect) -> SandboxFacts {
             other
         }
     };
+    let label = inspect
+        .config
+        .labels
+        .get(labels::NETWORK)
+        .map(String::as_str);
     let endpoints = inspect.network_settings.networks.values();
     let mut ips: Vec<IpAddr> = endpoints
         .flat_map(|endpoint| [&endpoint.ipv4, &endpoint.ipv6])
@@ -266,8 +284,27 @@ fn sandbox_facts(inspect: &ContainerInspect) -> SandboxFacts {
         ipc: node_or(&host.ipc_mode, NamespaceMode::Pod),
         ips,
         resolv_conf: inspect.resolv_conf_path.clone(),
-        made_by: inspect.config.labels.get(labels::NETWORK).cloned(),
+        ports: ports(&host.port_bindings),
+        kind: Kind::of_sandbox(label, &host.network_mode),
+        is_ours: label.is_some(),
     }
+}
+
+/// Docker's port bindings as the checkpoint has them.
+fn ports(bindings: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Vec<PortMapping> {
+    let mut ports = Vec::new();
+    for (port, bindings) in bindings {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        for binding in bindings.iter().flatten() {
+            ports.push(PortMapping {
+                protocol: Some(protocol.to_owned()),
+                container_port: number.parse().ok(),
+                host_port: binding.host_port.parse().ok(),
+                host_ip: binding.host_ip.clone(),
+            });
+        }
+    }
+    ports
 }
 
 fn mount(point: &MountPoint) -> v1::Mount {

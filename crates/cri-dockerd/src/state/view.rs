@@ -2,7 +2,7 @@
 
 use cri_api::v1::{self, ContainerState, PodSandboxState};
 
-use super::{Life, Record, SandboxFacts};
+use super::{Life, Record};
 use crate::labels;
 
 /// The handler that the CRI knows for Docker's runtime. The default one is the empty handler.
@@ -93,14 +93,14 @@ pub(crate) fn container_item(record: &Record) -> Option<v1::Container> {
     })
 }
 
-/// PodSandboxStatus's main part (SBX-50..52); `ips` are the pod's addresses.
-pub(crate) fn sandbox_status(
-    record: &Record,
-    facts: &SandboxFacts,
-    ips: &[std::net::IpAddr],
-) -> v1::PodSandboxStatus {
-    let mut ips = ips.iter().map(ToString::to_string);
-    v1::PodSandboxStatus {
+/// PodSandboxStatus's main part (SBX-50..52); `None` for containers. A pod on the node's network has
+/// no addresses of its own.
+pub(crate) fn sandbox_status(record: &Record) -> Option<v1::PodSandboxStatus> {
+    let facts = record.sandbox()?;
+    let on_host = facts.network == v1::NamespaceMode::Node;
+    let own = facts.ips.iter().filter(|_| !on_host);
+    let mut ips = own.map(ToString::to_string);
+    Some(v1::PodSandboxStatus {
         id: record.id.clone(),
         metadata: Some(record.name.sandbox_metadata()),
         state: sandbox_state(&record.life).into(),
@@ -122,7 +122,7 @@ pub(crate) fn sandbox_status(
         labels: record.labels.clone(),
         annotations: record.annotations.clone(),
         runtime_handler: String::new(),
-    }
+    })
 }
 
 /// ContainerStatus's main part (STS-01..13); `None` for sandboxes. `image` and `image_ref` are what

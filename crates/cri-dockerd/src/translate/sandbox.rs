@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use cri_api::v1::{NamespaceMode, PodSandboxConfig, PortMapping, Protocol};
 
 use super::{Facts, SHM_SIZE, security};
-use crate::engine::model::{CreateContainer, HostConfig, KeySet, PortBinding, Resources};
+use crate::engine::model::{
+    CreateContainer, EndpointConfig, HostConfig, KeySet, NetworkingConfig, PortBinding, Resources,
+};
 use crate::error::Error;
 use crate::labels;
 
@@ -23,6 +25,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) network_mode: &'a str,
     /// Name of the network for the record on the sandbox (DEC-20).
     pub(crate) network: &'a str,
+    /// The user-defined network among those: its pods have names there, and its DNS.
+    pub(crate) user_defined: Option<&'a str>,
     /// Docker runtime; empty for the engine's default.
     pub(crate) runtime: &'a str,
 }
@@ -57,6 +61,12 @@ pub(crate) fn translate(
     security::check_userns(Some(&namespaces))?;
     let host_network = namespaces.network() == NamespaceMode::Node;
     let (exposed_ports, port_bindings) = ports(&config.port_mappings);
+    // On a user-defined network Docker's own resolver answers, and asks these servers in turn.
+    let dns = config
+        .dns_config
+        .clone()
+        .filter(|_| plan.user_defined.is_some());
+    let dns = dns.unwrap_or_default();
     let host_mode = |mode: NamespaceMode| mode == NamespaceMode::Node;
 
     Ok(CreateContainer {
@@ -89,6 +99,9 @@ pub(crate) fn translate(
                 plan.network_mode
             }
             .to_owned(),
+            dns: dns.servers,
+            dns_search: dns.searches,
+            dns_options: dns.options,
             ipc_mode: if host_mode(namespaces.ipc()) {
                 "host"
             } else {
@@ -116,8 +129,20 @@ pub(crate) fn translate(
             },
             ..HostConfig::default()
         },
+        networking_config: match (plan.user_defined, &config.metadata) {
+            (Some(network), Some(pod)) => names_on(network, &pod.name, &pod.namespace),
+            _ => NetworkingConfig::default(),
+        },
         ..CreateContainer::default()
     })
+}
+
+/// A pod's names on a user-defined network: `<pod>` and `<pod>.<namespace>`.
+fn names_on(network: &str, pod: &str, namespace: &str) -> NetworkingConfig {
+    let aliases = vec![pod.to_owned(), format!("{pod}.{namespace}")];
+    NetworkingConfig {
+        endpoints_config: BTreeMap::from([(network.to_owned(), EndpointConfig { aliases })]),
+    }
 }
 
 /// Exposed ports and bindings; a mapping without a host port needs neither (SBX-09).

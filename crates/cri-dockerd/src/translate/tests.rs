@@ -38,6 +38,7 @@ fn make_sandbox(config: &v1::PodSandboxConfig, facts: &Facts) -> Result<CreateCo
         image: "pause",
         network_mode: "default",
         network: "bridge",
+        user_defined: None,
         runtime: "",
     };
     sandbox::translate(config, plan, facts)

@@ -48,24 +48,25 @@ pub(crate) fn program(arguments: &[String]) -> Command {
 pub(crate) struct Server {
     process: Child,
     directory: TempDir,
+    flags: Vec<String>,
     pub(crate) client: RuntimeServiceClient<Channel>,
 }
 
 impl Server {
     /// Starts it over the engine at `docker` (a `DOCKER_HOST`) and waits until its socket answers.
     pub(crate) async fn start(docker: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), docker).await
+        Self::start_with(docker, vec!["--network-plugin=".to_owned()]).await
     }
 
-    pub(crate) async fn start_in(directory: TempDir, docker: &str) -> Self {
-        Self::start_with(directory, docker, &[]).await
+    /// As [`Server::start`], with these flags for the network.
+    pub(crate) async fn start_with(docker: &str, flags: Vec<String>) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), docker, flags).await
     }
 
-    /// Starts it with further flags.
-    pub(crate) async fn start_with(directory: TempDir, docker: &str, flags: &[&str]) -> Self {
+    async fn start_in(directory: TempDir, docker: &str, flags: Vec<String>) -> Self {
         let socket = directory.path().join("cri.sock");
-        let arguments = [
-            "--network-plugin=".to_owned(),
+        let mut arguments = flags.clone();
+        arguments.extend([
             "--log-level=debug".to_owned(),
             format!("--docker-endpoint={docker}"),
             format!("--container-runtime-endpoint=unix://{}", socket.display()),
@@ -74,16 +75,20 @@ impl Server {
                 directory.path().join("root").display()
             ),
             "--pod-infra-container-image=registry.k8s.io/pause:3.9".to_owned(),
-        ];
-        let mut arguments = arguments.to_vec();
-        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        ]);
         let process = program(&arguments).process_group(0).spawn().unwrap();
         let client = client(&socket).await;
         Self {
             process,
             directory,
+            flags,
             client,
         }
+    }
+
+    /// Its root directory.
+    pub(crate) fn root(&self) -> std::path::PathBuf {
+        self.directory.path().join("root")
     }
 
     /// Its process.
@@ -107,7 +112,8 @@ impl Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
-        Self::start_in(directory, docker).await
+        let flags = std::mem::take(&mut self.flags);
+        Self::start_in(directory, docker, flags).await
     }
 }
 

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod bridge;
+mod cni;
+mod fake_engine;
 mod harness;
 mod lifecycle;
 mod logs;
@@ -14,3 +17,4 @@ mod security;
 mod soak;
 mod stats;
 mod systemd;
+mod truth;

@@ -111,9 +111,9 @@ async fn credentials_open_the_registry_in_every_form_and_wrong_ones_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_layer_ends_the_pull_and_the_next_one_succeeds() {
     let engine = engine_with_image(DockerEngine::shared()).await;
-    let directory = tempfile::tempdir().unwrap();
-    let flags = ["--image-pull-progress-deadline=3s"];
-    let server = Server::start_with(directory, &engine.host(), &flags).await;
+    let flags = ["--network-plugin=", "--image-pull-progress-deadline=3s"];
+    let flags = flags.map(str::to_owned).to_vec();
+    let server = Server::start_with(&engine.host(), flags).await;
     let mut images = ImageServiceClient::new(server.channel().await);
     let (mut registry, throttle, image) = tokio::task::block_in_place(|| {
         let mut registry = Registry::start(&engine);

@@ -37,6 +37,24 @@ pub(crate) struct CreateContainer {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) stop_signal: String,
     pub(crate) host_config: HostConfig,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) networking_config: NetworkingConfig,
+}
+
+/// Settings on the networks of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NetworkingConfig {
+    /// By the network's name.
+    pub(crate) endpoints_config: BTreeMap<String, EndpointConfig>,
+}
+
+/// Settings on one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EndpointConfig {
+    /// Names that the network's DNS answers with the container's address.
+    pub(crate) aliases: Vec<String>,
 }
 
 /// Health check settings.
@@ -61,6 +79,12 @@ pub(crate) struct HostConfig {
     pub(crate) network_mode: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns_search: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dns_options: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) restart_policy: Option<RestartPolicy>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -165,8 +189,8 @@ pub(crate) struct BindOptions {
 }
 
 /// A published port.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(crate) struct PortBinding {
     pub(crate) host_ip: String,
     pub(crate) host_port: String,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, null_default};
+use super::{Labels, PortBinding, null_default};
 
 /// One item of `GET /containers/json`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -144,6 +144,9 @@ pub(crate) struct InspectConfig {
 pub(crate) struct InspectHostConfig {
     /// `host`, `none`, `default`, `container:<id>`, a network's name.
     pub(crate) network_mode: String,
+    /// Published ports, by `80/tcp`.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
     /// `host`, `private`, `shareable`, `container:<id>`.
     pub(crate) ipc_mode: String,
     /// `host`, empty, `container:<id>`.

@@ -1,0 +1,51 @@
+//! Host ports that are taken, in words that name port and pod.
+
+/// What Docker says when a host port can't be had, as far as it is known; `None` for other failures.
+/// The port is `ADDRESS:PORT/PROTOCOL` or `ADDRESS:PORT`.
+///
+/// Recorded from Docker 20.10 and 26.1: the proxy's and the allocator's words.
+pub(crate) fn host_port_conflict(text: &str) -> Option<String> {
+    if !text.contains("port is already allocated") && !text.contains("address already in use") {
+        return None;
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let after = |word: &str| {
+        let at = words.iter().position(|w| *w == word)?;
+        Some((*words.get(at + 1)?, words.get(at + 2).copied()))
+    };
+    // "Bind for 0.0.0.0:80 failed", "listen tcp4 0.0.0.0:80: bind: ...", "failed to bind host port for 0.0.0.0:80"
+    let port = if let Some((protocol, Some(address))) = after("listen") {
+        let protocol = protocol.trim_end_matches(['4', '6']);
+        format!("{}/{protocol}", address.trim_end_matches(':'))
+    } else {
+        let (address, _) = after("for").filter(|(address, _)| address.contains(':'))?;
+        // Newer engines add the pod's end: "0.0.0.0:80:172.17.0.2:80/tcp:".
+        address.trim_end_matches(':').to_owned()
+    };
+    Some(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_port_conflict;
+
+    #[test]
+    fn taken_ports_are_found_in_what_docker_says() {
+        let allocated = "driver failed programming external connectivity on endpoint k8s_POD_web \
+             (a1): Bind for 0.0.0.0:8080 failed: port is already allocated";
+        assert_eq!(
+            host_port_conflict(allocated).as_deref(),
+            Some("0.0.0.0:8080")
+        );
+        let proxy = "driver failed programming external connectivity on endpoint x (b2): Error \
+             starting userland proxy: listen tcp4 0.0.0.0:8080: bind: address already in use";
+        assert_eq!(
+            host_port_conflict(proxy).as_deref(),
+            Some("0.0.0.0:8080/tcp")
+        );
+        let v6 =
+            "Error starting userland proxy: listen udp6 [::1]:53: bind: address already in use";
+        assert_eq!(host_port_conflict(v6).as_deref(), Some("[::1]:53/udp"));
+        assert_eq!(host_port_conflict("no such image"), None);
+    }
+}

@@ -1,0 +1,297 @@
+//! A Docker Engine in a thread, as wrong and as slow as a test wants it.
+//!
+//! It knows containers as inspects, changes them as calls ask, and sends no event unless told to.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+
+/// What happens to a request before it is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It waits until the trouble is over.
+    Held,
+    /// It is answered with 500.
+    Failing,
+}
+
+#[derive(Default)]
+struct State {
+    containers: BTreeMap<String, Value>,
+    created: usize,
+    /// `METHOD path-beginning` to what happens to it.
+    troubles: BTreeMap<String, Trouble>,
+    /// Requests as `METHOD path`.
+    log: Vec<String>,
+    /// Where events go; all are closed when cleared.
+    streams: Vec<UnixStream>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// See the module.
+pub(crate) struct FakeEngine {
+    shared: Arc<Shared>,
+    socket: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+pub(crate) fn now() -> String {
+    let out = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    nanoseconds_as_text(out.unwrap().as_nanos())
+}
+
+/// A day of 2030 and the nanoseconds of it, which is all that differs between times here.
+fn nanoseconds_as_text(nanoseconds: u128) -> String {
+    let day = nanoseconds % 86_400_000_000_000;
+    let (seconds, rest) = (day / 1_000_000_000, day % 1_000_000_000);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("2030-01-01T{hours:02}:{minutes:02}:{seconds:02}.{rest:09}Z")
+}
+
+impl FakeEngine {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let for_clients = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&for_clients);
+                std::thread::spawn(move || while serve(&shared, &client).is_some() {});
+            }
+        });
+        Self {
+            shared,
+            socket,
+            _directory: directory,
+        }
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap()
+    }
+
+    /// Requests that begin like this have trouble from now on; `None` ends it.
+    pub(crate) fn trouble(&self, request: &str, trouble: Option<Trouble>) {
+        let mut state = self.state();
+        match trouble {
+            Some(trouble) => drop(state.troubles.insert(request.to_owned(), trouble)),
+            None => drop(state.troubles.remove(request)),
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// How many requests began like this.
+    pub(crate) fn count(&self, request: &str) -> usize {
+        let state = self.state();
+        state
+            .log
+            .iter()
+            .filter(|line| line.starts_with(request))
+            .count()
+    }
+
+    /// Ends a container without an event.
+    pub(crate) fn end(&self, id: &str, exit_code: i64) {
+        end(self.state().containers.get_mut(id).unwrap(), exit_code);
+    }
+
+    /// Removes a container without an event.
+    pub(crate) fn lose(&self, id: &str) {
+        self.state().containers.remove(id);
+    }
+
+    /// Tells all streams of an event about a container.
+    pub(crate) fn event(&self, action: &str, id: &str) {
+        let mut state = self.state();
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let labels = state
+            .containers
+            .get(id)
+            .map(|c| c["Config"]["Labels"].clone());
+        let event = json!({
+            "Type": if id.is_empty() { "image" } else { "container" },
+            "Action": action,
+            "Actor": {"ID": id, "Attributes": labels.unwrap_or_default()},
+            "timeNano": u64::try_from(time.unwrap().as_nanos()).unwrap(),
+        });
+        let text = format!("{event}\n");
+        let chunk = format!("{:x}\r\n{text}\r\n", text.len());
+        state
+            .streams
+            .retain_mut(|stream| stream.write_all(chunk.as_bytes()).is_ok());
+    }
+
+    /// Breaks all event streams.
+    pub(crate) fn cut(&self) {
+        for stream in self.state().streams.drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+fn end(container: &mut Value, exit_code: i64) {
+    let started = container["State"]["StartedAt"].clone();
+    container["State"] = json!({
+        "Status": "exited", "Running": false, "Pid": 0, "ExitCode": exit_code,
+        "StartedAt": started, "FinishedAt": now(),
+    });
+}
+
+/// Serves one request; `None` when the connection is over.
+fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
+    let mut reader = BufReader::new(client);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|size| *size > 0)?;
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if header.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let path = match path.strip_prefix("/v1.41") {
+        Some(rest) => rest.to_owned(),
+        None => path.to_owned(),
+    };
+    let request = format!("{method} {path}");
+    let trouble = wait_for_trouble(shared, &request);
+    let mut out = client;
+    if path == "/events" {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        out.write_all(head.as_bytes()).ok()?;
+        let stream = client.try_clone().ok()?;
+        shared.state.lock().unwrap().streams.push(stream);
+        // The stream's other side closes it.
+        let mut rest = Vec::new();
+        let _ = reader.read_to_end(&mut rest);
+        return None;
+    }
+    let (status, answer) = if trouble == Some(Trouble::Failing) {
+        (500, json!({"message": "out of order"}))
+    } else {
+        answer(
+            &mut shared.state.lock().unwrap(),
+            &method,
+            &path,
+            query,
+            &body,
+        )
+    };
+    let text = if answer.is_null() {
+        String::new()
+    } else {
+        answer.to_string()
+    };
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nAPI-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        text.len()
+    );
+    let body = if method == "HEAD" { "" } else { text.as_str() };
+    out.write_all(format!("{head}{body}").as_bytes()).ok()
+}
+
+fn wait_for_trouble(shared: &Shared, request: &str) -> Option<Trouble> {
+    let mut state = shared.state.lock().unwrap();
+    state.log.push(request.to_owned());
+    loop {
+        let found = state
+            .troubles
+            .iter()
+            .find(|(begin, _)| request.starts_with(*begin));
+        match found.map(|(_, trouble)| *trouble) {
+            Some(Trouble::Held) => state = shared.changed.wait(state).unwrap(),
+            other => return other,
+        }
+    }
+}
+
+fn answer(state: &mut State, method: &str, path: &str, query: &str, body: &Value) -> (u16, Value) {
+    let not_found = |id: &str| (404, json!({"message": format!("No such container: {id}")}));
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match (method, parts.as_slice()) {
+        (_, ["_ping"]) => (200, json!("OK")),
+        (_, ["version"]) => (200, json!({"Version": "20.10.24", "ApiVersion": "1.41"})),
+        (_, ["info"]) => (
+            200,
+            json!({"ID": "FAKE", "CgroupDriver": "cgroupfs", "DockerRootDir": "/nowhere"}),
+        ),
+        ("GET", ["images", name @ .., "json"]) => (
+            200,
+            json!({"Id": "sha256:1", "RepoTags": [name.join("/")], "RepoDigests": [], "Size": 1, "Config": {}}),
+        ),
+        ("GET", ["containers", "json"]) => {
+            let list: Vec<Value> = state
+                .containers
+                .values()
+                .map(|c| json!({"Id": c["Id"], "Names": [c["Name"]], "Labels": c["Config"]["Labels"], "State": c["State"]["Status"]}))
+                .collect();
+            (200, json!(list))
+        }
+        ("POST", ["containers", "create"]) => {
+            state.created += 1;
+            let id = format!("{:064x}", state.created);
+            let name = query.split('&').find_map(|pair| pair.strip_prefix("name="));
+            let container = json!({
+                "Id": id, "Name": format!("/{}", name.unwrap_or_default()), "Created": now(), "Image": "sha256:1",
+                "State": {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
+                "Config": {"Image": body["Image"], "Labels": body["Labels"]},
+                "HostConfig": {"NetworkMode": body["HostConfig"]["NetworkMode"]},
+                "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.9"}}},
+            });
+            state.containers.insert(id.clone(), container);
+            (201, json!({"Id": id}))
+        }
+        (_, ["containers", id, rest @ ..]) => {
+            let Some(container) = state.containers.get_mut(*id) else {
+                return not_found(id);
+            };
+            match (method, rest) {
+                ("GET", ["json"]) => (200, container.clone()),
+                ("POST", ["start"]) => {
+                    container["State"] = json!({
+                        "Status": "running", "Running": true, "Pid": 1, "StartedAt": now(),
+                        "FinishedAt": "0001-01-01T00:00:00Z",
+                    });
+                    (204, Value::Null)
+                }
+                ("POST", ["stop"]) => {
+                    end(container, 137);
+                    (204, Value::Null)
+                }
+                ("DELETE", []) => {
+                    state.containers.remove(*id);
+                    (204, Value::Null)
+                }
+                _ => (404, json!({"message": "page not found"})),
+            }
+        }
+        _ => (404, json!({"message": "page not found"})),
+    }
+}
