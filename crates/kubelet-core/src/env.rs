@@ -1,16 +1,17 @@
-//! A container's environment, and `$(NAME)` in its command line (kubelet SPEC-30, SPEC-31).
+//! A container's environment, and `$(NAME)` in its command line (kubelet SPEC-30, SPEC-31, SPEC-33).
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, ObjectFieldSelector, Pod, ResourceFieldSelector,
-};
+use k8s_openapi::api::core::v1::{Container, EnvVar, FileKeySelector, ObjectFieldSelector, Pod};
 use thiserror::Error;
 
 use crate::{
-    ids::{PodKey, PodUid},
-    quantity, spec,
+    downward::{Allocatable, DownwardError, object_field, resource_field},
+    ids::PodKey,
+    spec,
 };
+
+mod env_file;
 
 /// What variables may speak of beside the pod itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,58 +20,74 @@ pub struct EnvFacts {
     pub pod_ips: Vec<String>,
     /// Addresses of the node, primary first.
     pub host_ips: Vec<String>,
-    /// CPU that the node has for pods, in thousandths of a core: the limit of who has none.
-    pub allocatable_cpu_millicores: i64,
-    /// Memory that the node has for pods, in bytes.
-    pub allocatable_memory_bytes: i64,
-    /// Disk that the node has for pods, in bytes.
-    pub allocatable_ephemeral_storage_bytes: i64,
+    /// What the node has for pods: the limit of who has none.
+    pub allocatable: Allocatable,
+    /// Gate `EnvFiles`; without it a variable from a file is empty, as upstream has it.
+    pub files: EnvFiles,
 }
 
-/// A variable that has no value: the container waits with `CreateContainerConfigError`.
+/// The files that the container's variables come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum EnvFiles {
+    /// The gate is off.
+    #[default]
+    Disabled,
+    /// By volume and path; what is wrong with one is told when a variable needs it.
+    Read(BTreeMap<(String, String), Result<Vec<u8>, EnvError>>),
+}
+
+/// A variable that has no value: the container waits with `CreateContainerConfigError`. Texts are upstream's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EnvError {
     /// Only the API server could tell.
-    #[error("{kind} {name:?} not found: this node runs without a control plane")]
+    #[error("{kind} {name:?} not found")]
     NoObject {
         /// `configmap` or `secret`.
         kind: &'static str,
         /// The object's name.
         name: String,
     },
-    /// A path that the downward API does not have.
-    #[error("env {variable}: unsupported fieldPath: {path}")]
-    FieldPath {
-        /// The variable.
-        variable: String,
-        /// The path.
-        path: String,
+    /// The object has no such key.
+    #[error("couldn't find key {key} in {kind} {object}")]
+    NoKey {
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Namespace and name.
+        object: String,
+        /// The key.
+        key: String,
     },
-    /// A resource that no container has.
-    #[error("env {variable}: unsupported container resource: {resource}")]
-    Resource {
+    /// Not in the downward API.
+    #[error(transparent)]
+    Downward(#[from] DownwardError),
+    /// `fileKeyRef` of a volume that no container mounts.
+    #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
+    NoVolume(String),
+    /// A file that cannot be read, or is not one of variables.
+    #[error("couldn't parse env file")]
+    File,
+    /// A file without the variable.
+    #[error("environment variable key {key:?} not found in file {file:?}")]
+    NoFileKey {
         /// The variable.
-        variable: String,
-        /// The resource.
-        resource: String,
+        key: String,
+        /// Path in the volume.
+        file: String,
     },
-    /// `resourceFieldRef` of a container that is not in the pod.
-    #[error("env {variable}: container {container:?} not found")]
-    Container {
-        /// The variable.
-        variable: String,
-        /// The container.
-        container: String,
-    },
-    /// A source that is not acted on yet.
-    #[error("env {variable}: {source_kind} is not supported yet")]
-    NotSupported {
-        /// The variable.
-        variable: String,
-        /// The source's field name.
-        source_kind: &'static str,
-    },
+    /// A name of a variable that is too long.
+    #[error(
+        "environment variable key {0:?} exceeds maximum length of {MAX_FILE_KEY_BYTES} characters"
+    )]
+    FileKeyTooLong(String),
+    /// A value that is too long.
+    #[error("environment variable value for key {0:?} exceeds maximum size of 32KB")]
+    FileValueTooLong(String),
 }
+
+/// Longest name of a variable in a file (SPEC-33).
+const MAX_FILE_KEY_BYTES: usize = 128;
+/// Longest value of a variable in a file (SPEC-33).
+const MAX_FILE_VALUE_BYTES: usize = 32 * 1024;
 
 /// Data of ConfigMaps and Secrets, by kind and name.
 pub trait EnvObjects {
@@ -156,27 +173,34 @@ fn value_of(
     facts: &EnvFacts,
     objects: &dyn EnvObjects,
 ) -> Result<Option<String>, EnvError> {
-    let Some(source) = &variable.value_from else {
-        return Ok(Some(expand(
-            variable.value.as_deref().unwrap_or_default(),
-            before,
-        )));
+    // A source counts only where there is no value (SPEC-30).
+    let plain = variable.value.as_deref().unwrap_or_default();
+    let Some(source) = variable.value_from.as_ref().filter(|_| plain.is_empty()) else {
+        return Ok(Some(expand(plain, before)));
     };
     if let Some(field) = &source.field_ref {
-        return field_value(pod, field, facts)
-            .map(Some)
-            .ok_or_else(|| EnvError::FieldPath {
-                variable: variable.name.clone(),
-                path: field.field_path.clone(),
-            });
+        return Ok(Some(field_value(pod, field, facts)?));
     }
     if let Some(resource) = &source.resource_field_ref {
-        return resource_value(pod, container, resource, facts, &variable.name).map(Some);
+        let allocatable = facts.allocatable.within(pod);
+        return Ok(Some(resource_field(
+            pod,
+            Some(container),
+            resource,
+            &allocatable,
+        )?));
     }
-    let (kind, name, key, optional, data) = if let Some(reference) = &source.config_map_key_ref {
+    if let Some(file) = &source.file_key_ref {
+        return match &facts.files {
+            EnvFiles::Disabled => Ok(Some(String::new())),
+            EnvFiles::Read(files) => file_value(file, files),
+        };
+    }
+    let (kinds, name, key, optional, data) = if let Some(reference) = &source.config_map_key_ref {
         let data = objects.config_map(&reference.name);
+        let kinds = ("configmap", "ConfigMap");
         (
-            "configmap",
+            kinds,
             &reference.name,
             &reference.key,
             reference.optional,
@@ -184,154 +208,95 @@ fn value_of(
         )
     } else if let Some(reference) = &source.secret_key_ref {
         let data = objects.secret(&reference.name);
+        let kinds = ("secret", "Secret");
         (
-            "secret",
+            kinds,
             &reference.name,
             &reference.key,
             reference.optional,
             data,
         )
     } else {
-        return Err(EnvError::NotSupported {
-            variable: variable.name.clone(),
-            source_kind: "valueFrom without a known source",
-        });
+        return Ok(Some(String::new()));
     };
-    match data.and_then(|mut data| data.remove(key)) {
-        Some(value) => Ok(Some(value)),
-        None if optional == Some(true) => Ok(None),
-        None => Err(EnvError::NoObject {
-            kind,
+    let error = match data {
+        Some(mut data) => match data.remove(key) {
+            Some(value) => return Ok(Some(value)),
+            None => EnvError::NoKey {
+                kind: kinds.1,
+                object: format!("{}/{name}", PodKey::of(pod).namespace),
+                key: key.clone(),
+            },
+        },
+        None => EnvError::NoObject {
+            kind: kinds.0,
             name: name.clone(),
-        }),
+        },
+    };
+    if optional == Some(true) {
+        Ok(None)
+    } else {
+        Err(error)
     }
 }
 
-/// A field of the pod, as the downward API names it. `None`: there is no such field.
-pub fn field_value(pod: &Pod, field: &ObjectFieldSelector, facts: &EnvFacts) -> Option<String> {
-    let path = field.field_path.as_str();
-    let metadata = &pod.metadata;
-    if let Some((map, key)) = subscript(path) {
-        let map = match map {
-            "metadata.labels" => &metadata.labels,
-            "metadata.annotations" => &metadata.annotations,
-            _ => return None,
-        };
-        return Some(
-            map.as_ref()
-                .and_then(|map| map.get(key))
-                .cloned()
-                .unwrap_or_default(),
-        );
+/// A variable that a file in a volume sets (SPEC-33).
+fn file_value(
+    selector: &FileKeySelector,
+    files: &BTreeMap<(String, String), Result<Vec<u8>, EnvError>>,
+) -> Result<Option<String>, EnvError> {
+    let key = &selector.key;
+    if key.len() > MAX_FILE_KEY_BYTES {
+        return Err(EnvError::FileKeyTooLong(key.clone()));
     }
+    let place = (selector.volume_name.clone(), selector.path.clone());
+    let bytes = match files.get(&place) {
+        Some(Ok(bytes)) => bytes,
+        Some(Err(error)) => return Err(error.clone()),
+        None => return Err(EnvError::NoVolume(selector.volume_name.clone())),
+    };
+    let value = env_file::value(bytes, key).map_err(|_| EnvError::File)?;
+    if value.len() > MAX_FILE_VALUE_BYTES {
+        return Err(EnvError::FileValueTooLong(key.clone()));
+    }
+    if !value.is_empty() {
+        return Ok(Some(value));
+    }
+    if selector.optional == Some(true) {
+        return Ok(None);
+    }
+    Err(EnvError::NoFileKey {
+        key: key.clone(),
+        file: selector.path.clone(),
+    })
+}
+
+/// The files that the container's variables come from, by volume and path.
+pub fn files_of(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref()?.file_key_ref.as_ref())
+        .map(|file| (file.volume_name.as_str(), file.path.as_str()))
+}
+
+/// A field of the pod, as the downward API names it in variables (SPEC-31).
+fn field_value(
+    pod: &Pod,
+    field: &ObjectFieldSelector,
+    facts: &EnvFacts,
+) -> Result<String, DownwardError> {
     let pod_spec = spec::spec(pod);
-    Some(match path {
-        "metadata.name" => PodKey::of(pod).name,
-        "metadata.namespace" => PodKey::of(pod).namespace,
-        "metadata.uid" => PodUid::of(pod).to_string(),
+    Ok(match field.field_path.as_str() {
         "spec.nodeName" => pod_spec.node_name.clone().unwrap_or_default(),
         "spec.serviceAccountName" => pod_spec.service_account_name.clone().unwrap_or_default(),
         "status.hostIP" => facts.host_ips.first().cloned().unwrap_or_default(),
         "status.hostIPs" => facts.host_ips.join(","),
         "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
         "status.podIPs" => facts.pod_ips.join(","),
-        _ => return None,
+        path => return object_field(pod, path),
     })
-}
-
-/// `a.b['key']` as its two parts.
-fn subscript(path: &str) -> Option<(&str, &str)> {
-    let (map, rest) = path.split_once("['")?;
-    Some((map, rest.strip_suffix("']")?))
-}
-
-/// A request or limit in units of the divisor, rounded up.
-fn resource_value(
-    pod: &Pod,
-    container: &Container,
-    selector: &ResourceFieldSelector,
-    facts: &EnvFacts,
-    variable: &str,
-) -> Result<String, EnvError> {
-    let named = selector
-        .container_name
-        .as_deref()
-        .filter(|name| !name.is_empty());
-    let found = match named {
-        None => Some(std::borrow::Cow::Borrowed(container)),
-        Some(name) => spec::find_container(pod, &name.into()).map(|(_, container)| container),
-    };
-    let Some(target) = found else {
-        return Err(EnvError::Container {
-            variable: variable.to_owned(),
-            container: named.unwrap_or_default().to_owned(),
-        });
-    };
-    let unsupported = || EnvError::Resource {
-        variable: variable.to_owned(),
-        resource: selector.resource.clone(),
-    };
-    let (kind, resource) = selector.resource.split_once('.').ok_or_else(unsupported)?;
-    let resources = target.resources.as_ref();
-    let list = match kind {
-        "limits" => resources.and_then(|resources| resources.limits.as_ref()),
-        "requests" => resources.and_then(|resources| resources.requests.as_ref()),
-        _ => return Err(unsupported()),
-    };
-    let given = list
-        .and_then(|list| list.get(resource))
-        .and_then(|q| quantity::parse(&q.0).ok());
-    let divisor = selector
-        .divisor
-        .as_ref()
-        .and_then(|q| quantity::parse(&q.0).ok());
-    let is_limit = kind == "limits";
-    match resource {
-        "cpu" => {
-            let millicores = match &given {
-                Some(quantity) => quantity.milli_value(),
-                None if is_limit => facts.allocatable_cpu_millicores,
-                None => 0,
-            };
-            Ok(divide_up(
-                millicores,
-                divisor.as_ref().map(|divisor| divisor.milli_value()),
-                1000,
-            ))
-        }
-        "memory" | "ephemeral-storage" => {
-            let allocatable = if resource == "memory" {
-                facts.allocatable_memory_bytes
-            } else {
-                facts.allocatable_ephemeral_storage_bytes
-            };
-            let bytes = match &given {
-                Some(quantity) => quantity.value(),
-                None if is_limit => allocatable,
-                None => 0,
-            };
-            Ok(divide_up(
-                bytes,
-                divisor.as_ref().map(|divisor| divisor.value()),
-                1,
-            ))
-        }
-        _ if resource.starts_with("hugepages-") => {
-            let bytes = given.as_ref().map_or(0, |amount| amount.value());
-            Ok(divide_up(
-                bytes,
-                divisor.as_ref().map(|divisor| divisor.value()),
-                1,
-            ))
-        }
-        _ => Err(unsupported()),
-    }
-}
-
-fn divide_up(value: i64, divisor: Option<i64>, unit: i64) -> String {
-    let divisor = divisor.filter(|divisor| *divisor > 0).unwrap_or(unit);
-    let whole = value / divisor + i64::from(value % divisor != 0);
-    whole.to_string()
 }
 
 /// Replaces `$(NAME)` by the variable's value; `$$` is a dollar sign, and what names no variable

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use container::{
-    ContainerInput, ImageUser, MountPath, OwnMounts, container_config, stop_signal,
+    ContainerInput, ImageUser, MountPath, MountSource, OwnMounts, container_config, stop_signal,
 };
 pub use sandbox::{SandboxInput, sandbox_config};
 
@@ -95,7 +95,8 @@ pub enum TranslateError {
     UserNamespaces,
     /// `recursiveReadOnly: Enabled` and a runtime that cannot.
     #[error(
-        "volumeMount {0:?} requires recursive read-only mounts, which the runtime does not support"
+        "failed to resolve recursive read-only mode: volume {0:?} requested recursive read-only mode, \
+         but it is not supported by the runtime"
     )]
     RecursiveReadOnly(String),
     /// `supplementalGroupsPolicy: Strict` and a runtime that cannot.

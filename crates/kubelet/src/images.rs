@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use cri_api::{Code, v1};
+use cri_api::v1;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
@@ -30,11 +30,13 @@ use crate::{
 };
 
 mod credentials;
+mod text;
 mod throttle;
 
 pub(crate) use credentials::CredentialPaths;
 use credentials::{Credential, NodeKeyring};
 pub(crate) use kubelet_core::translate::ImageUser;
+use text::{call_text, classify, pull_text, to_millis};
 use throttle::TokenBucket;
 
 /// Settings of the puller (CFG-12, CFG-41).
@@ -115,9 +117,9 @@ enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// The container's policy; without one it follows from the tag, as defaulting does (SRC-25).
-    fn of(container: &Container, image: &Reference) -> Self {
-        match container.image_pull_policy.as_deref() {
+    /// The policy asked for; without one it follows from the tag, as defaulting does (SRC-25).
+    fn of(asked: Option<&str>, image: &Reference) -> Self {
+        match asked {
             Some("Never") => Self::Never,
             Some("IfNotPresent") => Self::IfNotPresent,
             None if image.effective_tag() != Some("latest") => Self::IfNotPresent,
@@ -190,7 +192,8 @@ impl<S: ImageService> ImagePuller<S> {
                 image: container.image.clone().unwrap_or_default(),
             },
         };
-        let ensured = self.ensure_image(&job, container, sandbox).await;
+        let policy = container.image_pull_policy.as_deref();
+        let ensured = self.ensure_image(&job, policy, sandbox).await;
         if let Err(error) = &ensured {
             let message = format!("Error: {}", error.reason);
             self.tell(&job, EventType::Warning, EventReason::Failed, &message);
@@ -198,10 +201,31 @@ impl<S: ImageService> ImagePuller<S> {
         ensured
     }
 
+    /// The same for an image that is mounted as a volume (VOL-34); events are the pod's.
+    ///
+    /// # Errors
+    /// As [`Self::ensure`], without the event that a container's start failed.
+    pub(crate) async fn ensure_volume(
+        &self,
+        pod: &Pod,
+        reference: &str,
+        pull_policy: Option<&str>,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<EnsuredImage, ImageError> {
+        let job = Job {
+            object: ObjectRef::pod(pod),
+            key: PullKey {
+                pod: PodUid::of(pod),
+                image: reference.to_owned(),
+            },
+        };
+        self.ensure_image(&job, pull_policy, sandbox).await
+    }
+
     async fn ensure_image(
         &self,
         job: &Job,
-        container: &Container,
+        pull_policy: Option<&str>,
         sandbox: &v1::PodSandboxConfig,
     ) -> Result<EnsuredImage, ImageError> {
         let requested = job.image();
@@ -220,7 +244,7 @@ impl<S: ImageService> ImagePuller<S> {
                 return Err(ImageError::new(WaitingReason::InvalidImageName, message));
             }
         };
-        let policy = PullPolicy::of(container, &reference);
+        let policy = PullPolicy::of(pull_policy, &reference);
         if policy != PullPolicy::Always
             && let Some(present) = self.inspected(job, &image, self.service.status(&image).await)?
         {
@@ -478,59 +502,6 @@ fn auth_config(credential: Credential) -> v1::AuthConfig {
         password: credential.password,
         ..v1::AuthConfig::default()
     }
-}
-
-/// The runtime's error as Go prints it: users match on these words (ERR-05).
-fn call_text(error: &CriError) -> String {
-    match error {
-        CriError::Call { source, .. } => {
-            let code = match source.code {
-                Code::Cancelled => "Canceled".to_owned(),
-                code => format!("{code:?}"),
-            };
-            format!("rpc error: code = {code} desc = {}", source.message)
-        }
-        other => other.to_string(),
-    }
-}
-
-/// As [`call_text`], but a code that says nothing is left out. Source of behaviour: Kubernetes
-/// `cri-client`, `pullImageV1`.
-fn pull_text(image: &str, error: &CriError) -> String {
-    match error {
-        CriError::Call { source, .. } if source.code == Code::Unknown => source.message.clone(),
-        CriError::Incomplete { .. } => format!("imageRef of image {image:?} is not set"),
-        other => call_text(other),
-    }
-}
-
-/// Reason and message of a failed pull (IMG-05). Runtimes put two reasons in front of their words.
-/// Source of behaviour: Kubernetes `evalCRIPullErr`.
-fn classify(image: &str, text: &str) -> (WaitingReason, String) {
-    let known = [
-        (
-            WaitingReason::RegistryUnavailable,
-            "the registry is unavailable",
-        ),
-        (
-            WaitingReason::SignatureValidationFailed,
-            "the signature validation failed",
-        ),
-    ];
-    for (reason, cause) in known {
-        if let Some(rest) = text.strip_prefix(reason.as_str()) {
-            return (
-                reason,
-                format!("image pull failed for {image} because {cause}{rest}"),
-            );
-        }
-    }
-    (WaitingReason::ErrImagePull, text.to_owned())
-}
-
-/// Whole milliseconds, as the event shows them.
-fn to_millis(duration: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kubelet_core::{
     actions::History,
     backoff::BackoffPolicy,
+    downward::Allocatable,
     ids::{ContainerId, PodKey, PodUid},
     resources::PodCgroupSettings,
     spec::RestartRules,
@@ -132,6 +133,8 @@ pub(crate) struct NodeFacts {
     pub(crate) host_ips: Vec<IpAddr>,
     /// What the node has for pods.
     pub(crate) allocatable: Allocatable,
+    /// Gate `EnvFiles` (SPEC-33).
+    pub(crate) env_files: bool,
     /// How pods' cgroups are sized.
     pub(crate) pod_cgroups: PodCgroupSettings,
     pub(crate) resolv_conf: Option<PathBuf>,
@@ -149,14 +152,6 @@ pub(crate) struct Gates {
     pub(crate) restart_rules: RestartRules,
     /// `ContainerStopSignals` (CTR-46).
     pub(crate) stop_signals: bool,
-}
-
-/// What the node has for pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Allocatable {
-    pub(crate) cpu_millicores: i64,
-    pub(crate) memory_bytes: i64,
-    pub(crate) ephemeral_storage_bytes: i64,
 }
 
 /// How a pass ended.

@@ -7,35 +7,52 @@
 //!
 //! Owner: the pod's worker calls [`Volumes::prepare`] and [`Volumes::teardown`] one after the other
 //! for a pod. Nothing is remembered here: what is on disk and in the mount table is the state, so a
-//! crash anywhere is resumed by calling again. Served: `emptyDir` and `hostPath`.
+//! crash anywhere is resumed by calling again. Served: `emptyDir`, `hostPath`, `image`, and content that the
+//! kubelet writes: `downwardAPI`, `projected`, and `configMap` and `secret` where there are such objects.
+//!
+//! Differs (VOL-32): where the engine does not see the kubelet's mounts, the content of `downwardAPI` and
+//! `projected` volumes is on disk; secrets are refused then.
 //!
 //! Differs (VOL-60): where the engine does not see the kubelet's mounts ([`Visibility::Private`]), a
 //! `subPath` is passed as the path it resolved to, without the bind mount that pins it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use daemon::ErrorChain;
-use k8s_openapi::api::core::v1::{Container, Pod};
-use kubelet_core::ids::PodUid;
+use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use kubelet_core::{
+    downward::Allocatable,
+    env::{self, EnvError, EnvFiles},
+    ids::PodUid,
+    projection::{ContentKind, Objects},
+};
 use node_os::{
-    beneath::Beneath,
     host_view::HostView,
-    mounts::{MountError, Mounts, Swap, Unmount},
+    mounts::{MountError, Mounts, Swap},
 };
 
-use crate::pod_dirs::{self, PodDirError, PodDirs};
+use crate::pod_dirs::{PodDirError, PodDirs};
 
+mod atomic_writer;
+mod content;
 mod empty_dir;
 mod host_path;
 mod plan;
+mod reach;
+mod set_up;
 mod sub_path;
+mod teardown;
 
-use plan::{MemoryBounds, VolumePlan};
+use plan::MemoryBounds;
+use reach::{read_in_volume, resolve};
+pub(crate) use set_up::SetUpFailure;
+use set_up::{SetUpError, fs_group, set_up};
+use teardown::tear_down;
 
 /// Whether mounts that the kubelet makes are seen by the container engine (DEC-12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,57 +74,62 @@ pub(crate) struct VolumesConfig {
     pub(crate) visibility: Visibility,
     /// The kernel's mounts.
     pub(crate) mounts: Arc<dyn Mounts>,
-    /// Memory that the node has for pods, in bytes (VOL-11).
-    pub(crate) allocatable_memory_bytes: u64,
+    /// What the node has for pods: the bound of volumes in memory (VOL-11), and what files tell of containers
+    /// without limits (VOL-31).
+    pub(crate) allocatable: Allocatable,
+    /// Gate `ImageVolume`.
+    pub(crate) image_volumes: ImageVolumes,
     /// Whether the pages of a tmpfs can be kept out of swap (PROC-37).
     pub(crate) tmpfs_swap: Swap,
+}
+
+/// Gate `ImageVolume` (VOL-34).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ImageVolumes {
+    /// Volumes may be images.
+    Enabled,
+    /// A pod with one waits.
+    Disabled,
 }
 
 /// A volume that containers can be given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PreparedVolume {
-    /// The path to name to the runtime: of the host for `hostPath`, else below our root directory.
+    /// The path to name to the runtime: of the host for `hostPath`, else below our root directory. Empty for an
+    /// image.
     pub(crate) path: PathBuf,
     /// Whose it is.
     pub(crate) kind: VolumeKind,
 }
 
 /// Whose a volume is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VolumeKind {
     /// Made here and removed with the pod; SELinux labels may be changed.
     Own,
+    /// The same with content that only the kubelet writes.
+    Content,
     /// A path of the host, left as it is.
     Host,
+    /// The runtime's to mount.
+    Image {
+        /// The image as the pod names it.
+        reference: String,
+        /// When it is pulled.
+        pull_policy: Option<String>,
+    },
 }
 
-/// One volume that could not be set up. Shown in upstream's words, for the event `FailedMount`.
-#[derive(Debug)]
-pub(crate) struct SetUpFailure {
-    /// The volume's name in the pod.
-    pub(crate) volume: String,
-    source: SetUpError,
-}
-
-impl fmt::Display for SetUpFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { volume, source } = self;
-        write!(
-            f,
-            "MountVolume.SetUp failed for volume {volume:?} : {}",
-            ErrorChain(source)
-        )
+impl VolumeKind {
+    /// Whether the kubelet made it, so that its labels are the kubelet's to change.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Own | Self::Content)
     }
-}
 
-#[derive(Debug, thiserror::Error)]
-enum SetUpError {
-    #[error(transparent)]
-    Plan(#[from] plan::PlanError),
-    #[error(transparent)]
-    EmptyDir(#[from] empty_dir::EmptyDirError),
-    #[error(transparent)]
-    HostPath(#[from] host_path::HostPathError),
+    /// Whether containers may never write in it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Content | Self::Image { .. })
+    }
 }
 
 /// Something about a pod's volumes failed.
@@ -175,7 +197,7 @@ impl Volumes {
     }
 
     /// Sets up the volumes that containers of the pod mount (VOL-02); what is ready is left as it
-    /// is. `pod_memory_limit_bytes` is the pod's cgroup limit, if it has one (VOL-11).
+    /// is, content is brought up to date. `pod_memory_limit_bytes` is the pod's cgroup limit, if it has one (VOL-11).
     ///
     /// # Errors
     /// [`VolumeError::SetUp`] with each volume that failed, after all were tried.
@@ -183,18 +205,55 @@ impl Volumes {
         &self,
         pod: &Pod,
         pod_memory_limit_bytes: Option<u64>,
+        objects: &(dyn Objects + Sync),
     ) -> Result<BTreeMap<String, PreparedVolume>, VolumeError> {
-        let bounds = MemoryBounds {
-            allocatable_bytes: self.config.allocatable_memory_bytes,
-            pod_limit_bytes: pod_memory_limit_bytes,
-        };
-        let plans: Vec<_> = plan::mounted(pod)
-            .into_iter()
-            .map(|volume| (volume.name.clone(), plan::plan(volume, bounds)))
-            .collect();
-        if plans.is_empty() {
+        let wanted = plan::mounted(pod);
+        self.set_up(pod, wanted, pod_memory_limit_bytes, objects)
+            .await
+    }
+
+    /// Brings the content of volumes up to date that the kubelet writes (VOL-50); does nothing for a pod without.
+    ///
+    /// # Errors
+    /// As [`Self::prepare`]; the old content stands then.
+    pub(crate) async fn refresh(
+        &self,
+        pod: &Pod,
+        pod_memory_limit_bytes: Option<u64>,
+        objects: &(dyn Objects + Sync),
+    ) -> Result<(), VolumeError> {
+        let mut wanted = plan::mounted(pod);
+        wanted.retain(|volume| ContentKind::of(volume).is_some());
+        self.set_up(pod, wanted, pod_memory_limit_bytes, objects)
+            .await
+            .map(drop)
+    }
+
+    async fn set_up(
+        &self,
+        pod: &Pod,
+        wanted: Vec<&Volume>,
+        pod_memory_limit_bytes: Option<u64>,
+        objects: &(dyn Objects + Sync),
+    ) -> Result<BTreeMap<String, PreparedVolume>, VolumeError> {
+        if wanted.is_empty() {
             return Ok(BTreeMap::new());
         }
+        let allocatable = &self.config.allocatable;
+        let given = plan::Given {
+            pod,
+            bounds: MemoryBounds {
+                allocatable_bytes: u64::try_from(allocatable.memory_bytes).unwrap_or(0),
+                pod_limit_bytes: pod_memory_limit_bytes,
+            },
+            allocatable,
+            objects,
+            image_volumes: self.config.image_volumes,
+        };
+        let plans: Vec<_> = wanted
+            .into_iter()
+            .map(|volume| (volume.name.clone(), plan::plan(volume, &given)))
+            .collect();
         let uid = PodUid::of(pod);
         let fs_group = fs_group(pod);
         let config = Arc::clone(&self.config);
@@ -204,7 +263,7 @@ impl Volumes {
             for (volume, plan) in plans {
                 let outcome = plan
                     .map_err(SetUpError::from)
-                    .and_then(|plan| set_up(&config, uid.as_str(), &volume, &plan, fs_group));
+                    .and_then(|plan| set_up(&config, uid.as_str(), &volume, plan, fs_group));
                 match outcome {
                     Ok(prepared) => {
                         ready.insert(volume, prepared);
@@ -221,8 +280,40 @@ impl Volumes {
         .await
     }
 
+    /// The files that the container's variables come from (SPEC-33). What is wrong with one is in its place.
+    pub(crate) async fn env_files(
+        &self,
+        container: &Container,
+        prepared: &BTreeMap<String, PreparedVolume>,
+    ) -> EnvFiles {
+        let files: Vec<_> = env::files_of(container)
+            .filter_map(|(volume, path)| {
+                let found = prepared.get(volume)?.clone();
+                Some(((volume.to_owned(), path.to_owned()), found))
+            })
+            .collect();
+        if files.is_empty() {
+            return EnvFiles::Read(BTreeMap::new());
+        }
+        let config = Arc::clone(&self.config);
+        daemon::blocking(move || {
+            let read = files.into_iter().map(|(place, volume)| {
+                let bytes = read_in_volume(&config, &volume, Path::new(&place.1));
+                let bytes = bytes.map_err(|error| {
+                    tracing::error!(volume = %place.0, path = %place.1, error = %error,
+                        "read a file of variables");
+                    EnvError::File
+                });
+                (place, bytes)
+            });
+            EnvFiles::Read(read.collect())
+        })
+        .await
+    }
+
     /// The runtime's path for each of the container's `volumeMounts`, in their order, with `subPath`
-    /// and `subPathExpr` found and mounted (VOL-60). `environment` is the container's.
+    /// and `subPathExpr` found and mounted (VOL-60). `environment` is the container's. Of an image it is the path
+    /// inside, or empty.
     ///
     /// # Errors
     /// [`VolumeError::Mount`] with the text for the container's waiting state.
@@ -247,9 +338,18 @@ impl Volumes {
                 environment,
             )
             .map_err(|error| VolumeError::Mount(error.to_string()))?;
-            let Some(requested) = requested else {
-                paths.push(volume.path.clone());
-                continue;
+            // Of an image the runtime finds the part.
+            let is_image = matches!(volume.kind, VolumeKind::Image { .. });
+            let requested = match requested {
+                Some(requested) if is_image => {
+                    paths.push(requested.into());
+                    continue;
+                }
+                Some(requested) => requested,
+                None => {
+                    paths.push(volume.path.clone());
+                    continue;
+                }
             };
             let target = self
                 .config
@@ -316,145 +416,7 @@ impl Volumes {
     }
 }
 
-/// `securityContext.fsGroup` (VOL-63).
-fn fs_group(pod: &Pod) -> Option<u32> {
-    let context = pod.spec.as_ref()?.security_context.as_ref()?;
-    u32::try_from(context.fs_group?).ok()
-}
-
-fn set_up(
-    config: &VolumesConfig,
-    uid: &str,
-    volume: &str,
-    plan: &VolumePlan,
-    fs_group: Option<u32>,
-) -> Result<PreparedVolume, SetUpError> {
-    let tmpfs = match plan {
-        VolumePlan::HostPath { path, kind } => {
-            host_path::set_up(&config.host, path, kind)?;
-            return Ok(PreparedVolume {
-                path: path.into(),
-                kind: VolumeKind::Host,
-            });
-        }
-        VolumePlan::EmptyDir => None,
-        VolumePlan::MemoryDir { .. } if config.visibility == Visibility::Private => {
-            return Err(empty_dir::EmptyDirError::NotVisible.into());
-        }
-        VolumePlan::MemoryDir { size_bytes } => {
-            Some(plan::tmpfs_options(*size_bytes, config.tmpfs_swap))
-        }
-    };
-    let wanted = empty_dir::Wanted {
-        uid,
-        volume,
-        fs_group,
-        tmpfs,
-    };
-    let path = empty_dir::set_up(&config.dirs, &*config.mounts, &wanted)?;
-    Ok(PreparedVolume {
-        path,
-        kind: VolumeKind::Own,
-    })
-}
-
-/// Finds a part of a volume and pins it.
-fn resolve(
-    config: &VolumesConfig,
-    volume: &PreparedVolume,
-    requested: &str,
-    target: &Path,
-) -> Result<PathBuf, sub_path::SubPathError> {
-    let (found, real) = match volume.kind {
-        VolumeKind::Own => (
-            sub_path::find(&volume.path, &[&volume.path], requested)?,
-            volume.path.clone(),
-        ),
-        VolumeKind::Host => find_on_host(config, &volume.path, requested)?,
-    };
-    // A mount of another mount namespace cannot be bound here.
-    let foreign = volume.kind == VolumeKind::Host && !config.host.is_identity();
-    if foreign || config.visibility == Visibility::Private {
-        return Ok(real.join(found.relative()));
-    }
-    sub_path::bind(&*config.mounts, &found, target)?;
-    Ok(target.to_owned())
-}
-
-/// Finds a part of a host path; also the host's name of the volume itself, without links where it is
-/// known. Those who make links in the volume may use either name.
-fn find_on_host(
-    config: &VolumesConfig,
-    volume: &Path,
-    requested: &str,
-) -> Result<(Beneath, PathBuf), sub_path::SubPathError> {
-    let failed = |source| sub_path::SubPathError::Find {
-        path: volume.display().to_string(),
-        source,
-    };
-    let place = host_path::Place::of(&config.host, volume)
-        .ok_or_else(|| sub_path::SubPathError::OutOfSight(volume.to_owned()))?;
-    let base = place.find().map_err(failed)?;
-    let real = place.host_name(&base).unwrap_or_else(|| volume.to_owned());
-    let found = sub_path::find(&base.proc_path(), &[volume, &real], requested)?;
-    Ok((found, real))
-}
-
-fn tear_down(config: &VolumesConfig, uid: &str) -> Result<(), VolumeError> {
-    pod_dirs::check_name("pod uid", uid)?;
-    let dirs = &config.dirs;
-    // As the mount table shows it, should the root directory lead through a link.
-    let pod = match fs::canonicalize(dirs.pod(uid)) {
-        Ok(pod) => pod,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(pod_dirs::io_error("find", &dirs.pod(uid))(error).into()),
-    };
-    let dirs = dirs.moved_to(&pod);
-    let subpaths = dirs.subpaths(uid);
-    let own = dirs.volumes_of(uid, empty_dir::PLUGIN);
-    // The mark goes first: a volume half removed is not taken for a ready one (see `empty_dir`).
-    remove_tree(&dirs.notes_of(uid, empty_dir::PLUGIN))?;
-    // A container may have left mounts of its own in an `emptyDir` (Bidirectional propagation):
-    // unmounting deletes nothing.
-    config.mounts.unmount_below(&subpaths, Unmount::Strict)?;
-    config.mounts.unmount_below(&own, Unmount::Strict)?;
-    let left = config
-        .mounts
-        .list()?
-        .into_iter()
-        .find(|mount| mount.mount_point.starts_with(&pod));
-    if let Some(mount) = left {
-        return Err(VolumeError::StillMounted {
-            path: mount.mount_point,
-        });
-    }
-    remove_places(&subpaths)?;
-    remove_tree(&own)
-}
-
-/// Removes a tree of our own, which has no mount in it.
-fn remove_tree(path: &Path) -> Result<(), VolumeError> {
-    node_os::tree::remove_tree(path).map_err(|source| VolumeError::Remove {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Removes `volume-subpaths/<volume>/<container>/<index>`: places only, never what is in them.
-fn remove_places(subpaths: &Path) -> Result<(), VolumeError> {
-    fn level(path: &Path, below: u32) -> Result<(), VolumeError> {
-        if below > 0 && path.is_dir() {
-            for name in pod_dirs::entries(path)? {
-                level(&path.join(name), below - 1)?;
-            }
-        }
-        sub_path::remove_place(path).map_err(|source| VolumeError::RemovePlace {
-            path: path.to_owned(),
-            source,
-        })
-    }
-    level(subpaths, 3)
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_content;

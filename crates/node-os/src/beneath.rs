@@ -119,6 +119,15 @@ impl Beneath {
     pub fn is_directory(&self) -> bool {
         self.is_directory
     }
+
+    /// Opens what was found for reading, if it is a regular file: nothing that would block.
+    ///
+    /// # Errors
+    /// When it is anything else, or cannot be read.
+    pub fn open_regular(&self) -> io::Result<std::fs::File> {
+        // Its name in /proc is a link that the kernel follows to exactly this object.
+        opened_regular(&self.proc_path(), OFlags::empty())
+    }
 }
 
 impl fmt::Debug for Beneath {
@@ -309,7 +318,11 @@ impl<'a> Walk<'a> {
 /// # Errors
 /// When it is not there, is a link, or is not a regular file.
 pub fn open_regular(path: &Path) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    opened_regular(path, OFlags::NOFOLLOW)
+}
+
+fn opened_regular(path: &Path, more: OFlags) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
     let fd = rustix::fs::open(path, flags, Mode::empty())?;
     let stat = rustix::fs::statat(&fd, "", AtFlags::EMPTY_PATH)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -322,120 +335,4 @@ pub fn open_regular(path: &Path) -> io::Result<std::fs::File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        fs,
-        os::unix::fs::{PermissionsExt, symlink},
-    };
-
-    use super::*;
-
-    fn find(base: &Path, path: &str) -> Result<Beneath, BeneathError> {
-        Beneath::find(base, &[base], Path::new(path), Missing::Refuse)
-    }
-
-    #[test]
-    fn plain_path_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("a/b")).unwrap();
-        fs::write(dir.path().join("a/b/file"), "content").unwrap();
-        let found = find(dir.path(), "a/./b//file").unwrap();
-        assert_eq!(found.relative(), Path::new("a/b/file"));
-        assert!(!found.is_directory());
-        assert_eq!(fs::read_to_string(found.proc_path()).unwrap(), "content");
-        assert!(find(dir.path(), "").unwrap().is_directory());
-    }
-
-    #[test]
-    fn links_inside_are_followed_relative_and_absolute() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("v1/data")).unwrap();
-        fs::create_dir_all(dir.path().join("links")).unwrap();
-        symlink("../v1", dir.path().join("links/current")).unwrap();
-        symlink(
-            dir.path().join("links/current"),
-            dir.path().join("absolute"),
-        )
-        .unwrap();
-        assert_eq!(
-            find(dir.path(), "links/current/data").unwrap().relative(),
-            Path::new("v1/data")
-        );
-        assert_eq!(
-            find(dir.path(), "absolute/data").unwrap().relative(),
-            Path::new("v1/data")
-        );
-    }
-
-    #[test]
-    fn whatever_leads_out_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().join("base");
-        fs::create_dir_all(base.join("a")).unwrap();
-        symlink("/etc", base.join("absolute")).unwrap();
-        symlink("../../..", base.join("a/up")).unwrap();
-        symlink("../base/a", base.join("out-and-in")).unwrap();
-        for path in [
-            "absolute/passwd",
-            "a/up",
-            "out-and-in",
-            "..",
-            "a/../..",
-            "/etc",
-        ] {
-            let result = find(&base, path);
-            assert!(
-                matches!(result, Err(BeneathError::Escapes { .. })),
-                "{path}: {result:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn link_to_itself_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        symlink("loop", dir.path().join("loop")).unwrap();
-        assert!(matches!(
-            find(dir.path(), "loop"),
-            Err(BeneathError::TooManyLinks { .. })
-        ));
-    }
-
-    #[test]
-    fn missing_directories_are_made_with_the_mode_asked_for() {
-        let dir = tempfile::tempdir().unwrap();
-        symlink("real/sub", dir.path().join("link")).unwrap();
-        let missing = Missing::MakeDirectory { mode: 0o2777 };
-        let found = Beneath::find(dir.path(), &[], Path::new("link/deep"), missing).unwrap();
-        assert_eq!(found.relative(), Path::new("real/sub/deep"));
-        for made in ["real", "real/sub", "real/sub/deep"] {
-            let mode = fs::metadata(dir.path().join(made))
-                .unwrap()
-                .permissions()
-                .mode();
-            assert_eq!(mode & 0o7777, 0o2777, "{made}");
-        }
-    }
-
-    #[test]
-    fn missing_name_is_an_error_when_nothing_may_be_made() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = find(dir.path(), "a").unwrap_err();
-        assert!(matches!(error, BeneathError::Io { ref source, .. }
-            if source.kind() == io::ErrorKind::NotFound));
-        assert_eq!(
-            error.to_string(),
-            format!("open a in {}", dir.path().display())
-        );
-    }
-
-    #[test]
-    fn only_regular_files_are_opened_to_read() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("file"), "x").unwrap();
-        symlink("file", dir.path().join("link")).unwrap();
-        assert!(open_regular(&dir.path().join("file")).is_ok());
-        assert!(open_regular(&dir.path().join("link")).is_err());
-        assert!(open_regular(dir.path()).is_err());
-    }
-}
+mod tests;

@@ -121,6 +121,12 @@ pub trait Mounts: Send + Sync + std::fmt::Debug {
     /// When the kernel refuses.
     fn tmpfs(&self, target: &Path, options: &TmpfsOptions) -> Result<(), MountError>;
 
+    /// Mounts huge pages of that size in bytes over the directory `target`.
+    ///
+    /// # Errors
+    /// When the kernel refuses: it has no pages of this size.
+    fn hugetlbfs(&self, target: &Path, page_bytes: u64) -> Result<(), MountError>;
+
     /// Makes `source` visible at `target`, which must be of the same kind (directory or not).
     /// Read-only holds for the topmost mount, not for those that come along from below it.
     ///
@@ -228,6 +234,19 @@ impl Mounts for KernelMounts {
             Some(data.as_c_str()),
         )
         .map_err(kernel("mount tmpfs at", target))
+    }
+
+    fn hugetlbfs(&self, target: &Path, page_bytes: u64) -> Result<(), MountError> {
+        let data = CString::new(format!("pagesize={page_bytes}"))
+            .expect("numbers and words have no zero byte");
+        mount(
+            "nodev",
+            target,
+            "hugetlbfs",
+            MountFlags::empty(),
+            Some(data.as_c_str()),
+        )
+        .map_err(kernel("mount hugetlbfs at", target))
     }
 
     fn bind(

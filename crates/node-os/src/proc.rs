@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 pub use crate::read::ReadError;
 pub use held::{Identity, OpenFiles};
 pub use limits::{LimitError, raise_open_files, set_oom_score_adj, write_sysctl};
-pub use machine::{KernelVersion, Meminfo, OsRelease, SwapDevice, hostname, kernel_version};
+pub use machine::{
+    KernelVersion, Meminfo, OsRelease, SwapDevice, hostname, kernel_version, page_bytes,
+};
 pub use network::InterfaceCounters;
 pub use process::{Capabilities, Capability, CgroupMembership, OwnMemory, ProcessStat};
 

@@ -224,15 +224,28 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, Err
     }
 }
 
-/// The mode that a file gets for the group that shares a volume (kubelet VOL-63): readable and
-/// writable, directories also searchable and handing the group on. `None` for a link, which has no
-/// mode of its own.
-pub fn group_mode(is_directory: bool, is_link: bool, mode: u32) -> Option<u32> {
-    if is_link {
-        return None;
+/// What the group that shares a volume may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupAccess {
+    /// Read and write.
+    ReadWrite,
+    /// Only read: the volume's content is not the pod's to change.
+    ReadOnly,
+}
+
+/// The mode that a file gets for the group that shares a volume (kubelet VOL-63): readable and,
+/// where the group may write, writable; directories also searchable and handing the group on.
+/// `None` for a link, which has no mode of its own.
+pub fn group_mode(kind: FileType, mode: u32, access: GroupAccess) -> Option<u32> {
+    let add = match access {
+        GroupAccess::ReadWrite => 0o660,
+        GroupAccess::ReadOnly => 0o440,
+    };
+    match kind {
+        FileType::Symlink => None,
+        FileType::Directory => Some((mode & 0o7777) | add | 0o2110),
+        _ => Some((mode & 0o7777) | add),
     }
-    let add = if is_directory { 0o2770 } else { 0o660 };
-    Some((mode & 0o7777) | add)
 }
 
 /// Gives `path` and all below it on the same mount to a group, and the modes of [`group_mode`].
@@ -240,17 +253,17 @@ pub fn group_mode(is_directory: bool, is_link: bool, mode: u32) -> Option<u32> {
 ///
 /// # Errors
 /// On the first failing system call, at a mount point, or beyond the depth limit.
-pub fn change_group(path: &Path, gid: u32) -> Result<(), TreeError> {
+pub fn change_group(path: &Path, gid: u32, access: GroupAccess) -> Result<(), TreeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| TreeError::io("open", path, errno))?;
-    change_directory(&fd, path, Gid::from_raw(gid), 0)
+    change_directory(&fd, path, (Gid::from_raw(gid), access), 0)
 }
 
 fn change_directory(
     directory: &OwnedFd,
     path: &Path,
-    gid: Gid,
+    group: (Gid, GroupAccess),
     depth: usize,
 ) -> Result<(), TreeError> {
     if depth >= GROUP_DEPTH {
@@ -271,16 +284,20 @@ fn change_directory(
         let stat = rustix::fs::fstat(&fd).map_err(failed("stat"))?;
         if FileType::from_raw_mode(stat.st_mode).is_dir() {
             let inner = open_directory(directory.as_fd(), &name).map_err(failed("open"))?;
-            change_directory(&inner, &child, gid, depth + 1)?;
+            change_directory(&inner, &child, group, depth + 1)?;
         } else {
-            change_one(&fd, &child, gid)?;
+            change_one(&fd, &child, group)?;
         }
     }
-    change_one(directory, path, gid)
+    change_one(directory, path, group)
 }
 
 /// Changes what is open, through its descriptor.
-fn change_one(fd: &OwnedFd, path: &Path, gid: Gid) -> Result<(), TreeError> {
+fn change_one(
+    fd: &OwnedFd,
+    path: &Path,
+    (gid, access): (Gid, GroupAccess),
+) -> Result<(), TreeError> {
     use std::os::fd::AsRawFd;
     let failed =
         |operation: &'static str| move |errno: Errno| TreeError::io(operation, path, errno);
@@ -289,7 +306,7 @@ fn change_one(fd: &OwnedFd, path: &Path, gid: Gid) -> Result<(), TreeError> {
     // After the change of group, which may take set-id bits away.
     let stat = rustix::fs::fstat(fd).map_err(failed("stat"))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
-    if let Some(mode) = group_mode(kind.is_dir(), kind.is_symlink(), stat.st_mode) {
+    if let Some(mode) = group_mode(kind, stat.st_mode, access) {
         // An O_PATH descriptor takes no fchmod; its name in /proc does.
         let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
         rustix::fs::chmod(name, Mode::from_raw_mode(mode)).map_err(failed("change mode of"))?;
@@ -349,9 +366,13 @@ mod tests {
 
     #[test]
     fn group_gets_what_it_needs_and_links_are_left() {
-        assert_eq!(group_mode(true, false, 0o40755), Some(0o2775));
-        assert_eq!(group_mode(false, false, 0o100_600), Some(0o660));
-        assert_eq!(group_mode(false, true, 0o120_777), None);
+        use GroupAccess::{ReadOnly, ReadWrite};
+        let of = group_mode;
+        assert_eq!(of(FileType::Directory, 0o40755, ReadWrite), Some(0o2775));
+        assert_eq!(of(FileType::Directory, 0o40700, ReadOnly), Some(0o2750));
+        assert_eq!(of(FileType::RegularFile, 0o100_600, ReadWrite), Some(0o660));
+        assert_eq!(of(FileType::RegularFile, 0o100_400, ReadOnly), Some(0o440));
+        assert_eq!(of(FileType::Symlink, 0o120_777, ReadWrite), None);
 
         let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().join("outside");
@@ -363,7 +384,7 @@ mod tests {
         fs::set_permissions(tree.join("sub/file"), fs::Permissions::from_mode(0o400)).unwrap();
         symlink(&outside, tree.join("sub/link")).unwrap();
         let own = fs::metadata(&tree).unwrap().gid();
-        change_group(&tree, own).unwrap();
+        change_group(&tree, own, GroupAccess::ReadWrite).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&tree.join("sub")) & 0o2770, 0o2770);
         assert_eq!(mode(&tree.join("sub/file")), 0o660);

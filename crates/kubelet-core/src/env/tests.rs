@@ -1,5 +1,5 @@
 use k8s_openapi::{
-    api::core::v1::{EnvVarSource, PodSpec, ResourceRequirements},
+    api::core::v1::{EnvVarSource, PodSpec, ResourceFieldSelector, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity as ApiQuantity,
 };
 use proptest::prelude::*;
@@ -79,9 +79,15 @@ fn run(env: Vec<EnvVar>) -> Result<BTreeMap<String, String>, EnvError> {
     let facts = EnvFacts {
         pod_ips: vec!["10.0.0.2".into(), "fd00::2".into()],
         host_ips: vec!["192.0.2.1".into()],
-        allocatable_cpu_millicores: 2000,
-        allocatable_memory_bytes: 1 << 30,
-        allocatable_ephemeral_storage_bytes: 1 << 40,
+        allocatable: Allocatable {
+            cpu_millicores: 2000,
+            memory_bytes: 1 << 30,
+            ephemeral_storage_bytes: 1 << 40,
+        },
+        files: EnvFiles::Read(BTreeMap::from([
+            (("v".into(), "good".into()), Ok(b"A=1\nB=2".to_vec())),
+            (("v".into(), "bad".into()), Ok(b"nonsense".to_vec())),
+        ])),
     };
     environment(&pod(), &container, &facts, &NoObjects)
 }
@@ -125,10 +131,7 @@ fn spec31_fields_of_the_pod_and_the_node() {
         ])
     );
     let error = run(vec![field("X", "spec.containers")]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "env X: unsupported fieldPath: spec.containers"
-    );
+    assert_eq!(error.to_string(), "unsupported fieldPath: spec.containers");
 }
 
 #[test]
@@ -169,13 +172,55 @@ fn a_reference_to_an_object_fails_by_name_unless_optional() {
             ..EnvVarSource::default()
         }),
     };
-    assert!(
-        run(vec![secret(None)])
-            .unwrap_err()
-            .to_string()
-            .starts_with("secret \"s\" not found")
+    assert_eq!(
+        run(vec![secret(None)]).unwrap_err().to_string(),
+        "secret \"s\" not found"
     );
     assert!(run(vec![secret(Some(true))]).unwrap().is_empty());
+}
+
+fn file(volume: &str, path: &str, key: &str, optional: bool) -> EnvVar {
+    let source = EnvVarSource {
+        file_key_ref: Some(FileKeySelector {
+            key: key.into(),
+            optional: Some(optional),
+            path: path.into(),
+            volume_name: volume.into(),
+        }),
+        ..EnvVarSource::default()
+    };
+    EnvVar {
+        name: "X".into(),
+        value: None,
+        value_from: Some(source),
+    }
+}
+
+#[test]
+fn spec33_variable_of_a_file() {
+    assert_eq!(run(vec![file("v", "good", "B", false)]).unwrap()["X"], "2");
+    assert!(run(vec![file("v", "good", "C", true)]).unwrap().is_empty());
+    let long = "k".repeat(129);
+    for (variable, expected) in [
+        (
+            file("v", "good", "C", false),
+            "environment variable key \"C\" not found in file \"good\"".to_owned(),
+        ),
+        (
+            file("v", "bad", "A", true),
+            "couldn't parse env file".to_owned(),
+        ),
+        (
+            file("w", "good", "A", true),
+            "cannot find the volume \"w\" referenced by FileKeyRef".to_owned(),
+        ),
+        (
+            file("v", "good", &long, true),
+            format!("environment variable key \"{long}\" exceeds maximum length of 128 characters"),
+        ),
+    ] {
+        assert_eq!(run(vec![variable]).unwrap_err().to_string(), expected);
+    }
 }
 
 proptest! {

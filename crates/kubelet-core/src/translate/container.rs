@@ -34,13 +34,29 @@ pub enum ImageUser {
     Name(String),
 }
 
-/// The runtime's path of one `volumeMount`, and whether labels there may be changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is mounted for one `volumeMount`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct MountPath {
-    /// The path.
-    pub host_path: PathBuf,
+    /// Where it comes from.
+    pub source: MountSource,
     /// The kubelet made it, so its SELinux label may be changed.
     pub relabel: bool,
+    /// Nobody but the kubelet or the runtime may write there, whatever the mount asks for.
+    pub read_only: bool,
+}
+
+/// Where a mount comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MountSource {
+    /// A path as the runtime knows it.
+    Path(PathBuf),
+    /// An image, which the runtime mounts (VOL-34).
+    Image {
+        /// The image.
+        image: Box<v1::ImageSpec>,
+        /// The part of it; empty for all.
+        sub_path: String,
+    },
 }
 
 /// Files of the kubelet's own that a container gets.
@@ -175,10 +191,18 @@ fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> 
     let volume_mounts = input.container.volume_mounts.as_deref().unwrap_or_default();
     let mut mounts = Vec::with_capacity(volume_mounts.len() + 2);
     for (mount, path) in volume_mounts.iter().zip(input.mounts) {
+        let (host_path, image, image_sub_path) = match &path.source {
+            MountSource::Path(path) => (path.to_string_lossy().into_owned(), None, String::new()),
+            MountSource::Image { image, sub_path } => {
+                (String::new(), Some((**image).clone()), sub_path.clone())
+            }
+        };
         mounts.push(v1::Mount {
             container_path: container_path(mount),
-            host_path: path.host_path.to_string_lossy().into_owned(),
-            readonly: mount.read_only.unwrap_or_default(),
+            host_path,
+            image,
+            image_sub_path,
+            readonly: path.read_only || mount.read_only.unwrap_or_default(),
             recursive_read_only: recursive_read_only(mount, input.facts)?,
             propagation: propagation(mount).into(),
             selinux_relabel: path.relabel && input.facts.selinux,

@@ -52,8 +52,9 @@ fn container(
         .iter()
         .flatten()
         .map(|mount| MountPath {
-            host_path: format!("/host/{}", mount.name).into(),
+            source: MountSource::Path(format!("/host/{}", mount.name).into()),
             relabel: true,
+            read_only: false,
         })
         .collect();
     container_config(&ContainerInput {

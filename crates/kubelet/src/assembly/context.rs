@@ -10,7 +10,7 @@ use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
 use kubelet_core::resources::ContainerResourceSettings;
 use kubelet_core::{backoff::BackoffPolicy, spec::RestartRules, translate};
-use node_os::{cgroups::Version, mounts::KernelMounts};
+use node_os::{cgroups::Version, mounts::KernelMounts, proc};
 
 use super::{
     cgroups::{micros, pod_cgroup_settings},
@@ -28,7 +28,7 @@ use crate::{
     probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
-    volumes::{Volumes, VolumesConfig},
+    volumes::{ImageVolumes, Volumes, VolumesConfig},
 };
 
 /// There while SELinux is on.
@@ -60,13 +60,17 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
         settings, machine, ..
     } = parts;
     let dirs = PodDirs::new(&settings.paths.root_dir, &settings.paths.pod_logs_dir);
-    let allocatable_memory = u64::try_from(machine.allocatable.memory_bytes).unwrap_or_default();
     let volumes = Volumes::new(VolumesConfig {
         dirs: dirs.clone(),
         host: machine.host.clone(),
         visibility: machine.visibility,
         mounts: Arc::new(KernelMounts),
-        allocatable_memory_bytes: allocatable_memory,
+        allocatable: machine.allocatable,
+        image_volumes: if settings.gates.image_volume {
+            ImageVolumes::Enabled
+        } else {
+            ImageVolumes::Disabled
+        },
         tmpfs_swap: machine.tmpfs_swap,
     });
     let images = ImagePuller::new(
@@ -105,12 +109,18 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             memory_capacity_bytes: i64::try_from(machine.capacity.memory_bytes).unwrap_or(i64::MAX),
             swap_capacity_bytes: i64::try_from(machine.capacity.swap_bytes).unwrap_or(i64::MAX),
             page_sizes: machine.capacity.page_sizes(),
-            memory_qos: None,
+            memory_qos: (settings.gates.memory_qos && machine.version == Some(Version::V2)).then(
+                || kubelet_core::resources::MemoryQos {
+                    throttling_factor: settings.cgroups.memory_throttling_factor,
+                    page_bytes: i64::try_from(proc::page_bytes()).unwrap_or(4096),
+                    allocatable_bytes: machine.allocatable.memory_bytes,
+                },
+            ),
         },
         cluster_domain: settings.dns.cluster_domain.clone().unwrap_or_default(),
         seccomp_default: settings.security.seccomp_default,
         seccomp_root: settings.paths.seccomp_dir(),
-        extra_masked_paths: Vec::new(),
+        extra_masked_paths: machine.thermal_throttle.clone(),
         logs_directory: settings.paths.pod_logs_dir.clone(),
         recursive_read_only: false,
         supplemental_groups_policy: false,
@@ -144,6 +154,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
                 .collect(),
             host_ips: parts.host_ips,
             allocatable: machine.allocatable,
+            env_files: settings.gates.env_files,
             pod_cgroups: pod_cgroup_settings(settings),
             resolv_conf: settings.dns.resolv_conf.clone(),
             logs_directory: settings.paths.pod_logs_dir.clone(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Taint;
 use kubelet_config::Settings;
-use kubelet_core::admission::NodeInfo;
+use kubelet_core::{admission::NodeInfo, downward::Allocatable};
 use node_os::{
     cgroups::{CgroupFs, Cgroups, Version},
     host_view::HostView,
@@ -21,7 +21,6 @@ use crate::{
         system::{self, SystemConfig},
     },
     pod_dirs,
-    pod_workers::Allocatable,
     volumes::Visibility,
 };
 
@@ -36,6 +35,8 @@ pub(super) struct Machine {
     pub(super) tmpfs_swap: node_os::mounts::Swap,
     pub(super) host: HostView,
     pub(super) visibility: Visibility,
+    /// Directories that tell of each processor's heat (SPEC-50).
+    pub(super) thermal_throttle: Vec<String>,
 }
 
 pub(super) async fn look_at_machine(
@@ -108,6 +109,7 @@ pub(super) async fn look_at_machine(
             tmpfs_swap: system.tmpfs_swap,
             host,
             visibility,
+            thermal_throttle: proc.thermal_throttle(),
         })
     })
     .await

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, sync::Arc};
 
-use cri_api::RpcError;
+use cri_api::{Code, RpcError};
 use k8s_openapi::{api::core::v1::PodSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use tokio::sync::Notify;
 

@@ -9,16 +9,16 @@ use kubelet_core::{
     actions::{ContainerStart, SandboxCreate, SandboxReason, StartFailure},
     backoff::later,
     dns::{self, DnsSettings},
-    env::{self, EnvFacts, EnvObjects},
+    env::{self, EnvFacts, EnvFiles, EnvObjects},
     hostname, hosts,
     ids::SandboxId,
-    observed,
+    observed, projection,
     reasons::WaitingReason,
     resources::pod_cgroup_values,
     spec::{self, ContainerKind},
     translate::{
-        ContainerInput, ImageUser, MountPath, OwnMounts, SandboxInput, TranslateError,
-        container_config, sandbox_config, stop_signal,
+        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, SandboxInput,
+        TranslateError, container_config, sandbox_config, stop_signal,
     },
 };
 
@@ -29,13 +29,16 @@ use crate::{
     images,
     pod_dirs::PodDirError,
     runtime::client::CriError,
-    volumes::{PreparedVolume, VolumeKind},
+    volumes::{PreparedVolume, VolumeError, VolumeKind},
 };
 
 /// What has to stand before anything of the pod is started.
 pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
 /// A sandbox with its addresses, and what it was made from.
 pub(super) type Made = ((SandboxId, Vec<IpAddr>), v1::PodSandboxConfig);
+
+/// Images that a container mounts, by volume.
+type VolumeImages = BTreeMap<String, v1::ImageSpec>;
 
 /// No sandbox was made.
 pub(super) enum SandboxError {
@@ -73,16 +76,54 @@ impl PodWorker {
                 .map(drop)
         })
         .await?;
-        let values = pod_cgroup_values(pod, &self.context.node.pod_cgroups);
-        let limit = values
-            .memory_max_bytes
-            .and_then(|bytes| u64::try_from(bytes).ok());
-        match self.context.volumes.prepare(pod, limit).await {
-            Ok(prepared) => Ok(prepared),
-            Err(error) => {
-                self.event(pod, EventType::Warning, "FailedMount", &error.to_string());
-                Err(error.into())
+        let limit = self.memory_limit(pod);
+        let prepared = self
+            .context
+            .volumes
+            .prepare(pod, limit, &self.objects())
+            .await;
+        prepared.map_err(|error| self.mount_failed(pod, error))
+    }
+
+    /// Brings volumes up to date whose content is the kubelet's (VOL-50).
+    pub(super) async fn refresh_volumes(&self, pod: &Pod) -> Result<(), Failure> {
+        let limit = self.memory_limit(pod);
+        let refreshed = self
+            .context
+            .volumes
+            .refresh(pod, limit, &self.objects())
+            .await;
+        refreshed.map_err(|error| self.mount_failed(pod, error))
+    }
+
+    /// One event for each volume that is not ready.
+    fn mount_failed(&self, pod: &Pod, error: VolumeError) -> Failure {
+        if let VolumeError::SetUp(failures) = &error {
+            for failure in failures {
+                self.event(pod, EventType::Warning, "FailedMount", &failure.to_string());
             }
+        } else {
+            let text = daemon::ErrorChain(&error).to_string();
+            self.event(pod, EventType::Warning, "FailedMount", &text);
+        }
+        error.into()
+    }
+
+    /// What the pod's group may use, in bytes, if that is limited.
+    fn memory_limit(&self, pod: &Pod) -> Option<u64> {
+        let values = pod_cgroup_values(pod, &self.context.node.pod_cgroups);
+        values
+            .memory_max_bytes
+            .and_then(|bytes| u64::try_from(bytes).ok())
+    }
+
+    /// What the translation needs of the node, with what the runtime said that it can.
+    pub(super) fn facts(&self) -> NodeFacts {
+        let can = self.context.health.now().features;
+        NodeFacts {
+            recursive_read_only: can.recursive_read_only,
+            supplemental_groups_policy: can.supplemental_groups_policy,
+            ..self.context.node.facts.clone()
         }
     }
 
@@ -124,7 +165,7 @@ impl PodWorker {
             attempt,
             dns: &dns,
             cgroup_parent: &cgroup_parent,
-            facts: &node.facts,
+            facts: &self.facts(),
         })
     }
 
@@ -228,21 +269,18 @@ impl PodWorker {
         ips: &[IpAddr],
         prepared: &Prepared,
     ) -> Result<(), NotStarted> {
+        let volume_images = self
+            .volume_images(pod, container, sandbox_config, prepared)
+            .await?;
         let image = self
             .context
             .images
             .ensure(pod, container, sandbox_config)
             .await
-            .map_err(|error| NotStarted {
-                failure: StartFailure {
-                    reason: error.reason,
-                    message: error.message,
-                    retry_at: error.retry_at.or_else(|| Some(retry_at())),
-                },
-                runtime_down: false,
-            })?;
+            .map_err(no_image)?;
+        let images = (&image, &volume_images);
         let config = self
-            .container_config(pod, container, start, &image, ips, prepared)
+            .container_config(pod, container, start, images, ips, prepared)
             .await
             .map_err(|message| {
                 self.failed(
@@ -274,12 +312,50 @@ impl PodWorker {
         Box::pin(self.post_start(pod, container, &id, ips)).await
     }
 
+    /// The images that the container mounts, by volume (VOL-34).
+    async fn volume_images(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        sandbox_config: &v1::PodSandboxConfig,
+        prepared: &Prepared,
+    ) -> Result<VolumeImages, NotStarted> {
+        let mut images = VolumeImages::new();
+        for mount in container.volume_mounts.iter().flatten() {
+            let Some(VolumeKind::Image {
+                reference,
+                pull_policy,
+            }) = prepared.get(&mount.name).map(|volume| &volume.kind)
+            else {
+                continue;
+            };
+            let policy = pull_policy.as_deref();
+            let ensured = self
+                .context
+                .images
+                .ensure_volume(pod, reference, policy, sandbox_config)
+                .await
+                .map_err(|error| {
+                    self.failed_event(pod, &container.name, error.reason.as_str());
+                    no_image(error)
+                })?;
+            let spec = v1::ImageSpec {
+                image: ensured.id,
+                user_specified_image: ensured.requested,
+                annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+                ..v1::ImageSpec::default()
+            };
+            images.insert(mount.name.clone(), spec);
+        }
+        Ok(images)
+    }
+
     async fn container_config(
         &self,
         pod: &Pod,
         container: &Container,
         start: &ContainerStart,
-        image: &images::EnsuredImage,
+        (image, volume_images): (&images::EnsuredImage, &VolumeImages),
         ips: &[IpAddr],
         prepared: &Prepared,
     ) -> Result<v1::ContainerConfig, String> {
@@ -294,9 +370,12 @@ impl PodWorker {
                 addresses
             },
             host_ips,
-            allocatable_cpu_millicores: node.allocatable.cpu_millicores,
-            allocatable_memory_bytes: node.allocatable.memory_bytes,
-            allocatable_ephemeral_storage_bytes: node.allocatable.ephemeral_storage_bytes,
+            allocatable: node.allocatable,
+            files: if node.env_files {
+                self.context.volumes.env_files(container, prepared).await
+            } else {
+                EnvFiles::Disabled
+            },
         };
         let environment = env::environment(pod, container, &facts, &self.objects())
             .map_err(|error| error.to_string())?;
@@ -311,11 +390,19 @@ impl PodWorker {
             .iter()
             .flatten()
             .zip(paths)
-            .map(|(mount, host_path)| MountPath {
-                host_path,
-                relabel: prepared
-                    .get(&mount.name)
-                    .is_some_and(|volume| volume.kind == VolumeKind::Own),
+            .map(|(mount, path)| {
+                let kind = prepared.get(&mount.name).map(|volume| &volume.kind);
+                MountPath {
+                    source: match volume_images.get(&mount.name) {
+                        Some(image) => MountSource::Image {
+                            image: Box::new(image.clone()),
+                            sub_path: path.to_string_lossy().into_owned(),
+                        },
+                        None => MountSource::Path(path),
+                    },
+                    relabel: kind.is_some_and(VolumeKind::is_own),
+                    read_only: kind.is_some_and(VolumeKind::is_read_only),
+                }
             })
             .collect();
         let own_mounts = self.own_files(pod, container, ips).await?;
@@ -332,7 +419,7 @@ impl PodWorker {
             environment: &environment,
             mounts: &mounts,
             own_mounts: &own_mounts,
-            facts: &node.facts,
+            facts: &self.facts(),
         })
         .map_err(|error| error.to_string())
     }
@@ -456,6 +543,28 @@ impl EnvObjects for Objects<'_> {
 
     fn secret(&self, name: &str) -> Option<BTreeMap<String, String>> {
         Some(texts(self.control_plane.secret(self.namespace, name)?))
+    }
+}
+
+impl projection::Objects for Objects<'_> {
+    fn config_map(&self, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.control_plane.config_map(self.namespace, name)
+    }
+
+    fn secret(&self, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        self.control_plane.secret(self.namespace, name)
+    }
+}
+
+/// The container waits for an image.
+fn no_image(error: images::ImageError) -> NotStarted {
+    NotStarted {
+        failure: StartFailure {
+            reason: error.reason,
+            message: error.message,
+            retry_at: error.retry_at.or_else(|| Some(retry_at())),
+        },
+        runtime_down: false,
     }
 }
 

@@ -59,6 +59,9 @@ impl PodWorker {
                     self.settle_end().await?;
                     return Ok(Outcome::Settled(None));
                 }
+                if observed.may_be_running() {
+                    self.refresh_volumes(pod).await?;
+                }
                 let deadline = self.deadline(pod);
                 let next = actions.retry_at.into_iter().chain(deadline).min();
                 return Ok(Outcome::Settled(next));
@@ -220,7 +223,7 @@ impl PodWorker {
             verdict: self.verdict.as_ref(),
             primary_family: IpFamily::V4,
             host_ips: &[],
-            recursive_read_only: self.context.node.facts.recursive_read_only,
+            recursive_read_only: self.context.health.now().features.recursive_read_only,
             conditions: &[],
             now: Timestamp::now(),
         });

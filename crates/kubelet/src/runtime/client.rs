@@ -177,7 +177,7 @@ impl CriClient {
     }
 
     /// Conditions of the runtime.
-    pub(crate) async fn status(&self) -> Result<v1::RuntimeStatus, CriError> {
+    pub(crate) async fn status(&self) -> Result<v1::StatusResponse, CriError> {
         const OPERATION: &str = "status";
         let mut client = self.runtime.clone();
         let request = v1::StatusRequest { verbose: false };
@@ -188,7 +188,7 @@ impl CriClient {
                 Box::pin(client.status(request)),
             )
             .await?;
-        let status = answer.status.ok_or(CriError::Incomplete {
+        let status = answer.status.as_ref().ok_or(CriError::Incomplete {
             operation: OPERATION,
             field: "status",
         })?;
@@ -198,7 +198,7 @@ impl CriClient {
                 field: "conditions",
             });
         }
-        Ok(status)
+        Ok(answer)
     }
 
     /// The cgroup driver that the runtime uses; `None` when it does not say.

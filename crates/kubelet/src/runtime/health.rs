@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use cri_api::v1;
 use daemon::ErrorChain;
 use tokio::{
     sync::{Notify, watch},
@@ -25,6 +26,34 @@ pub(crate) struct Health {
     pub(crate) runtime: Option<String>,
     /// Why pods with a network of their own cannot start; `None` when they can.
     pub(crate) network: Option<String>,
+    /// What its default handler can.
+    pub(crate) features: Features,
+}
+
+/// What a runtime may be able to do (CRI-04).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Features {
+    /// Mounts that are read-only with all below them (VOL-62).
+    pub(crate) recursive_read_only: bool,
+    /// `supplementalGroupsPolicy: Strict` (SPEC-46).
+    pub(crate) supplemental_groups_policy: bool,
+}
+
+impl Features {
+    fn of(answer: &v1::StatusResponse) -> Self {
+        let default = answer
+            .runtime_handlers
+            .iter()
+            .find(|handler| handler.name.is_empty());
+        let handler = default.and_then(|handler| handler.features.as_ref());
+        Self {
+            recursive_read_only: handler.is_some_and(|can| can.recursive_read_only_mounts),
+            supplemental_groups_policy: answer
+                .features
+                .as_ref()
+                .is_some_and(|can| can.supplemental_groups_policy),
+        }
+    }
 }
 
 impl Health {
@@ -33,6 +62,7 @@ impl Health {
         Self {
             runtime: Some("container runtime status check may not have completed yet".into()),
             network: None,
+            features: Features::default(),
         }
     }
 
@@ -128,20 +158,21 @@ impl RuntimeHealth {
     }
 
     async fn ask(&self) -> Health {
-        let status = match self.runtime.status().await {
-            Ok(status) => status,
+        let answer = match self.runtime.status().await {
+            Ok(answer) => answer,
             Err(error) => {
                 let chain = ErrorChain(&error).to_string();
                 return Health {
                     runtime: Some(format!("container runtime is down: {chain}")),
                     network: None,
+                    features: self.verdict.borrow().features,
                 };
             }
         };
         let failing = |name: &str| {
-            status
-                .conditions
-                .iter()
+            let conditions = answer.status.iter().flat_map(|status| &status.conditions);
+            conditions
+                .into_iter()
                 .find(|condition| condition.r#type == name && !condition.status)
                 .map(|condition| {
                     format!(
@@ -154,6 +185,7 @@ impl RuntimeHealth {
             runtime: failing("RuntimeReady")
                 .map(|why| format!("container runtime not ready: {why}")),
             network: failing("NetworkReady").map(|why| format!("runtime network not ready: {why}")),
+            features: Features::of(&answer),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `emptyDir`: a directory, or a tmpfs, that lives as long as its pod (VOL-10, VOL-11).
+//! `emptyDir`: a directory, a tmpfs or huge pages, living as long as its pod (VOL-10 to VOL-12). Volumes
+//! whose content the kubelet writes are the same below (`wrapped_<volume>`).
 //!
 //! A set-up volume has the mark `plugins/kubernetes.io~empty-dir/<volume>/ready` (VOL-03). The mark
 //! comes last and goes first, so a volume that a crash left half made or half removed has none.
@@ -12,7 +13,7 @@ use std::{
 use node_os::{
     mountinfo,
     mounts::{MountError, Mounts, TmpfsOptions},
-    tree::{self, TreeError},
+    tree::{self, GroupAccess, TreeError},
 };
 
 use crate::pod_dirs::{self, PodDirError, PodDirs};
@@ -36,10 +37,10 @@ pub(super) enum EmptyDirError {
     #[error(transparent)]
     Mount(#[from] MountError),
     #[error(
-        "emptyDir with medium Memory: mounts made by this kubelet do not reach the container \
-         engine; run the kubelet on the host, or give its root directory shared propagation"
+        "{what}: mounts made by this kubelet do not reach the container engine; run the kubelet on \
+         the host, or give its root directory shared propagation"
     )]
-    NotVisible,
+    NotVisible { what: &'static str },
     #[error("give {path} to group {gid}")]
     Group {
         path: PathBuf,
@@ -59,10 +60,35 @@ pub(super) enum EmptyDirError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted<'a> {
     pub(super) uid: &'a str,
+    /// The plugin that the volume belongs to.
+    pub(super) plugin: &'static str,
     pub(super) volume: &'a str,
+    /// Name of its mark.
+    pub(super) mark: String,
     pub(super) fs_group: Option<u32>,
-    /// A tmpfs; `None` for a plain directory.
-    pub(super) tmpfs: Option<TmpfsOptions>,
+    pub(super) backing: Backing,
+}
+
+/// What holds the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// The disk of the root directory.
+    Disk,
+    /// A tmpfs.
+    Memory(TmpfsOptions),
+    /// Huge pages of this size in bytes.
+    HugePages(u64),
+}
+
+impl Backing {
+    /// The kernel's name of the file system that is mounted; `None` for a plain directory.
+    fn fs_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Disk => None,
+            Self::Memory(_) => Some("tmpfs"),
+            Self::HugePages(_) => Some("hugetlbfs"),
+        }
+    }
 }
 
 /// Makes the volume unless it is there and returns its path.
@@ -72,27 +98,32 @@ pub(super) fn set_up(
     wanted: &Wanted<'_>,
 ) -> Result<PathBuf, EmptyDirError> {
     pod_dirs::check_name("volume", wanted.volume)?;
-    let path = dirs.volumes_of(wanted.uid, PLUGIN).join(wanted.volume);
-    let mark = dirs.notes_of(wanted.uid, PLUGIN).join(wanted.volume);
-    let mounted = wanted.tmpfs.is_some() && is_tmpfs(mounts, &path)?;
-    let there = if wanted.tmpfs.is_some() {
-        mounted
-    } else {
-        path.is_dir()
+    let path = dirs
+        .volumes_of(wanted.uid, wanted.plugin)
+        .join(wanted.volume);
+    let mark = dirs.notes_of(wanted.uid, PLUGIN).join(&wanted.mark);
+    let mounted = match wanted.backing.fs_type() {
+        Some(fs_type) => is_mounted(mounts, &path, fs_type)?,
+        None => false,
     };
+    let there = mounted || (wanted.backing == Backing::Disk && path.is_dir());
     if there && mark.join("ready").exists() {
         return Ok(path);
     }
     pod_dirs::ensure_directory(&path, MODE)?;
     set_mode(&path)?;
-    if let Some(options) = wanted.tmpfs.as_ref().filter(|_| !mounted) {
-        mounts.tmpfs(&path, options)?;
+    match &wanted.backing {
+        Backing::Memory(options) if !mounted => mounts.tmpfs(&path, options)?,
+        Backing::HugePages(bytes) if !mounted => mounts.hugetlbfs(&path, *bytes)?,
+        Backing::Disk | Backing::Memory(_) | Backing::HugePages(_) => {}
     }
     if let Some(gid) = wanted.fs_group {
-        tree::change_group(&path, gid).map_err(|source| EmptyDirError::Group {
-            path: path.clone(),
-            gid,
-            source,
+        tree::change_group(&path, gid, GroupAccess::ReadWrite).map_err(|source| {
+            EmptyDirError::Group {
+                path: path.clone(),
+                gid,
+                source,
+            }
         })?;
     }
     pod_dirs::ensure_directory(&mark, 0o750)?;
@@ -115,11 +146,11 @@ fn set_mode(path: &Path) -> Result<(), EmptyDirError> {
     })
 }
 
-fn is_tmpfs(mounts: &dyn Mounts, path: &Path) -> Result<bool, EmptyDirError> {
+fn is_mounted(mounts: &dyn Mounts, path: &Path, fs_type: &str) -> Result<bool, EmptyDirError> {
     // The table shows real paths.
     let Ok(path) = fs::canonicalize(path) else {
         return Ok(false);
     };
     let list = mounts.list()?;
-    Ok(mountinfo::mount_at(&list, &path).is_some_and(|mount| mount.fs_type == "tmpfs"))
+    Ok(mountinfo::mount_at(&list, &path).is_some_and(|mount| mount.fs_type == fs_type))
 }

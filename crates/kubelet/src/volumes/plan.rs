@@ -3,8 +3,17 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume};
-use kubelet_core::{quantity, spec};
+use kubelet_core::{
+    downward::Allocatable,
+    projection::{self, ContentKind, Objects, ProjectionError},
+    quantity, spec,
+};
 use node_os::mounts::{Swap, TmpfsOptions};
+
+use super::{
+    ImageVolumes,
+    content::{self, Content},
+};
 
 /// A volume as this kubelet sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,19 +22,44 @@ pub(super) enum VolumePlan {
     EmptyDir,
     /// `emptyDir` with `medium: Memory`; size in bytes, 0 for the kernel's default.
     MemoryDir { size_bytes: u64 },
+    /// `emptyDir` with `medium: HugePages`, and the size of the pages in bytes.
+    HugePages { page_bytes: u64 },
     /// `hostPath`.
     HostPath { path: String, kind: String },
+    /// Content that the kubelet writes; the size as for memory.
+    Content { content: Content, size_bytes: u64 },
+    /// `image`: the runtime mounts it (VOL-34).
+    Image {
+        reference: String,
+        pull_policy: Option<String>,
+    },
 }
 
 /// Why a volume cannot be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PlanError {
-    #[error("volumes of type {kind} are not supported yet: use hostPath or emptyDir")]
+    #[error(
+        "no volume plugin matched: volumes of type {kind} are not served here (use hostPath, \
+         emptyDir, downwardAPI, projected or image)"
+    )]
     Unsupported { kind: &'static str },
-    #[error("unknown storage medium {medium:?}: use \"\" or Memory")]
+    #[error("no volume plugin matched: image volumes need the feature gate ImageVolume")]
+    ImageVolumeGate,
+    #[error(
+        "git repo volume plugin has been disabled; if necessary, use an init container that clones \
+         the repository into an emptyDir"
+    )]
+    GitRepo,
+    #[error("unknown storage medium {medium:?}: use \"\", Memory or HugePages")]
     Medium { medium: String },
-    #[error("emptyDir medium {medium} is not supported yet: use \"\" or Memory")]
-    HugePages { medium: String },
+    #[error("medium: {medium} can't be used if container requests multiple huge page sizes")]
+    SeveralPageSizes { medium: String },
+    #[error(
+        "medium {medium}: hugePages storage requested, but there is no resource request for huge pages"
+    )]
+    NoHugePages { medium: String },
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
 }
 
 /// Names of the volumes that some container mounts (VOL-02); the others are never looked at.
@@ -66,8 +100,45 @@ pub(super) struct MemoryBounds {
     pub(super) pod_limit_bytes: Option<u64>,
 }
 
+/// What a plan depends on beside the volume.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) bounds: MemoryBounds,
+    pub(super) allocatable: &'a Allocatable,
+    pub(super) objects: &'a (dyn Objects + Sync),
+    /// Gate `ImageVolume`.
+    pub(super) image_volumes: ImageVolumes,
+}
+
 /// What to do for one volume. One without any source is an `emptyDir`, as defaulting says.
-pub(super) fn plan(volume: &Volume, bounds: MemoryBounds) -> Result<VolumePlan, PlanError> {
+pub(super) fn plan(volume: &Volume, given: &Given<'_>) -> Result<VolumePlan, PlanError> {
+    if let Some(kind) = ContentKind::of(volume) {
+        let Given {
+            pod,
+            allocatable,
+            objects,
+            ..
+        } = *given;
+        let content = Content {
+            kind,
+            payload: projection::content(pod, volume, allocatable, objects)?,
+            nested: content::nested_mount_points(pod, &volume.name),
+        };
+        return Ok(VolumePlan::Content {
+            content,
+            size_bytes: memory_size(given.bounds, None),
+        });
+    }
+    if let Some(source) = &volume.image {
+        return match given.image_volumes {
+            ImageVolumes::Enabled => Ok(VolumePlan::Image {
+                reference: source.reference.clone().unwrap_or_default(),
+                pull_policy: source.pull_policy.clone(),
+            }),
+            ImageVolumes::Disabled => Err(PlanError::ImageVolumeGate),
+        };
+    }
     if let Some(source) = &volume.host_path {
         return Ok(VolumePlan::HostPath {
             path: source.path.clone(),
@@ -75,9 +146,10 @@ pub(super) fn plan(volume: &Volume, bounds: MemoryBounds) -> Result<VolumePlan, 
         });
     }
     if let Some(source) = &volume.empty_dir {
-        return plan_empty_dir(source, bounds);
+        return plan_empty_dir(source, given);
     }
     match unsupported(volume) {
+        Some("gitRepo") => Err(PlanError::GitRepo),
         Some(kind) => Err(PlanError::Unsupported { kind }),
         None => Ok(VolumePlan::EmptyDir),
     }
@@ -85,7 +157,7 @@ pub(super) fn plan(volume: &Volume, bounds: MemoryBounds) -> Result<VolumePlan, 
 
 fn plan_empty_dir(
     source: &EmptyDirVolumeSource,
-    bounds: MemoryBounds,
+    given: &Given<'_>,
 ) -> Result<VolumePlan, PlanError> {
     match source.medium.as_deref().unwrap_or_default() {
         "" => Ok(VolumePlan::EmptyDir),
@@ -95,18 +167,49 @@ fn plan_empty_dir(
                 .as_ref()
                 .map(|limit| u64::try_from(quantity::value(limit)).unwrap_or(0));
             Ok(VolumePlan::MemoryDir {
-                size_bytes: memory_size(bounds, limit),
+                size_bytes: memory_size(given.bounds, limit),
             })
         }
         medium if medium == "HugePages" || medium.starts_with("HugePages-") => {
-            Err(PlanError::HugePages {
-                medium: medium.to_owned(),
-            })
+            let page_bytes = page_size(given.pod, medium)?;
+            Ok(VolumePlan::HugePages { page_bytes })
         }
         medium => Err(PlanError::Medium {
             medium: medium.to_owned(),
         }),
     }
+}
+
+/// The size of the pages of a volume: the medium's own, or the only one that the pod asks for (VOL-12).
+///
+/// Source of behaviour: Kubernetes emptyDir plugin, `getPageSizeMountOption`.
+fn page_size(pod: &Pod, medium: &str) -> Result<u64, PlanError> {
+    let of_pod = pod.spec.iter().filter_map(|spec| spec.resources.as_ref());
+    let of_containers = spec::containers(pod)
+        .iter()
+        .chain(spec::init_containers(pod))
+        .filter_map(|container| container.resources.as_ref());
+    let asked: BTreeSet<u64> = of_pod
+        .chain(of_containers)
+        .flat_map(|resources| resources.requests.iter().flatten())
+        .filter_map(|(name, _)| page_bytes(name.strip_prefix("hugepages-")?))
+        .collect();
+    let medium = medium.to_owned();
+    match medium.strip_prefix("HugePages-") {
+        Some(size) => page_bytes(size)
+            .filter(|size| asked.contains(size))
+            .ok_or(PlanError::NoHugePages { medium }),
+        None if asked.len() > 1 => Err(PlanError::SeveralPageSizes { medium }),
+        None => asked
+            .first()
+            .copied()
+            .ok_or(PlanError::NoHugePages { medium }),
+    }
+}
+
+fn page_bytes(size: &str) -> Option<u64> {
+    let bytes = quantity::parse(size).ok()?.value();
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
 /// Size of a memory-backed volume (VOL-11): what the node has for pods, or the pod's limit, or the
@@ -146,9 +249,7 @@ fn unsupported(volume: &Volume) -> Option<&'static str> {
         ("azureFile", volume.azure_file.is_some()),
         ("cephfs", volume.cephfs.is_some()),
         ("cinder", volume.cinder.is_some()),
-        ("configMap", volume.config_map.is_some()),
         ("csi", volume.csi.is_some()),
-        ("downwardAPI", volume.downward_api.is_some()),
         ("ephemeral", volume.ephemeral.is_some()),
         ("fc", volume.fc.is_some()),
         ("flexVolume", volume.flex_volume.is_some()),
@@ -156,7 +257,6 @@ fn unsupported(volume: &Volume) -> Option<&'static str> {
         ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
         ("gitRepo", volume.git_repo.is_some()),
         ("glusterfs", volume.glusterfs.is_some()),
-        ("image", volume.image.is_some()),
         ("iscsi", volume.iscsi.is_some()),
         ("nfs", volume.nfs.is_some()),
         (
@@ -168,11 +268,9 @@ fn unsupported(volume: &Volume) -> Option<&'static str> {
             volume.photon_persistent_disk.is_some(),
         ),
         ("portworxVolume", volume.portworx_volume.is_some()),
-        ("projected", volume.projected.is_some()),
         ("quobyte", volume.quobyte.is_some()),
         ("rbd", volume.rbd.is_some()),
         ("scaleIO", volume.scale_io.is_some()),
-        ("secret", volume.secret.is_some()),
         ("storageos", volume.storageos.is_some()),
         ("vsphereVolume", volume.vsphere_volume.is_some()),
     ];
@@ -182,142 +280,4 @@ fn unsupported(volume: &Volume) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::{
-        api::core::v1::{ConfigMapVolumeSource, HostPathVolumeSource, PodSpec, VolumeMount},
-        apimachinery::pkg::api::resource::Quantity,
-    };
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BOUNDS: MemoryBounds = MemoryBounds {
-        allocatable_bytes: 1000,
-        pod_limit_bytes: None,
-    };
-
-    fn volume(name: &str) -> Volume {
-        Volume {
-            name: name.to_owned(),
-            ..Volume::default()
-        }
-    }
-
-    fn memory(limit: Option<&str>) -> Volume {
-        Volume {
-            empty_dir: Some(EmptyDirVolumeSource {
-                medium: Some("Memory".to_owned()),
-                size_limit: limit.map(|limit| Quantity(limit.to_owned())),
-            }),
-            ..volume("v")
-        }
-    }
-
-    fn container(mounts: &[&str]) -> Container {
-        Container {
-            volume_mounts: Some(
-                mounts
-                    .iter()
-                    .map(|name| VolumeMount {
-                        name: (*name).to_owned(),
-                        ..VolumeMount::default()
-                    })
-                    .collect(),
-            ),
-            ..Container::default()
-        }
-    }
-
-    #[test]
-    fn only_volumes_that_a_container_mounts_are_prepared() {
-        let pod = Pod {
-            spec: Some(PodSpec {
-                volumes: Some(vec![volume("a"), volume("unused"), volume("b")]),
-                init_containers: Some(vec![container(&["b"])]),
-                containers: vec![container(&["a"]), container(&["a", "undeclared"])],
-                ..PodSpec::default()
-            }),
-            ..Pod::default()
-        };
-        let names: Vec<_> = mounted(&pod)
-            .into_iter()
-            .map(|volume| &*volume.name)
-            .collect();
-        assert_eq!(names, ["a", "b"]);
-    }
-
-    #[test]
-    fn each_source_has_its_plan() {
-        assert_eq!(plan(&volume("v"), BOUNDS), Ok(VolumePlan::EmptyDir));
-        assert_eq!(
-            plan(&memory(Some("500")), BOUNDS),
-            Ok(VolumePlan::MemoryDir { size_bytes: 500 })
-        );
-        assert_eq!(
-            plan(&memory(None), BOUNDS),
-            Ok(VolumePlan::MemoryDir { size_bytes: 1000 })
-        );
-        let host = Volume {
-            host_path: Some(HostPathVolumeSource {
-                path: "/data".to_owned(),
-                type_: None,
-            }),
-            ..volume("v")
-        };
-        assert_eq!(
-            plan(&host, BOUNDS),
-            Ok(VolumePlan::HostPath {
-                path: "/data".to_owned(),
-                kind: String::new()
-            })
-        );
-        let config = Volume {
-            config_map: Some(ConfigMapVolumeSource::default()),
-            ..volume("v")
-        };
-        let error = plan(&config, BOUNDS).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "volumes of type configMap are not supported yet: use hostPath or emptyDir"
-        );
-    }
-
-    #[test]
-    fn unknown_medium_is_named() {
-        let mut odd = memory(None);
-        odd.empty_dir.as_mut().unwrap().medium = Some("Disk".to_owned());
-        assert!(
-            plan(&odd, BOUNDS)
-                .unwrap_err()
-                .to_string()
-                .starts_with("unknown storage medium \"Disk\"")
-        );
-        odd.empty_dir.as_mut().unwrap().medium = Some("HugePages-2Mi".to_owned());
-        assert!(matches!(
-            plan(&odd, BOUNDS),
-            Err(PlanError::HugePages { .. })
-        ));
-    }
-
-    #[test]
-    fn tmpfs_without_a_known_size_gets_the_kernels() {
-        assert_eq!(tmpfs_options(4096, Swap::Forbidden).size_bytes, Some(4096));
-        assert_eq!(tmpfs_options(0, Swap::Allowed).size_bytes, None);
-    }
-
-    proptest! {
-        #[test]
-        fn memory_size_never_exceeds_any_bound_that_is_set(
-            allocatable in 1..u64::MAX,
-            pod in proptest::option::of(any::<u64>()),
-            limit in proptest::option::of(any::<u64>()),
-        ) {
-            let bounds = MemoryBounds { allocatable_bytes: allocatable, pod_limit_bytes: pod };
-            let size = memory_size(bounds, limit);
-            prop_assert!(size > 0 && size <= allocatable);
-            for bound in [pod, limit].into_iter().flatten().filter(|bound| *bound > 0) {
-                prop_assert!(size <= bound);
-            }
-        }
-    }
-}
+mod tests;

@@ -14,14 +14,27 @@ use k8s_openapi::{
 
 use node_os::{
     mountinfo::{self, MountInfo},
-    mounts::{Access, Depth, KernelMounts, Propagation, TmpfsOptions},
+    mounts::{Access, Depth, KernelMounts, Propagation, TmpfsOptions, Unmount},
 };
 
 use super::*;
 
+/// No ConfigMap and no Secret.
+pub(super) struct NoObjects;
+
+impl Objects for NoObjects {
+    fn config_map(&self, _name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        None
+    }
+
+    fn secret(&self, _name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
+        None
+    }
+}
+
 /// A mount table without a kernel: binds and tmpfs are lines in it.
 #[derive(Debug, Default)]
-struct FakeMounts {
+pub(super) struct FakeMounts {
     table: Mutex<Vec<MountInfo>>,
     log: Mutex<Vec<String>>,
 }
@@ -37,7 +50,7 @@ impl FakeMounts {
             .extend(mountinfo::parse(line.as_bytes()).unwrap());
     }
 
-    fn log(&self) -> Vec<String> {
+    pub(super) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 }
@@ -50,6 +63,13 @@ impl Mounts for FakeMounts {
             .unwrap()
             .push(format!("tmpfs {size} {:?}", options.swap));
         self.add(target, "tmpfs");
+        Ok(())
+    }
+
+    fn hugetlbfs(&self, target: &Path, page_bytes: u64) -> Result<(), MountError> {
+        let line = format!("hugetlbfs {page_bytes}");
+        self.log.lock().unwrap().push(line);
+        self.add(target, "hugetlbfs");
         Ok(())
     }
 
@@ -82,14 +102,14 @@ impl Mounts for FakeMounts {
     }
 }
 
-struct Node {
+pub(super) struct Node {
     directory: tempfile::TempDir,
-    mounts: Arc<FakeMounts>,
-    dirs: PodDirs,
-    volumes: Volumes,
+    pub(super) mounts: Arc<FakeMounts>,
+    pub(super) dirs: PodDirs,
+    pub(super) volumes: Volumes,
 }
 
-fn node_seen(visibility: Visibility) -> Node {
+pub(super) fn node_seen(visibility: Visibility) -> Node {
     let directory = tempfile::tempdir().unwrap();
     let mounts = Arc::new(FakeMounts::default());
     let dirs = PodDirs::new(
@@ -101,7 +121,11 @@ fn node_seen(visibility: Visibility) -> Node {
         host: HostView::identity(),
         visibility,
         mounts: Arc::clone(&mounts) as Arc<dyn Mounts>,
-        allocatable_memory_bytes: 1 << 30,
+        allocatable: Allocatable {
+            memory_bytes: 1 << 30,
+            ..Allocatable::default()
+        },
+        image_volumes: ImageVolumes::Enabled,
         tmpfs_swap: Swap::Forbidden,
     });
     Node {
@@ -112,11 +136,11 @@ fn node_seen(visibility: Visibility) -> Node {
     }
 }
 
-fn node() -> Node {
+pub(super) fn node() -> Node {
     node_seen(Visibility::Shared)
 }
 
-fn empty_dir(name: &str, medium: Option<&str>) -> Volume {
+pub(super) fn empty_dir(name: &str, medium: Option<&str>) -> Volume {
     Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -127,7 +151,7 @@ fn empty_dir(name: &str, medium: Option<&str>) -> Volume {
     }
 }
 
-fn host_path(name: &str, path: &Path, kind: &str) -> Volume {
+pub(super) fn host_path(name: &str, path: &Path, kind: &str) -> Volume {
     Volume {
         name: name.to_owned(),
         host_path: Some(HostPathVolumeSource {
@@ -139,7 +163,7 @@ fn host_path(name: &str, path: &Path, kind: &str) -> Volume {
 }
 
 /// A pod with one container that mounts every volume.
-fn pod(volumes: Vec<Volume>) -> Pod {
+pub(super) fn pod(volumes: Vec<Volume>) -> Pod {
     let mounts = volumes
         .iter()
         .map(|volume| VolumeMount {
@@ -182,7 +206,7 @@ fn container_with_sub_path(volume: &str, sub_path: &str) -> Container {
 async fn plain_volume_is_open_to_every_user_and_keeps_its_content() {
     let node = node();
     let pod = pod(vec![empty_dir("data", None)]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let path = &prepared["data"].path;
     assert!(path.ends_with("pods/uid/volumes/kubernetes.io~empty-dir/data"));
     assert_eq!(
@@ -196,7 +220,10 @@ async fn plain_volume_is_open_to_every_user_and_keeps_its_content() {
             .exists()
     );
     fs::write(path.join("file"), "x").unwrap();
-    assert_eq!(node.volumes.prepare(&pod, None).await.unwrap(), prepared);
+    assert_eq!(
+        node.volumes.prepare(&pod, None, &NoObjects).await.unwrap(),
+        prepared
+    );
     assert!(path.join("file").exists());
     assert!(node.mounts.log().is_empty());
 }
@@ -206,11 +233,17 @@ async fn memory_volume_is_mounted_once_and_again_after_a_reboot() {
     let node = node();
     let pod = pod(vec![empty_dir("mem", Some("Memory"))]);
     for _ in 0..2 {
-        node.volumes.prepare(&pod, Some(4096)).await.unwrap();
+        node.volumes
+            .prepare(&pod, Some(4096), &NoObjects)
+            .await
+            .unwrap();
     }
     assert_eq!(node.mounts.log(), ["tmpfs 4096 Forbidden"]);
     node.mounts.table.lock().unwrap().clear();
-    node.volumes.prepare(&pod, Some(4096)).await.unwrap();
+    node.volumes
+        .prepare(&pod, Some(4096), &NoObjects)
+        .await
+        .unwrap();
     assert_eq!(node.mounts.log().len(), 2);
 }
 
@@ -220,7 +253,7 @@ async fn memory_volume_that_no_container_would_see_is_refused() {
     let pod = pod(vec![empty_dir("mem", Some("Memory"))]);
     let error = node
         .volumes
-        .prepare(&pod, None)
+        .prepare(&pod, None, &NoObjects)
         .await
         .unwrap_err()
         .to_string();
@@ -240,7 +273,12 @@ async fn failed_volumes_are_named_and_do_not_stop_the_others() {
         empty_dir("odd", Some("Disk")),
         empty_dir("good", None),
     ]);
-    let VolumeError::SetUp(failures) = node.volumes.prepare(&pod, None).await.unwrap_err() else {
+    let VolumeError::SetUp(failures) = node
+        .volumes
+        .prepare(&pod, None, &NoObjects)
+        .await
+        .unwrap_err()
+    else {
         panic!("not a set-up error");
     };
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
@@ -270,7 +308,7 @@ async fn group_of_the_pod_owns_its_volume() {
         fs_group: Some(i64::from(own)),
         ..PodSecurityContext::default()
     });
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let mode = fs::metadata(&prepared["data"].path)
         .unwrap()
         .permissions()
@@ -288,7 +326,7 @@ fn own_gid(path: &Path) -> u32 {
 async fn sub_path_is_pinned_by_a_mount_made_once() {
     let node = node();
     let pod = pod(vec![empty_dir("data", None)]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let container = container_with_sub_path("data", "a/b");
     let paths = node
         .volumes
@@ -308,7 +346,7 @@ async fn sub_path_out_of_its_volume_is_refused_without_telling_where_to() {
     symlink("/etc", host.join("link")).unwrap();
     symlink(host.join("real"), host.join("inside")).unwrap();
     let pod = pod(vec![host_path("host", &host, "")]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let resolve = async |path| {
         let container = container_with_sub_path("host", path);
         node.volumes
@@ -327,7 +365,7 @@ async fn sub_path_out_of_its_volume_is_refused_without_telling_where_to() {
 async fn sub_path_is_passed_resolved_where_mounts_are_not_seen() {
     let node = node_seen(Visibility::Private);
     let pod = pod(vec![empty_dir("data", None)]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let volume = &prepared["data"].path;
     fs::create_dir(volume.join("v1")).unwrap();
     symlink("v1", volume.join("current")).unwrap();
@@ -366,7 +404,7 @@ async fn teardown_leaves_nothing_and_may_be_repeated() {
         empty_dir("mem", Some("Memory")),
         host_path("host", &host, ""),
     ]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     fs::write(prepared["data"].path.join("file"), "x").unwrap();
     let container = container_with_sub_path("data", "a");
     node.volumes
@@ -388,7 +426,7 @@ async fn teardown_leaves_nothing_and_may_be_repeated() {
 async fn foreign_mount_in_a_pod_stops_every_deletion() {
     let node = node();
     let pod = pod(vec![empty_dir("data", None)]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     fs::write(prepared["data"].path.join("file"), "x").unwrap();
     let foreign = node.dirs.volumes("uid").join("kubernetes.io~nfs/share");
     node.mounts.add(&foreign, "nfs");
@@ -401,7 +439,7 @@ async fn foreign_mount_in_a_pod_stops_every_deletion() {
 async fn mounts_that_a_container_left_in_its_volume_are_unmounted_first() {
     let node = node();
     let pod = pod(vec![empty_dir("data", None)]);
-    let prepared = node.volumes.prepare(&pod, None).await.unwrap();
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     node.mounts.add(&prepared["data"].path.join("left"), "ext4");
     node.volumes.teardown("uid").await.unwrap();
     assert!(!prepared["data"].path.exists());
@@ -418,7 +456,7 @@ async fn root_directory_may_lead_through_a_link() {
         empty_dir("data", None),
     ]);
     for _ in 0..2 {
-        node.volumes.prepare(&pod, None).await.unwrap();
+        node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     }
     assert_eq!(node.mounts.log().len(), 1, "mounted once");
     node.volumes.teardown("uid").await.unwrap();
@@ -465,14 +503,18 @@ async fn kernel_mounts_a_volume_and_its_sub_path_and_loses_both() {
         host: HostView::identity(),
         visibility: Visibility::Shared,
         mounts: Arc::new(KernelMounts),
-        allocatable_memory_bytes: 1 << 20,
+        allocatable: Allocatable {
+            memory_bytes: 1 << 20,
+            ..Allocatable::default()
+        },
+        image_volumes: ImageVolumes::Disabled,
         tmpfs_swap: Swap::Allowed,
     });
     let pod = pod(vec![
         empty_dir("mem", Some("Memory")),
         empty_dir("data", None),
     ]);
-    let prepared = match volumes.prepare(&pod, None).await {
+    let prepared = match volumes.prepare(&pod, None, &NoObjects).await {
         Ok(prepared) => prepared,
         Err(error) => {
             let missing = Some(error.to_string());
@@ -480,7 +522,7 @@ async fn kernel_mounts_a_volume_and_its_sub_path_and_loses_both() {
             return;
         }
     };
-    volumes.prepare(&pod, None).await.unwrap();
+    volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let mode = fs::metadata(&prepared["mem"].path)
         .unwrap()
         .permissions()

@@ -54,6 +54,33 @@ pub struct OsRelease {
 }
 
 impl Proc {
+    /// The directories of processors that tell of their heat, in the order of the processors
+    /// (kubelet SPEC-50). None where the machine does not say.
+    pub fn thermal_throttle(&self) -> Vec<String> {
+        const CPUS: &str = "sys/devices/system/cpu";
+        let mut cpus: Vec<u32> = std::fs::read_dir(self.path(CPUS))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| {
+                entry
+                    .ok()?
+                    .file_name()
+                    .to_str()?
+                    .strip_prefix("cpu")?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        cpus.sort_unstable();
+        cpus.into_iter()
+            .map(|cpu| format!("{CPUS}/cpu{cpu}/thermal_throttle"))
+            .filter(|path| self.path(path).exists())
+            .map(|path| format!("/{path}"))
+            .collect()
+    }
+}
+
+impl Proc {
     /// Memory of the machine.
     ///
     /// # Errors
@@ -286,6 +313,11 @@ fn parse_os_release(text: &str) -> OsRelease {
         id: value("ID").unwrap_or_else(|| "linux".to_owned()),
         pretty_name: value("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
     }
+}
+
+/// Size of a page of memory in bytes.
+pub fn page_bytes() -> usize {
+    rustix::param::page_size()
 }
 
 #[cfg(test)]

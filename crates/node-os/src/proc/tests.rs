@@ -72,3 +72,25 @@ fn denied_limits_are_told_apart_from_wrong_ones() {
     }
     assert!(raise_open_files(1).unwrap() >= 1);
 }
+
+#[test]
+fn processors_that_tell_of_their_heat_are_found_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let cpus = dir.path().join("sys/devices/system/cpu");
+    for name in [
+        "cpu10/thermal_throttle",
+        "cpu2/thermal_throttle",
+        "cpu1",
+        "cpufreq/thermal_throttle",
+    ] {
+        fs::create_dir_all(cpus.join(name)).unwrap();
+    }
+    assert_eq!(
+        Proc::at(dir.path()).thermal_throttle(),
+        [
+            "/sys/devices/system/cpu/cpu2/thermal_throttle",
+            "/sys/devices/system/cpu/cpu10/thermal_throttle"
+        ]
+    );
+    assert!(page_bytes() >= 4096);
+}

@@ -1,0 +1,85 @@
+//! Reaching into volumes that containers write in: files of variables, parts that are mounted.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use daemon::ErrorChain;
+use node_os::beneath::{Beneath, Missing};
+
+use super::{PreparedVolume, Visibility, VolumeKind, VolumesConfig, host_path, sub_path};
+
+/// Largest file of variables that is read, in bytes (SPEC-33).
+const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads a file in a volume, not led out of it: as if the volume were the root of everything.
+pub(super) fn read_in_volume(
+    config: &VolumesConfig,
+    volume: &PreparedVolume,
+    path: &Path,
+) -> Result<Vec<u8>, String> {
+    let place;
+    let base = if volume.kind == VolumeKind::Host {
+        place = host_path::Place::of(&config.host, &volume.path)
+            .ok_or_else(|| format!("{} is out of sight", volume.path.display()))?
+            .find()
+            .map_err(|error| ErrorChain(&error).to_string())?;
+        place.proc_path()
+    } else {
+        volume.path.clone()
+    };
+    let found = Beneath::find(&base, &[Path::new("/")], path, Missing::Refuse)
+        .map_err(|error| ErrorChain(&error).to_string())?;
+    let mut bytes = Vec::new();
+    found
+        .open_regular()
+        .and_then(|file| file.take(MAX_ENV_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| ErrorChain(&error).to_string())?;
+    if bytes.len() as u64 > MAX_ENV_FILE_BYTES {
+        return Err(format!("more than {MAX_ENV_FILE_BYTES} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Finds a part of a volume and pins it.
+pub(super) fn resolve(
+    config: &VolumesConfig,
+    volume: &PreparedVolume,
+    requested: &str,
+    target: &Path,
+) -> Result<PathBuf, sub_path::SubPathError> {
+    let (found, real) = match volume.kind {
+        VolumeKind::Host => find_on_host(config, &volume.path, requested)?,
+        VolumeKind::Own | VolumeKind::Content | VolumeKind::Image { .. } => (
+            sub_path::find(&volume.path, &[&volume.path], requested)?,
+            volume.path.clone(),
+        ),
+    };
+    // A mount of another mount namespace cannot be bound here.
+    let foreign = volume.kind == VolumeKind::Host && !config.host.is_identity();
+    if foreign || config.visibility == Visibility::Private {
+        return Ok(real.join(found.relative()));
+    }
+    sub_path::bind(&*config.mounts, &found, target)?;
+    Ok(target.to_owned())
+}
+
+/// Finds a part of a host path; also the host's name of the volume itself, without links where it is
+/// known. Those who make links in the volume may use either name.
+fn find_on_host(
+    config: &VolumesConfig,
+    volume: &Path,
+    requested: &str,
+) -> Result<(Beneath, PathBuf), sub_path::SubPathError> {
+    let failed = |source| sub_path::SubPathError::Find {
+        path: volume.display().to_string(),
+        source,
+    };
+    let place = host_path::Place::of(&config.host, volume)
+        .ok_or_else(|| sub_path::SubPathError::OutOfSight(volume.to_owned()))?;
+    let base = place.find().map_err(failed)?;
+    let real = place.host_name(&base).unwrap_or_else(|| volume.to_owned());
+    let found = sub_path::find(&base.proc_path(), &[volume, &real], requested)?;
+    Ok((found, real))
+}
