@@ -155,6 +155,12 @@ fn judge(
                     .iter()
                     .map(|warning| told("warning", warning)),
             );
+            let ignored = kubelet_core::manifest::ignored_fields(&loaded.pod);
+            lines.extend(
+                ignored
+                    .iter()
+                    .map(|field| told("warning", &format!("{field} has no effect here yet"))),
+            );
             Verdict {
                 lines,
                 may_run: true,

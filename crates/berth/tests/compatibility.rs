@@ -84,6 +84,10 @@ fn tables_say_what_the_code_does() {
         .build()
         .unwrap();
     let sections = [
+        (
+            "manifest fields",
+            kubelet_core::manifest::manifest_fields_markdown(),
+        ),
         ("kubelet flags", kubelet_config::flags_markdown()),
         ("kubelet fields", kubelet_config::fields_markdown()),
         ("cri-dockerd flags", cri_dockerd_flags()),

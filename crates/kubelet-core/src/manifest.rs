@@ -12,6 +12,7 @@
 mod decode;
 mod defaults;
 mod field;
+mod fields;
 mod file_name;
 mod references;
 mod statics;
@@ -21,6 +22,7 @@ mod validate;
 pub use decode::{DecodeError, Decoded, decode};
 pub use defaults::default_pod;
 pub use field::{FieldError, Kind as FieldErrorKind};
+pub use fields::{Support, ignored_fields, manifest_fields_markdown};
 pub use file_name::FileName;
 pub use references::static_reference_refused;
 pub use statics::{

@@ -233,19 +233,6 @@ pub fn has_privileged_container(pod: &Pod) -> bool {
         .any(|context| context.privileged == Some(true))
 }
 
-/// Fields of the pod that this version reads and does not act on, by path: said once for each pod,
-/// never dropped in silence.
-pub fn not_acted_on(pod: &Pod) -> Vec<String> {
-    let mut fields = Vec::new();
-    let spec = spec(pod);
-    for (field, is_set) in [("runtimeClassName", spec.runtime_class_name.is_some())] {
-        if is_set {
-            fields.push(format!("spec.{field}"));
-        }
-    }
-    fields
-}
-
 /// Whether the recorded phase is one that a pod never leaves (STAT-02).
 pub fn is_terminal_phase(phase: Option<&str>) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -290,23 +277,5 @@ fn rule_matches(rule: &k8s_openapi::api::core::v1::ContainerRestartRule, exit_co
         "In" => listed,
         "NotIn" => !listed,
         _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_that_nothing_acts_on_are_named_by_path() {
-        let pod = Pod {
-            spec: Some(PodSpec {
-                runtime_class_name: Some("x".to_owned()),
-                ..PodSpec::default()
-            }),
-            ..Pod::default()
-        };
-        assert_eq!(not_acted_on(&pod), ["spec.runtimeClassName"]);
-        assert!(not_acted_on(&Pod::default()).is_empty());
     }
 }

@@ -22,8 +22,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     admission::{NodeInfo, must_wait_for},
     ids::{PodKey, PodUid},
+    manifest::ignored_fields,
     pod_set::{Desire, Step, Task, View, plan_workers},
-    spec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -342,7 +342,7 @@ impl SyncLoop {
 
 /// Once for each pod and process.
 fn say_what_is_not_acted_on(pod: &Pod) {
-    let fields = spec::not_acted_on(pod);
+    let fields = ignored_fields(pod);
     if !fields.is_empty() {
         tracing::warn!(pod = %PodKey::of(pod), fields = %fields.join(" "),
             "the manifest sets fields that this version does not act on");
