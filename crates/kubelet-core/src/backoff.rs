@@ -53,6 +53,16 @@ impl BackoffPolicy {
     }
 }
 
+/// How long a volume that could not be set up waits after so many failures before: 500 ms doubling to 2 min 2 s
+/// (VOL-01). Source of behaviour: Kubernetes `exponentialbackoff` of volume operations.
+pub fn mount_delay(failures_before: u32) -> Duration {
+    const INITIAL: Duration = Duration::from_millis(500);
+    const MAX: Duration = Duration::from_secs(122);
+    INITIAL
+        .saturating_mul(2_u32.saturating_pow(failures_before))
+        .min(MAX)
+}
+
 /// The delay that one key has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -394,5 +404,13 @@ mod tests {
             CrashKey::new(&pod, &container),
             CrashKey::new(&pod, &changed)
         );
+    }
+
+    #[test]
+    fn vol_01_mount_delays_double_up_to_two_minutes() {
+        assert_eq!(mount_delay(0), Duration::from_millis(500));
+        assert_eq!(mount_delay(3), Duration::from_secs(4));
+        assert_eq!(mount_delay(8), Duration::from_secs(122));
+        assert_eq!(mount_delay(u32::MAX), Duration::from_secs(122));
     }
 }

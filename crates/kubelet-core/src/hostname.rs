@@ -56,17 +56,40 @@ pub struct Hostname {
     pub kernel_name: String,
 }
 
+/// Gate `HostnameOverride`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostnameOverride {
+    /// `hostnameOverride` is not looked at.
+    #[default]
+    Disabled,
+    /// It is the whole name.
+    Enabled,
+}
+
 /// The names of a pod.
 ///
 /// # Errors
 /// When hostname or subdomain is no DNS label, or the full name is too long.
-pub fn hostname(pod: &Pod, cluster_domain: &str) -> Result<Hostname, HostnameError> {
+pub fn hostname(
+    pod: &Pod,
+    cluster_domain: &str,
+    gate: HostnameOverride,
+) -> Result<Hostname, HostnameError> {
     let PodKey {
         namespace,
         name: pod_name,
     } = PodKey::of(pod);
     let spec = pod.spec.as_ref();
     let field = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+    let whole = field(spec.and_then(|spec| spec.hostname_override.as_ref()));
+    if let Some(whole) = whole.filter(|_| gate == HostnameOverride::Enabled) {
+        let name = shortened(&pod_name, whole)?;
+        return Ok(Hostname {
+            kernel_name: name.clone(),
+            name,
+            domain: String::new(),
+        });
+    }
     let own = field(spec.and_then(|spec| spec.hostname.as_ref()));
     let subdomain = field(spec.and_then(|spec| spec.subdomain.as_ref()));
     for (field, value) in [("Hostname", &own), ("Subdomain", &subdomain)] {
@@ -137,6 +160,26 @@ mod tests {
 
     use super::*;
 
+    fn named(pod: &Pod, cluster_domain: &str) -> Result<Hostname, HostnameError> {
+        hostname(pod, cluster_domain, HostnameOverride::Disabled)
+    }
+
+    #[test]
+    fn override_is_the_whole_name_where_its_gate_is_on() {
+        let spec = PodSpec {
+            hostname_override: Some("over.ride".to_owned()),
+            subdomain: Some("sub".to_owned()),
+            ..Default::default()
+        };
+        let pod = pod("web", spec);
+        let on = hostname(&pod, "cluster.local", HostnameOverride::Enabled).unwrap();
+        assert_eq!(
+            (on.kernel_name.as_str(), on.domain.as_str()),
+            ("over.ride", "")
+        );
+        assert_eq!(named(&pod, "cluster.local").unwrap().kernel_name, "web");
+    }
+
     fn pod(name: &str, spec: PodSpec) -> Pod {
         let mut pod = Pod {
             spec: Some(spec),
@@ -148,7 +191,7 @@ mod tests {
 
     #[test]
     fn spec_01_name_is_the_pods_or_the_one_given() {
-        let plain = hostname(&pod("web-node", PodSpec::default()), "cluster.local").unwrap();
+        let plain = named(&pod("web-node", PodSpec::default()), "cluster.local").unwrap();
         assert_eq!(
             (plain.name.as_str(), plain.domain.as_str()),
             ("web-node", "")
@@ -158,7 +201,7 @@ mod tests {
             subdomain: Some("sub".to_owned()),
             ..Default::default()
         };
-        let given = hostname(&pod("web-node", given), "cluster.local").unwrap();
+        let given = named(&pod("web-node", given), "cluster.local").unwrap();
         assert_eq!(given.name, "www");
         assert_eq!(given.domain, "sub.default.svc.cluster.local");
         assert_eq!(given.kernel_name, "www");
@@ -167,7 +210,7 @@ mod tests {
     #[test]
     fn spec_01_long_name_is_cut_and_trimmed() {
         let name = format!("{}-.{}", "a".repeat(61), "b".repeat(20));
-        let cut = hostname(&pod(&name, PodSpec::default()), "").unwrap();
+        let cut = named(&pod(&name, PodSpec::default()), "").unwrap();
         assert_eq!(cut.name, "a".repeat(61));
     }
 
@@ -178,9 +221,9 @@ mod tests {
             set_hostname_as_fqdn: Some(true),
             ..Default::default()
         };
-        let short = hostname(&pod("web", spec("s")), "local").unwrap();
+        let short = named(&pod("web", spec("s")), "local").unwrap();
         assert_eq!(short.kernel_name, "web.s.default.svc.local");
-        let long = hostname(&pod("web", spec(&"s".repeat(50))), "local").unwrap_err();
+        let long = named(&pod("web", spec(&"s".repeat(50))), "local").unwrap_err();
         assert_eq!(
             long.to_string(),
             format!(
@@ -198,7 +241,7 @@ mod tests {
             subdomain: Some("Bad_".to_owned()),
             ..Default::default()
         };
-        let error = hostname(&pod("web", spec), "").unwrap_err();
+        let error = named(&pod("web", spec), "").unwrap_err();
         assert!(
             error
                 .to_string()

@@ -14,7 +14,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use thiserror::Error;
 
 use crate::{
-    env::EnvError, hostname::HostnameError, ids::pod_in_message,
+    env::EnvError,
+    hostname::{HostnameError, HostnameOverride},
+    ids::pod_in_message,
     resources::ContainerResourceSettings,
 };
 
@@ -30,6 +32,8 @@ pub struct NodeFacts {
     pub resources: ContainerResourceSettings,
     /// `clusterDomain`.
     pub cluster_domain: String,
+    /// Gate `HostnameOverride`.
+    pub hostname_override: HostnameOverride,
     /// Whether a pod without seccomp profile gets the runtime's (`seccompDefault`).
     pub seccomp_default: bool,
     /// Root of Localhost seccomp profiles: `<root>/seccomp` (SPEC-47).
@@ -87,11 +91,18 @@ pub enum TranslateError {
          non-root {1}"
     )]
     ImageUserUnknown(String, Subject),
+    /// `runAsNonRoot` and a number that no user has (SPEC-41).
+    #[error(
+        "container has runAsNonRoot and image has an invalid user id ({0}). (Must be 1-({max})): must be \
+         between 0 and {max}, inclusive {1}",
+        max = i32::MAX
+    )]
+    ImageUserInvalid(i64, Subject),
     /// `runAsNonRoot` and `runAsUser: 0` (SPEC-41).
     #[error("container's runAsUser breaks non-root policy {0}")]
     RunsAsRoot(Subject),
     /// `hostUsers: false`.
-    #[error("can't set spec.hostUsers: false, runtime does not support user namespaces")]
+    #[error("can't set `spec.hostUsers: false`, runtime does not support user namespaces")]
     UserNamespaces,
     /// `recursiveReadOnly: Enabled` and a runtime that cannot.
     #[error(

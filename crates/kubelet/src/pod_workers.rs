@@ -18,6 +18,8 @@ mod exits;
 mod finished;
 mod hooks;
 mod kill;
+mod mounts;
+mod sandbox;
 mod start;
 mod sync;
 mod terminate;
@@ -182,6 +184,8 @@ pub(crate) struct PodWorker {
     linked: BTreeSet<ContainerId>,
     /// Waits that an event has told of already.
     told_waits: BTreeMap<String, Timestamp>,
+    /// Passes since the last good one that failed for a volume (VOL-01).
+    mount_failures: u32,
     first_seen: Instant,
     started: bool,
     /// What has been done about the pod's end.
@@ -203,6 +207,7 @@ impl PodWorker {
             messages: BTreeMap::new(),
             linked: BTreeSet::new(),
             told_waits: BTreeMap::new(),
+            mount_failures: 0,
             first_seen: Instant::now(),
             started: false,
             end: finished::End::default(),

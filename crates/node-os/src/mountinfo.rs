@@ -178,6 +178,18 @@ pub fn mount_at<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInf
     mounts.iter().rev().find(|mount| mount.mount_point == path)
 }
 
+/// Whether the topmost mount at this place is the place itself, mounted once more: what was there before.
+pub fn is_on_itself(mounts: &[MountInfo], path: &Path) -> bool {
+    mount_at(mounts, path).is_some_and(|mount| {
+        let below = mounts.iter().find(|other| other.id == mount.parent);
+        below.is_some_and(|below| {
+            let inside = path.strip_prefix(&below.mount_point);
+            below.device == mount.device
+                && inside.is_ok_and(|inside| below.root.join(inside) == mount.root)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +258,22 @@ mod tests {
                 })
                 .collect();
             proptest::prop_assert_eq!(unescape(&escaped), name);
+        }
+    }
+
+    #[test]
+    fn place_mounted_once_more_is_told_from_what_was_mounted_there() {
+        let mounts = parse(
+            b"1 0 8:1 / / rw - ext4 /dev/vda rw\n\
+              2 1 8:1 /var/lib/kubelet /var/lib/kubelet rw shared:1 - ext4 /dev/vda rw\n\
+              3 1 8:2 / /data rw - ext4 /dev/vdb rw\n\
+              4 1 8:1 /srv /mnt rw - ext4 /dev/vda rw\n",
+        )
+        .unwrap();
+        let on_itself = |path| is_on_itself(&mounts, Path::new(path));
+        assert!(on_itself("/var/lib/kubelet"));
+        for other in ["/data", "/mnt", "/var", "/"] {
+            assert!(!on_itself(other), "{other}");
         }
     }
 }

@@ -224,13 +224,13 @@ pub struct KernelMounts;
 impl Mounts for KernelMounts {
     fn tmpfs(&self, target: &Path, options: &TmpfsOptions) -> Result<(), MountError> {
         let data = tmpfs_data(options);
-        // What a volume holds is data: no devices. Programs and set-uid files may be in it, as in
-        // upstream's.
+        // Devices, programs and set-uid files may be in it, as in upstream's: what a container may do
+        // with them is the runtime's to say.
         mount(
             "tmpfs",
             target,
             "tmpfs",
-            MountFlags::NODEV,
+            MountFlags::empty(),
             Some(data.as_c_str()),
         )
         .map_err(kernel("mount tmpfs at", target))

@@ -116,6 +116,22 @@ pub fn share_volume(
         .map_err(step("start a thread for", host))?
 }
 
+/// Makes what is mounted below a directory of this mount namespace reach those who were given the
+/// directory, as upstream's kubelet does with its root directory. Where the mount that it lies on is
+/// shared, nothing is done; else the directory is mounted on itself. Answers whether it was.
+///
+/// # Errors
+/// See [`ShareError`].
+pub fn ensure_shared(directory: &Path) -> Result<bool, ShareError> {
+    let real = fs::canonicalize(directory).map_err(step("find", directory))?;
+    let mounts = mountinfo::read_own()?;
+    if mountinfo::mount_of(&mounts, &real).is_some_and(|mount| mount.shared.is_some()) {
+        return Ok(false);
+    }
+    make_shared(&real, &real)?;
+    Ok(true)
+}
+
 /// Takes back what [`share_volume`] left on the host's side. Mounts below go with it.
 ///
 /// # Errors

@@ -174,17 +174,18 @@ fn links(places: &Places) -> Result<Vec<(String, PathBuf)>, GatherError> {
     Ok(ours.collect())
 }
 
-/// Mounts below the root directory, but not one that is the root directory itself: that is the
-/// user's volume.
+/// Mounts below the root directory; the root directory too where the kubelet mounted it on itself, but
+/// not where it is the user's volume.
 fn mounts(places: &Places, pods_dir: &Path) -> Result<Vec<(Option<String>, PathBuf)>, GatherError> {
     let mounts = mountinfo::read_own().map_err(GatherError::Mounts)?;
     // The kernel names places without links in them.
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (root, pods_dir) = (real(&places.root_dir), real(pods_dir));
+    let on_itself = mountinfo::is_on_itself(&mounts, &root);
     let below = mounts
         .into_iter()
         .map(|mount| mount.mount_point)
-        .filter(|place| place.starts_with(&root) && *place != root);
+        .filter(|place| place.starts_with(&root) && (*place != root || on_itself));
     let uid = |place: &Path| {
         let below = place.strip_prefix(&pods_dir).ok()?;
         Some(below.components().next()?.as_os_str().to_str()?.to_owned())

@@ -17,3 +17,4 @@ mod pods;
 mod probes;
 mod replaced;
 mod supervised;
+mod volumes;

@@ -76,6 +76,7 @@ pub(super) fn container_context(
             Root::Wanted => TranslateError::RunsAsRoot(subject),
             Root::OfImage => TranslateError::ImageRunsAsRoot(subject),
             Root::Unknown(name) => TranslateError::ImageUserUnknown(name.clone(), subject),
+            Root::Invalid(uid) => TranslateError::ImageUserInvalid(uid, subject),
         });
     }
     let (run_as_user, run_as_username) = match (user, image_user) {
@@ -168,6 +169,7 @@ enum Root<'a> {
     Wanted,
     OfImage,
     Unknown(&'a String),
+    Invalid(i64),
 }
 
 /// SPEC-41.
@@ -186,6 +188,9 @@ fn root_by<'a>(
     match (user, image_user) {
         (Some(0), _) => Some(Root::Wanted),
         (None, ImageUser::Uid(0)) => Some(Root::OfImage),
+        (None, ImageUser::Uid(uid)) if i32::try_from(*uid).is_err() || *uid < 0 => {
+            Some(Root::Invalid(*uid))
+        }
         (None, ImageUser::Name(name)) => Some(Root::Unknown(name)),
         _ => None,
     }

@@ -10,6 +10,7 @@ fn facts() -> NodeFacts {
     NodeFacts {
         resources: ContainerResourceSettings::default(),
         cluster_domain: "cluster.local".into(),
+        hostname_override: crate::hostname::HostnameOverride::Disabled,
         seccomp_default: false,
         seccomp_root: "/var/lib/kubelet/seccomp".into(),
         extra_masked_paths: Vec::new(),
@@ -138,7 +139,7 @@ fn spec53_user_namespaces_are_refused_by_name() {
     assert!(
         error
             .to_string()
-            .starts_with("can't set spec.hostUsers: false")
+            .starts_with("can't set `spec.hostUsers: false`")
     );
 }
 

@@ -9,7 +9,9 @@ use std::{
 use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
 use kubelet_core::resources::ContainerResourceSettings;
-use kubelet_core::{backoff::BackoffPolicy, spec::RestartRules, translate};
+use kubelet_core::{
+    backoff::BackoffPolicy, hostname::HostnameOverride, spec::RestartRules, translate,
+};
 use node_os::{cgroups::Version, mounts::KernelMounts, proc};
 
 use super::{
@@ -118,6 +120,11 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             ),
         },
         cluster_domain: settings.dns.cluster_domain.clone().unwrap_or_default(),
+        hostname_override: if settings.gates.hostname_override {
+            HostnameOverride::Enabled
+        } else {
+            HostnameOverride::Disabled
+        },
         seccomp_default: settings.security.seccomp_default,
         seccomp_root: settings.paths.seccomp_dir(),
         extra_masked_paths: machine.thermal_throttle.clone(),

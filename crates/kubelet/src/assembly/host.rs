@@ -25,6 +25,15 @@ pub(super) fn view(root_dir: &Path) -> (HostView, Visibility) {
         }
     };
     if host_view::whereabouts(&ours) == Whereabouts::Host {
+        // Without it no container could be told of mounts in a volume (VOL-61).
+        match share::ensure_shared(root_dir) {
+            Ok(true) => {
+                tracing::info!(path = %root_dir.display(), "the root directory is mounted on itself, shared");
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = %ErrorChain(&error),
+                "the root directory is not a shared mount: volumes cannot have mountPropagation"),
+        }
         return (HostView::identity(), Visibility::Shared);
     }
     let root = host_view::host_root();
@@ -67,7 +76,8 @@ fn share_root(root_dir: &Path, ours: &[MountInfo]) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-/// At the end: takes the share back from the host, unless something of a pod is mounted in it. Blocks.
+/// At the end: takes the share back from the host, unless something of a pod is mounted in it. On the host
+/// itself the root directory stays a mount on itself, as upstream leaves it: running containers know it. Blocks.
 pub(crate) fn give_back(root_dir: &Path) {
     let Ok(ours) = mountinfo::read_own() else {
         return;

@@ -1,6 +1,6 @@
 //! What belongs to no single pod.
 //!
-//! Owner task: [`Housekeeping::run`]. Once, when every source has spoken: directories, cgroups, log
+//! Owner task: [`Housekeeping::run`]. When every source has spoken, once if all goes well: directories, cgroups, log
 //! directories and links that a crash left behind are removed (kubelet VOL-05, CG-05, GC-12); later
 //! each worker cleans up its own. The limit of all pods together is set, and tried again each
 //! minute while the kernel refuses it (CG-21). Whenever the set of pods changes the classes of
@@ -18,6 +18,18 @@ use crate::{
     runtime::observe,
     sources::{SourceSet, any_changed},
 };
+
+/// Between two tries to remove what could not be removed, such as a directory in which something is mounted (VOL-05).
+const SWEEP_RETRY: Duration = Duration::from_mins(1);
+
+/// How a sweep ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swept {
+    /// Nothing of pods that are gone is left.
+    Clean,
+    /// Something could not be removed, or looked at.
+    Leftovers,
+}
 
 /// Between two tries to limit all pods together (CG-21).
 const ENFORCE_RETRY: Duration = Duration::from_mins(1);
@@ -45,10 +57,17 @@ impl Housekeeping {
                         return std::future::pending().await;
                     }
                 }
-                self.sweep().await;
+                let mut swept = self.sweep(&sources).await;
                 loop {
                     self.weigh(&mut sources).await;
-                    any_changed(&mut sources).await;
+                    tokio::select! {
+                        // cancel-safe: a change stays in its watch.
+                        () = any_changed(&mut sources) => {}
+                        // cancel-safe: a timer.
+                        () = tokio::time::sleep(SWEEP_RETRY), if swept == Swept::Leftovers => {
+                            swept = self.sweep_volumes(&sources).await;
+                        }
+                    }
                 }
             });
         };
@@ -91,44 +110,75 @@ impl Housekeeping {
         }
     }
 
-    async fn sweep(&self) {
-        let mut health = self.context.health.clone();
-        health.up().await;
-        let known = match observe::read_pod_names(&self.context.runtime).await {
-            Ok(pods) => pods,
-            Err(error) => {
-                tracing::warn!(error = %ErrorChain(&error), "list pods before sweeping");
-                return;
-            }
+    async fn sweep(&self, sources: &[watch::Receiver<SourceSet>]) -> Swept {
+        let swept = self.sweep_volumes(sources).await;
+        let Ok(uids) = self.known(sources).await else {
+            return Swept::Leftovers;
         };
-        let desired = self.context.statuses.desired();
-        let mut uids: BTreeSet<String> = known.keys().map(ToString::to_string).collect();
-        uids.extend(
-            desired
-                .iter()
-                .filter_map(|entry| entry.pod.metadata.uid.clone()),
-        );
-        self.sweep_volumes(&uids).await;
         self.sweep_cgroups(&uids).await;
-        let (context, uids) = (self.context.clone(), uids);
+        let context = self.context.clone();
         daemon::blocking(move || sweep_logs(&context, &uids)).await;
+        swept
     }
 
-    async fn sweep_volumes(&self, uids: &BTreeSet<String>) {
-        match self.context.volumes.orphans(uids.clone()).await {
-            Ok(orphans) => {
-                for uid in orphans {
-                    match self.context.volumes.remove_orphan(&uid).await {
-                        Ok(()) => {
-                            tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir");
-                        }
-                        Err(error) => tracing::error!(pod.uid = %uid, error = %ErrorChain(&error),
-                            "orphaned pod directory stays"),
-                    }
+    /// The uids that the runtime has something of, or that are to run. Waits for the runtime.
+    async fn known(&self, sources: &[watch::Receiver<SourceSet>]) -> Result<BTreeSet<String>, ()> {
+        let mut health = self.context.health.clone();
+        health.up().await;
+        let pods = observe::read_pod_names(&self.context.runtime).await;
+        let pods = pods.map_err(|error| {
+            tracing::warn!(error = %ErrorChain(&error), "list pods before sweeping");
+        })?;
+        let mut uids: BTreeSet<String> = pods.keys().map(ToString::to_string).collect();
+        uids.extend(self.desired(sources));
+        Ok(uids)
+    }
+
+    /// What the sources want now, and what the sync loop works on.
+    fn desired(&self, sources: &[watch::Receiver<SourceSet>]) -> BTreeSet<String> {
+        let mut uids = BTreeSet::new();
+        for source in sources {
+            let set = source.borrow();
+            let pods = set.iter().flat_map(|set| set.iter());
+            uids.extend(pods.filter_map(|pod| pod.metadata.uid.clone()));
+        }
+        let desired = self.context.statuses.desired();
+        uids.extend(
+            desired
+                .into_iter()
+                .filter_map(|entry| entry.pod.metadata.uid.clone()),
+        );
+        uids
+    }
+
+    /// What is on disk is read first, so that the directory of a pod that comes meanwhile is never taken for one
+    /// that is left over.
+    async fn sweep_volumes(&self, sources: &[watch::Receiver<SourceSet>]) -> Swept {
+        let on_disk = match self.context.volumes.orphans(BTreeSet::new()).await {
+            Ok(uids) => uids,
+            Err(error) => {
+                tracing::error!(error = %ErrorChain(&error), "list pod directories");
+                return Swept::Leftovers;
+            }
+        };
+        let Ok(known) = self.known(sources).await else {
+            return Swept::Leftovers;
+        };
+        let mut swept = Swept::Clean;
+        for uid in on_disk.iter().filter(|uid| !known.contains(*uid)) {
+            if self.desired(sources).contains(uid) {
+                continue;
+            }
+            match self.context.volumes.remove_orphan(uid).await {
+                Ok(()) => tracing::info!(pod.uid = %uid, "Cleaned up orphaned pod volumes dir"),
+                Err(error) => {
+                    swept = Swept::Leftovers;
+                    tracing::error!(pod.uid = %uid, error = %ErrorChain(&error),
+                        "orphaned pod directory stays");
                 }
             }
-            Err(error) => tracing::error!(error = %ErrorChain(&error), "list pod directories"),
         }
+        swept
     }
 
     async fn sweep_cgroups(&self, uids: &BTreeSet<String>) {

@@ -1,4 +1,4 @@
-//! Making sandboxes and containers (kubelet CTR-02, CTR-05, section 4).
+//! Making containers (kubelet CTR-05, section 4.4).
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -6,53 +6,30 @@ use cri_api::v1;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
-    actions::{ContainerStart, SandboxCreate, SandboxReason, StartFailure},
+    actions::{ContainerStart, StartFailure},
     backoff::later,
-    dns::{self, DnsSettings},
-    env::{self, EnvFacts, EnvFiles, EnvObjects},
+    env::{self, EnvFacts, EnvFiles},
     hostname, hosts,
     ids::SandboxId,
-    observed, projection,
     reasons::WaitingReason,
-    resources::pod_cgroup_values,
     spec::{self, ContainerKind},
     translate::{
-        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, SandboxInput,
-        TranslateError, container_config, sandbox_config, stop_signal,
+        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, container_config,
+        stop_signal,
     },
 };
 
-use super::{PodWorker, exits::Failure, sync::start_retry};
+use super::{PodWorker, exits::Failure, mounts::VolumeImages, sync::start_retry};
 use crate::{
-    control_plane::ControlPlane,
     events::EventType,
     images,
     pod_dirs::PodDirError,
     runtime::client::CriError,
-    volumes::{PreparedVolume, VolumeError, VolumeKind},
+    volumes::{PreparedVolume, VolumeKind},
 };
 
 /// What has to stand before anything of the pod is started.
 pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
-/// A sandbox with its addresses, and what it was made from.
-pub(super) type Made = ((SandboxId, Vec<IpAddr>), v1::PodSandboxConfig);
-
-/// Images that a container mounts, by volume.
-type VolumeImages = BTreeMap<String, v1::ImageSpec>;
-
-/// No sandbox was made.
-pub(super) enum SandboxError {
-    /// Something of the node failed.
-    Failure(Failure),
-    /// The pod's own fault, or the runtime's refusal; told as an event.
-    Refused,
-}
-
-impl From<Failure> for SandboxError {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
 
 /// A container that did not start.
 pub(super) struct NotStarted {
@@ -85,38 +62,6 @@ impl PodWorker {
         prepared.map_err(|error| self.mount_failed(pod, error))
     }
 
-    /// Brings volumes up to date whose content is the kubelet's (VOL-50).
-    pub(super) async fn refresh_volumes(&self, pod: &Pod) -> Result<(), Failure> {
-        let limit = self.memory_limit(pod);
-        let refreshed = self
-            .context
-            .volumes
-            .refresh(pod, limit, &self.objects())
-            .await;
-        refreshed.map_err(|error| self.mount_failed(pod, error))
-    }
-
-    /// One event for each volume that is not ready.
-    fn mount_failed(&self, pod: &Pod, error: VolumeError) -> Failure {
-        if let VolumeError::SetUp(failures) = &error {
-            for failure in failures {
-                self.event(pod, EventType::Warning, "FailedMount", &failure.to_string());
-            }
-        } else {
-            let text = daemon::ErrorChain(&error).to_string();
-            self.event(pod, EventType::Warning, "FailedMount", &text);
-        }
-        error.into()
-    }
-
-    /// What the pod's group may use, in bytes, if that is limited.
-    fn memory_limit(&self, pod: &Pod) -> Option<u64> {
-        let values = pod_cgroup_values(pod, &self.context.node.pod_cgroups);
-        values
-            .memory_max_bytes
-            .and_then(|bytes| u64::try_from(bytes).ok())
-    }
-
     /// What the translation needs of the node, with what the runtime said that it can.
     pub(super) fn facts(&self) -> NodeFacts {
         let can = self.context.health.now().features;
@@ -125,90 +70,6 @@ impl PodWorker {
             supplemental_groups_policy: can.supplemental_groups_policy,
             ..self.context.node.facts.clone()
         }
-    }
-
-    /// What the sandbox is made from; warnings of the resolver settings become events.
-    pub(super) async fn sandbox_config(
-        &self,
-        pod: &Pod,
-        attempt: u32,
-        _prepared: &Prepared,
-    ) -> Result<v1::PodSandboxConfig, TranslateError> {
-        let node = &self.context.node;
-        let resolv_conf = match node.resolv_conf.clone() {
-            None => None,
-            Some(path) => {
-                let text = daemon::blocking(move || std::fs::read_to_string(path)).await;
-                Some(dns::parse_resolv_conf(&text.unwrap_or_default()))
-            }
-        };
-        let settings = DnsSettings {
-            resolv_conf: resolv_conf.as_ref(),
-            cluster_dns: &node.cluster_dns,
-            cluster_domain: &node.facts.cluster_domain,
-            node_ips: &node.ips,
-        };
-        let (dns, warnings) = dns::pod_dns(pod, &settings);
-        for warning in warnings {
-            self.event(
-                pod,
-                EventType::Warning,
-                warning.reason.as_str(),
-                &warning.message,
-            );
-        }
-        let cgroup_parent = self.context.cgroups.parent_of(pod).map_err(|error| {
-            TranslateError::NotSupported(format!("the cgroup of this pod ({error})"))
-        })?;
-        sandbox_config(&SandboxInput {
-            pod,
-            attempt,
-            dns: &dns,
-            cgroup_parent: &cgroup_parent,
-            facts: &self.facts(),
-        })
-    }
-
-    /// Makes the sandbox and reads its addresses.
-    pub(super) async fn create_sandbox(
-        &self,
-        pod: &Pod,
-        create: &SandboxCreate,
-        prepared: &Prepared,
-    ) -> Result<Made, SandboxError> {
-        if create.reason != SandboxReason::Missing {
-            let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.event(pod, EventType::Normal, "SandboxChanged", message);
-        }
-        let refused = |message: &str| {
-            let message = format!("Failed to create pod sandbox: {message}");
-            tracing::error!(error = %message, "CreatePodSandbox for pod failed");
-            self.event(pod, EventType::Warning, "FailedCreatePodSandBox", &message);
-            SandboxError::Refused
-        };
-        let config = self
-            .sandbox_config(pod, create.attempt, prepared)
-            .await
-            .map_err(|error| refused(&error.to_string()))?;
-        self.context.metrics.started_pods.inc();
-        let runtime = &self.context.runtime;
-        let id = match runtime.run_pod_sandbox(config.clone(), "").await {
-            Ok(id) => id,
-            Err(error) if error.is_unavailable() => return Err(Failure::from(error).into()),
-            Err(error) => return Err(refused(&error.runtime_message())),
-        };
-        let answer = runtime
-            .pod_sandbox_status(&id)
-            .await
-            .map_err(Failure::from)?;
-        let ips = answer
-            .status
-            .as_ref()
-            .and_then(|status| observed::sandbox_from_status(status).ok())
-            .and_then(|sandbox| sandbox.ips)
-            .unwrap_or_default();
-        tracing::info!(sandbox.id = %id, attempt = create.attempt, ips = ?ips, "sandbox is ready");
-        Ok(((SandboxId::from(id), ips), config))
     }
 
     /// Makes and starts one container.
@@ -312,44 +173,6 @@ impl PodWorker {
         Box::pin(self.post_start(pod, container, &id, ips)).await
     }
 
-    /// The images that the container mounts, by volume (VOL-34).
-    async fn volume_images(
-        &self,
-        pod: &Pod,
-        container: &Container,
-        sandbox_config: &v1::PodSandboxConfig,
-        prepared: &Prepared,
-    ) -> Result<VolumeImages, NotStarted> {
-        let mut images = VolumeImages::new();
-        for mount in container.volume_mounts.iter().flatten() {
-            let Some(VolumeKind::Image {
-                reference,
-                pull_policy,
-            }) = prepared.get(&mount.name).map(|volume| &volume.kind)
-            else {
-                continue;
-            };
-            let policy = pull_policy.as_deref();
-            let ensured = self
-                .context
-                .images
-                .ensure_volume(pod, reference, policy, sandbox_config)
-                .await
-                .map_err(|error| {
-                    self.failed_event(pod, &container.name, error.reason.as_str());
-                    no_image(error)
-                })?;
-            let spec = v1::ImageSpec {
-                image: ensured.id,
-                user_specified_image: ensured.requested,
-                annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-                ..v1::ImageSpec::default()
-            };
-            images.insert(mount.name.clone(), spec);
-        }
-        Ok(images)
-    }
-
     async fn container_config(
         &self,
         pod: &Pod,
@@ -424,13 +247,6 @@ impl PodWorker {
         .map_err(|error| error.to_string())
     }
 
-    fn objects(&self) -> Objects<'_> {
-        Objects {
-            control_plane: self.context.control_plane.as_ref(),
-            namespace: &self.key.namespace,
-        }
-    }
-
     /// Writes `/etc/hosts`, makes the file for last words and the log directory.
     async fn own_files(
         &self,
@@ -438,7 +254,8 @@ impl PodWorker {
         container: &Container,
         ips: &[IpAddr],
     ) -> Result<OwnMounts, String> {
-        let names = hostname::hostname(pod, &self.context.node.facts.cluster_domain)
+        let facts = &self.context.node.facts;
+        let names = hostname::hostname(pod, &facts.cluster_domain, facts.hostname_override)
             .map_err(|error| error.to_string())?;
         let wants_hosts = hosts::mounts_hosts_file(pod, container, ips);
         let wants_message = container
@@ -513,7 +330,7 @@ impl PodWorker {
         Self::waiting(reason, message.to_owned())
     }
 
-    fn failed_event(&self, pod: &Pod, name: &str, message: &str) {
+    pub(super) fn failed_event(&self, pod: &Pod, name: &str, message: &str) {
         let message = format!("Error: {message}");
         self.container_event(pod, name, EventType::Warning, "Failed", &message);
     }
@@ -530,34 +347,8 @@ impl PodWorker {
     }
 }
 
-/// ConfigMaps and Secrets of one namespace, where the control plane has any.
-struct Objects<'a> {
-    control_plane: &'a dyn ControlPlane,
-    namespace: &'a str,
-}
-
-impl EnvObjects for Objects<'_> {
-    fn config_map(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        Some(texts(self.control_plane.config_map(self.namespace, name)?))
-    }
-
-    fn secret(&self, name: &str) -> Option<BTreeMap<String, String>> {
-        Some(texts(self.control_plane.secret(self.namespace, name)?))
-    }
-}
-
-impl projection::Objects for Objects<'_> {
-    fn config_map(&self, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        self.control_plane.config_map(self.namespace, name)
-    }
-
-    fn secret(&self, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-        self.control_plane.secret(self.namespace, name)
-    }
-}
-
 /// The container waits for an image.
-fn no_image(error: images::ImageError) -> NotStarted {
+pub(super) fn no_image(error: images::ImageError) -> NotStarted {
     NotStarted {
         failure: StartFailure {
             reason: error.reason,
@@ -566,13 +357,6 @@ fn no_image(error: images::ImageError) -> NotStarted {
         },
         runtime_down: false,
     }
-}
-
-/// Values that are no text cannot be variables.
-fn texts(data: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
-    data.into_iter()
-        .filter_map(|(key, value)| Some((key, String::from_utf8(value).ok()?)))
-        .collect()
 }
 
 fn retry_at() -> Timestamp {

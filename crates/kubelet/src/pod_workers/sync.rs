@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions, plan_end},
-    backoff::{crash_loop_event, later},
+    backoff::{crash_loop_event, later, mount_delay},
     ids::SandboxId,
     log_paths,
     observed::ObservedPod,
@@ -19,7 +19,7 @@ use kubelet_core::{
 
 use super::{
     Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
-    start::SandboxError,
+    sandbox::SandboxError,
 };
 use crate::{events::EventType, runtime::observe};
 
@@ -31,12 +31,20 @@ impl PodWorker {
     /// Brings the pod one step nearer to what is wanted.
     pub(super) async fn sync(&mut self, pod: &Arc<Pod>) -> Outcome {
         match Box::pin(self.try_sync(pod)).await {
-            Ok(outcome) => outcome,
-            Err(failure) => {
-                // Of volumes, `FailedMount` has told.
-                let untold = !matches!(failure, Failure::Volume(_));
-                self.report(untold.then_some(pod.as_ref()), "FailedSync", &failure)
+            Ok(outcome) => {
+                self.mount_failures = 0;
+                outcome
             }
+            // `FailedMount` has told of it.
+            Err(failure @ Failure::Volume(_)) => {
+                let delay = mount_delay(self.mount_failures);
+                self.mount_failures = self.mount_failures.saturating_add(1);
+                match self.report(None, "FailedSync", &failure) {
+                    Outcome::Retry(_) => Outcome::Retry(delay),
+                    outcome => outcome,
+                }
+            }
+            Err(failure) => self.report(Some(pod.as_ref()), "FailedSync", &failure),
         }
     }
 

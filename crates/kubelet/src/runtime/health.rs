@@ -3,7 +3,7 @@
 //! Owner task: [`RuntimeHealth::run`], one `Status` call each five seconds, and at once when a
 //! worker meets an unreachable runtime. Output: a `watch` of the newest verdict.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use cri_api::v1;
 use daemon::ErrorChain;
@@ -31,12 +31,14 @@ pub(crate) struct Health {
 }
 
 /// What a runtime may be able to do (CRI-04).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Features {
     /// Mounts that are read-only with all below them (VOL-62).
     pub(crate) recursive_read_only: bool,
     /// `supplementalGroupsPolicy: Strict` (SPEC-46).
     pub(crate) supplemental_groups_policy: bool,
+    /// Its handlers by name, but for the default one.
+    pub(crate) handlers: BTreeSet<String>,
 }
 
 impl Features {
@@ -52,6 +54,12 @@ impl Features {
                 .features
                 .as_ref()
                 .is_some_and(|can| can.supplemental_groups_policy),
+            handlers: answer
+                .runtime_handlers
+                .iter()
+                .map(|handler| handler.name.clone())
+                .filter(|name| !name.is_empty())
+                .collect(),
         }
     }
 }
@@ -165,7 +173,7 @@ impl RuntimeHealth {
                 return Health {
                     runtime: Some(format!("container runtime is down: {chain}")),
                     network: None,
-                    features: self.verdict.borrow().features,
+                    features: self.verdict.borrow().features.clone(),
                 };
             }
         };

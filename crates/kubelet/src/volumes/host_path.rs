@@ -94,6 +94,8 @@ pub(super) enum HostPathError {
         #[source]
         source: BeneathError,
     },
+    #[error("open {0}: no such file or directory")]
+    NoParent(String),
     #[error("create {path}")]
     Create {
         path: String,
@@ -248,9 +250,14 @@ fn make_file(place: &Place, path: &str) -> Result<(), HostPathError> {
     let parent = place.inside.parent().unwrap_or(Path::new(""));
     let parent = place
         .walk(parent, Missing::Refuse)
-        .map_err(|source| HostPathError::LookUp {
-            path: path.to_owned(),
-            source,
+        .map_err(|source| match source {
+            BeneathError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                HostPathError::NoParent(path.to_owned())
+            }
+            source => HostPathError::LookUp {
+                path: path.to_owned(),
+                source,
+            },
         })?;
     let file: PathBuf = parent
         .proc_path()
@@ -348,7 +355,10 @@ mod tests {
         assert_eq!((mode("new"), mode("new/deep/dir")), (0o755, 0o755));
         set_up(&view(&host), "/link/file", "FileOrCreate").unwrap();
         assert_eq!(mode("dir/file"), 0o644);
-        assert!(refused(&host, "/no/parent", "FileOrCreate").starts_with("look up /no/parent"));
+        assert_eq!(
+            refused(&host, "/no/parent", "FileOrCreate"),
+            "open /no/parent: no such file or directory"
+        );
     }
 
     #[test]

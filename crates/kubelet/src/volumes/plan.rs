@@ -46,11 +46,11 @@ pub(super) enum PlanError {
     #[error("no volume plugin matched: image volumes need the feature gate ImageVolume")]
     ImageVolumeGate,
     #[error(
-        "git repo volume plugin has been disabled; if necessary, use an init container that clones \
+        "git-repo volume plugin has been disabled; if necessary, use an init container that clones \
          the repository into an emptyDir"
     )]
     GitRepo,
-    #[error("unknown storage medium {medium:?}: use \"\", Memory or HugePages")]
+    #[error("unknown storage medium {medium:?}")]
     Medium { medium: String },
     #[error("medium: {medium} can't be used if container requests multiple huge page sizes")]
     SeveralPageSizes { medium: String },
