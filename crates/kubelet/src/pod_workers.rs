@@ -239,13 +239,16 @@ impl PodWorker {
             let began = Instant::now();
             let outcome = match current {
                 Wanted::Run(pod) => {
+                    // A receiver of its own: waiting marks what it sees as seen, and an edit that comes during the
+                    // pass is for the next one.
+                    let mut stop = wanted.clone();
                     tokio::select! {
                         biased;
                         // cancel-safe: a token.
                         () = shutdown.cancelled() => return,
                         // cancel-safe: the next pass reads everything anew, and what a dropped
                         // call had begun the runtime ends by itself.
-                        _ = wanted.wait_for(Wanted::is_stop) => continue,
+                        _ = stop.wait_for(Wanted::is_stop) => continue,
                         outcome = self.sync(&pod) => outcome,
                     }
                 }
