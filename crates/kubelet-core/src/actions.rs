@@ -459,23 +459,18 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// CTR-21: one more than any instance of that name that the runtime has, else what the log files
-/// say.
+/// CTR-21: one more than any instance of that name that the runtime has, and no less than what log
+/// files and memory say: what was removed with its sandbox counts, too.
 fn next_attempt(observed: &ObservedPod, history: &History, name: &ContainerName) -> u32 {
-    let instances = observed
+    let known = history.next_restart_by_logs.get(name).copied();
+    observed
         .containers
         .iter()
-        .filter(|container| container.name == *name);
-    let by_runtime = instances
+        .filter(|container| container.name == *name)
         .map(|container| container.restart_count.saturating_add(1))
-        .max();
-    by_runtime.unwrap_or_else(|| {
-        history
-            .next_restart_by_logs
-            .get(name)
-            .copied()
-            .unwrap_or_default()
-    })
+        .chain(known)
+        .max()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

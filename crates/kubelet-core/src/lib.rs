@@ -7,6 +7,7 @@ pub mod cgroup_name;
 pub mod dns;
 pub mod downward;
 pub mod env;
+pub mod event_ring;
 pub mod hash;
 pub mod hostname;
 pub mod hosts;

@@ -9,6 +9,8 @@ mod machine;
 mod probing;
 mod runtime;
 mod servers;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,17 +27,25 @@ use tokio_util::sync::CancellationToken;
 use self::context::Parts;
 use crate::{
     control_plane::{ControlPlane, Standalone},
-    events::Events,
+    events::{EventType, Events, ObjectRef, keeper::EventKeeper},
     logs::rotate::{LogRotation, LogRotationConfig},
     metrics::Metrics,
-    node::{addresses, capacity::CapacityError, cgroups::PodCgroupError, system::SystemError},
+    node::{
+        addresses, capacity::CapacityError, cgroups::PodCgroupError, ready, system::SystemError,
+    },
     pod_dirs::PodDirError,
     runtime::{health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
     server::Answers,
-    sources::file::{FileSource, FileSourceConfig},
+    sources::{
+        file::{FileSource, FileSourceConfig},
+        http::{HttpSource, HttpSourceConfig},
+    },
     status_store::StatusStore,
     sync_loop::SyncLoop,
 };
+
+/// What happened last, below the root directory.
+const EVENTS_FILE: &str = "events.json";
 
 /// A kubelet that does not start.
 #[derive(Debug, thiserror::Error)]
@@ -121,17 +131,29 @@ pub(crate) async fn start(
     let probe_registry = daemon::metrics::Metrics::new();
     registry.add_process()?;
     let metrics = Metrics::register(&registry)?;
-    let control_plane: Arc<Standalone> = Arc::new(Standalone);
+    let events_file = settings.paths.root_dir.join(EVENTS_FILE);
+    let (keeper, event_store) = daemon::blocking(move || EventKeeper::open(events_file)).await;
+    let control_plane: Arc<Standalone> = Arc::new(Standalone::new(event_store.clone()));
     let events: Events = control_plane.clone();
     let statuses = Arc::new(StatusStore::default());
     let wakes = Arc::new(Wakes::default());
     let tasks = TaskGroup::under("kubelet", shutdown);
+    let token = tasks.token().clone();
+    tasks.spawn("events", async move { keeper.run(token).await });
+    events.record(
+        &ObjectRef::node(&node_name),
+        EventType::Normal,
+        "Starting",
+        "Starting kubelet.",
+    );
 
     let machine = machine::look_at_machine(&settings, &node_name, &events).await?;
     let runtime = runtime::connect(&endpoint, &image_endpoint, &settings, &metrics).await;
     let (asker, health) = RuntimeHealth::new(runtime.clone(), wakes.clone());
     let answers = Answers {
         statuses: statuses.clone(),
+        events: event_store,
+        node_name: node_name.clone(),
         registry: registry.clone(),
         probe_registry: probe_registry.clone(),
         metrics: metrics.clone(),
@@ -146,6 +168,14 @@ pub(crate) async fn start(
     }
     let token = tasks.token().clone();
     tasks.spawn("runtime health", async move { asker.run(token).await });
+
+    let ready = ready::tell(
+        health.clone(),
+        events.clone(),
+        node_name.clone(),
+        tasks.token().clone(),
+    );
+    tasks.spawn("node readiness", ready);
 
     let version = runtime::wait_for_version(&runtime, &health).await;
     tracing::info!(containerRuntime = %version.runtime_name, version = %version.runtime_version,
@@ -200,6 +230,17 @@ pub(crate) async fn start(
         });
         let token = tasks.token().clone();
         tasks.spawn("file source", async move { source.run(token).await });
+        sources.push(sets);
+    }
+    if let Some(url) = settings.sources.static_pod_url.clone() {
+        let (source, sets) = HttpSource::new(HttpSourceConfig {
+            url: url.url,
+            headers: url.headers,
+            check_frequency: settings.sources.http_check_period,
+            node_name: node_name.clone(),
+        });
+        let token = tasks.token().clone();
+        tasks.spawn("URL source", async move { source.run(token).await });
         sources.push(sets);
     }
     sources.extend(control_plane.desired_pods());

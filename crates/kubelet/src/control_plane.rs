@@ -1,12 +1,13 @@
 //! The one door to whatever runs above this node (DEC-03). Standalone there is nothing: pods come
-//! from local sources, statuses stay here, events go to the log, and no object can be read.
+//! from local sources, statuses stay here, events go to the log and are kept, and no object can be read.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kubelet_core::event_ring::Event;
 
 use crate::{
-    events::{EventSink, EventType, ObjectRef},
+    events::{EventSink, EventType, ObjectRef, keeper::EventStore},
     sources::SourceSet,
 };
 
@@ -24,7 +25,16 @@ pub(crate) trait ControlPlane: EventSink {
 
 /// Nothing above this node.
 #[derive(Debug, Default)]
-pub(crate) struct Standalone;
+pub(crate) struct Standalone {
+    events: Arc<EventStore>,
+}
+
+impl Standalone {
+    /// Events are kept there.
+    pub(crate) fn new(events: Arc<EventStore>) -> Self {
+        Self { events }
+    }
+}
 
 impl EventSink for Standalone {
     /// A log line of upstream's shape (PROC-30).
@@ -40,6 +50,17 @@ impl EventSink for Standalone {
             message_ = message,
             "Event occurred"
         );
+        let (namespace, name) = object.name.split_once('/').unwrap_or(("", &object.name));
+        self.events.take(Event {
+            kind: object.kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: object.uid.clone(),
+            field_path: object.field_path.clone(),
+            type_: kind.as_str().to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        });
     }
 }
 

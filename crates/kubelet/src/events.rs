@@ -1,5 +1,7 @@
 //! Events of pods and of the node: what they say and who takes them.
 
+pub(crate) mod keeper;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -3,6 +3,7 @@
 //! `kubelet-config`.
 
 mod assembly;
+mod clock;
 mod control_plane;
 mod events;
 mod images;

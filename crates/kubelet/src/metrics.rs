@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) running_pods: IntGauge,
     pub(crate) running_containers: IntGaugeVec,
     pub(crate) desired_pods: IntGaugeVec,
+    pub(crate) active_pods: IntGaugeVec,
     pub(crate) started_pods: IntCounter,
     pub(crate) started_containers: IntCounterVec,
     pub(crate) started_containers_errors: IntCounterVec,
@@ -85,6 +86,11 @@ impl Metrics {
             desired_pods: registry.gauges(
                 "kubelet_desired_pods",
                 "Pods that the sources ask for.",
+                &["static"],
+            )?,
+            active_pods: registry.gauges(
+                "kubelet_active_pods",
+                "Pods that the sources ask for and that have not ended.",
                 &["static"],
             )?,
             started_pods: registry.counter("kubelet_started_pods_total", "Sandboxes asked for.")?,
@@ -159,6 +165,9 @@ impl Metrics {
     pub(crate) fn set_counts(&self, counts: Counts) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.running_pods.set(number(counts.running_pods));
+        self.active_pods
+            .with_label_values(&["true"])
+            .set(number(counts.active_pods));
         for (state, count) in [
             ("created", counts.created),
             ("running", counts.running),

@@ -4,4 +4,5 @@ pub(crate) mod addresses;
 pub(crate) mod capacity;
 pub(crate) mod cgroups;
 pub(crate) mod info;
+pub(crate) mod ready;
 pub(crate) mod system;

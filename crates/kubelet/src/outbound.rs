@@ -1,4 +1,5 @@
-//! Requests to what runs in pods: of probes and of hooks.
+//! Requests to what runs in pods: of probes and of hooks; and the connections
+//! of whoever else asks for something.
 
 pub(crate) mod dial;
 pub(crate) mod http;

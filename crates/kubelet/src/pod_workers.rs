@@ -51,6 +51,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock,
     control_plane::ControlPlane,
     events::{EventType, Events, ObjectRef},
     images::ImagePuller,
@@ -345,7 +346,7 @@ async fn shorter(wanted: &mut watch::Receiver<Wanted>, current: Option<i64>) {
 }
 
 fn until(at: Timestamp) -> Duration {
-    at.duration_since(Timestamp::now())
+    at.duration_since(clock::now())
         .try_into()
         .unwrap_or_default()
 }

@@ -406,7 +406,7 @@ impl Shared {
             let id = container_id_text(&self.config.runtime_name, &asked.id);
             self.config
                 .statuses
-                .apply_probe_results(&asked.uid, &id, results, Timestamp::now());
+                .apply_probe_results(&asked.uid, &id, results, crate::clock::now());
             self.config.wakes.wake(&asked.uid);
         }
     }
@@ -456,7 +456,7 @@ fn target(observed: &ObservedPod, name: &str, now: Moment) -> Option<Target> {
     let running_since = (latest.state == ContainerState::Running).then(|| {
         let ran: Duration = latest
             .started_at
-            .and_then(|at| Timestamp::now().duration_since(at).try_into().ok())
+            .and_then(|at| crate::clock::now().duration_since(at).try_into().ok())
             .unwrap_or_default();
         now.saturating_sub(ran)
     });

@@ -3,7 +3,9 @@
 //! Config → bind → run: sockets are bound first, so addresses are known before the first request.
 //! Owner task: [`HttpServer::run`], one child task per connection, at most [`MAX_CONNECTIONS`].
 
+mod events;
 mod pods;
+mod shape;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, status_store::StatusStore};
+use crate::{events::keeper::EventStore, metrics::Metrics, status_store::StatusStore};
 
 /// Connections at once per server; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -30,7 +32,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 pub(crate) enum Surface {
     /// `/healthz` alone, the ping check (PROC-32).
     Health,
-    /// `/healthz`, `/pods`, `/runningpods/`, `/metrics`; debugging paths are refused (HTTP-04).
+    /// `/healthz`, `/pods`, `/runningpods/`, `/metrics`, `/events`; debugging paths are refused (HTTP-04).
     ReadOnly,
 }
 
@@ -39,6 +41,10 @@ pub(crate) enum Surface {
 pub(crate) struct Answers {
     /// Pods and their statuses.
     pub(crate) statuses: Arc<StatusStore>,
+    /// What happened.
+    pub(crate) events: Arc<EventStore>,
+    /// Whose events they are.
+    pub(crate) node_name: String,
     /// The series of `/metrics`.
     pub(crate) registry: daemon::metrics::Metrics,
     /// The series of `/metrics/probes`.
@@ -159,15 +165,19 @@ fn route(
         }
         (Surface::ReadOnly, "/pods") if get => pods::pods(&answers.statuses),
         (Surface::ReadOnly, "/runningpods") if get => pods::running_pods(&answers.statuses),
+        (Surface::ReadOnly, "/events") if get => {
+            events::events(&answers.events, &answers.node_name)
+        }
         (Surface::ReadOnly, "/metrics") if get => metrics(answers),
         (Surface::ReadOnly, "/metrics/probes") if get => rendered(&answers.probe_registry),
         (Surface::ReadOnly, _) if is_debugging(path) => text(
             StatusCode::METHOD_NOT_ALLOWED,
             "Debug endpoints are disabled.\n",
         ),
-        (Surface::ReadOnly, "/pods" | "/runningpods" | "/metrics" | "/metrics/probes") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
-        }
+        (
+            Surface::ReadOnly,
+            "/pods" | "/runningpods" | "/metrics" | "/metrics/probes" | "/events",
+        ) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }

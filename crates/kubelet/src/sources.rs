@@ -2,10 +2,12 @@
 //! after a newer (kubelet SRC-45: a source is ready with its first set).
 
 pub(crate) mod file;
+pub(crate) mod http;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use kubelet_core::manifest;
 use tokio::sync::watch;
 
 /// One pod of a source, defaulted, validated and named (SRC-20 to SRC-25).
@@ -29,5 +31,27 @@ pub(crate) async fn any_changed(sources: &mut [watch::Receiver<SourceSet>]) {
         std::future::pending::<()>().await;
     } else {
         futures_util::future::select_all(waits).await;
+    }
+}
+
+/// What was read again with the same content keeps its pod, and with it the time it was first seen.
+pub(crate) fn unchanged_or_new(before: Option<SourcePod>, mut after: Pod) -> SourcePod {
+    let Some(before) = before else {
+        return Arc::new(after);
+    };
+    if before.metadata.uid == after.metadata.uid
+        && let Some(seen) = before
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(manifest::CONFIG_SEEN))
+        && let Some(annotations) = &mut after.metadata.annotations
+    {
+        annotations.insert(manifest::CONFIG_SEEN.to_owned(), seen.clone());
+    }
+    if *before == after {
+        before
+    } else {
+        Arc::new(after)
     }
 }

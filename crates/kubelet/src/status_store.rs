@@ -51,6 +51,7 @@ pub(crate) struct RunningLog {
 /// Numbers for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
+    pub(crate) active_pods: usize,
     pub(crate) running_pods: usize,
     pub(crate) created: usize,
     pub(crate) running: usize,
@@ -189,7 +190,13 @@ impl StatusStore {
     /// Numbers for the metrics.
     pub(crate) fn counts(&self) -> Counts {
         let inner = self.lock();
-        let mut counts = Counts::default();
+        let is_over =
+            |entry: &&DesiredEntry| spec::is_terminal_phase(entry.status.phase.as_deref());
+        let over = inner.desired.values().filter(is_over).count();
+        let mut counts = Counts {
+            active_pods: inner.desired.len() - over,
+            ..Counts::default()
+        };
         for entry in inner.observed.values() {
             counts.running_pods += usize::from(entry.ready_sandbox);
             for state in &entry.states {

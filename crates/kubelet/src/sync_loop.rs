@@ -188,7 +188,7 @@ impl SyncLoop {
         runtime_pods: &BTreeMap<PodUid, PodKey>,
         ended: &mpsc::Sender<PodUid>,
     ) {
-        let ending = self.ending();
+        let ending = self.ending(desired);
         let view = View {
             desired: desired
                 .iter()
@@ -243,14 +243,17 @@ impl SyncLoop {
         }
     }
 
-    /// The pods whose workers end them, as far as their manifests are known.
-    fn ending(&self) -> Vec<Arc<Pod>> {
+    /// The pods that hold what they have and are to go, as far as their manifests are known.
+    fn ending(&self, desired: &BTreeMap<PodUid, Arc<Pod>>) -> Vec<Arc<Pod>> {
         self.workers
-            .values()
-            .filter(|worker| worker.task == Task::Stop)
-            .filter_map(|worker| match &*worker.wanted.borrow() {
+            .iter()
+            .filter(|(uid, worker)| {
+                let wanted = desired.contains_key(*uid) && self.gate.is_taken(uid);
+                worker.task == Task::Stop || !wanted
+            })
+            .filter_map(|(_, worker)| match &*worker.wanted.borrow() {
                 Wanted::Stop { pod, .. } => pod.clone(),
-                Wanted::Run(_) => None,
+                Wanted::Run(pod) => Some(pod.clone()),
             })
             .collect()
     }
@@ -348,3 +351,8 @@ fn say_what_is_not_acted_on(pod: &Pod) {
             "the manifest sets fields that this version does not act on");
     }
 }
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! gone, events for each change); nothing really runs. A test can let calls fail or wait, containers
 //! exit, and the whole runtime go away and come back.
 
+mod in_memory;
 mod model;
 mod script;
 mod service;
@@ -51,6 +52,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts changes, for those who wait for one.
     changed: watch::Sender<u64>,
+    /// Where connections that need no socket are made.
+    dialer: in_memory::Dialer,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +69,15 @@ impl Shared {
 
     /// Changes the state and wakes those who wait for a change.
     fn change<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        let value = work(&mut self.lock());
+        let mut state = self.lock();
+        let value = work(&mut state);
+        if let Some(watch) = state.script.watch.clone() {
+            watch.look(
+                &state.model.sandboxes.values().collect::<Vec<_>>(),
+                &state.model.containers.values().collect::<Vec<_>>(),
+            );
+        }
+        drop(state);
         self.changed.send_modify(|count| *count += 1);
         value
     }
@@ -85,6 +96,7 @@ impl FakeCri {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: watch::Sender::new(0),
+            dialer: in_memory::Dialer::default(),
         });
         let fake = Self {
             directory,
@@ -108,6 +120,12 @@ impl FakeCri {
         Endpoint::parse(&self.socket().display().to_string()).expect("an absolute path")
     }
 
+    /// A channel that needs no socket: under a paused clock time stands still while a call is under
+    /// way. Connects anew after [`Self::stop`] and [`Self::serve`].
+    pub fn channel(&self) -> tonic::transport::Channel {
+        in_memory::channel(Arc::clone(&self.shared))
+    }
+
     /// Ends the server: the socket is gone and open calls are cut off. What it has stays.
     ///
     /// # Panics
@@ -120,6 +138,7 @@ impl FakeCri {
             .take();
         if let Some(server) = server {
             daemon::unix_listener::remove(&self.socket()).expect("it is ours");
+            self.shared.dialer.close();
             self.shared.change(|state| state.model.drop_listeners());
             match server.shutdown(DRAIN).await {
                 Ok(()) | Err(daemon::ShutdownError::Deadline { .. }) => {}
@@ -139,22 +158,25 @@ impl FakeCri {
             daemon::unix_listener::bind(&self.socket(), 0o600).expect("the directory is ours");
         let group = TaskGroup::new("fake-cri");
         let service = service::Service::new(Arc::clone(&self.shared));
-        let runtime = RuntimeServiceServer::new(service.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let images = ImageServiceServer::new(service)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let end = group.token().clone();
-        group.spawn(
-            "server",
+        let router = || {
+            let runtime = RuntimeServiceServer::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            let images = ImageServiceServer::new(service.clone())
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES);
             tonic::transport::Server::builder()
                 .add_service(runtime)
                 .add_service(images)
-                .serve_with_incoming_shutdown(
-                    UnixListenerStream::new(listener),
-                    end.cancelled_owned(),
-                ),
+        };
+        let end = || group.token().clone().cancelled_owned();
+        group.spawn(
+            "server",
+            router().serve_with_incoming_shutdown(UnixListenerStream::new(listener), end()),
+        );
+        group.spawn(
+            "server in memory",
+            router().serve_with_incoming_shutdown(self.shared.dialer.open(), end()),
         );
         *server = Some(group);
     }
@@ -277,10 +299,24 @@ impl FakeCri {
             .change(|state| state.script.failures.insert(call, failure));
     }
 
+    /// Lets the next `times` calls of a kind be done and their answers be lost on the way.
+    pub fn lose_answers(&self, call: Call, times: usize) {
+        self.shared
+            .change(|state| state.script.lost_answers.insert(call, times));
+    }
+
+    /// Shows every state that it gets into to `look`, which must not call back.
+    pub fn watch(&self, look: impl Fn(&[&FakeSandbox], &[&FakeContainer]) + Send + Sync + 'static) {
+        let watch = script::Watch(Arc::new(look));
+        self.shared.change(|state| state.script.watch = Some(watch));
+    }
+
     /// Lets calls of a kind succeed again.
     pub fn succeed(&self, call: Call) {
-        self.shared
-            .change(|state| state.script.failures.remove(&call));
+        self.shared.change(|state| {
+            state.script.lost_answers.remove(&call);
+            state.script.failures.remove(&call)
+        });
     }
 
     /// Lets calls of a kind wait (after being recorded, before doing anything) until the answer is

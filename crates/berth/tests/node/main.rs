@@ -7,6 +7,7 @@
     reason = "tests start programs and say so when one does not do as it should"
 )]
 
+mod admission;
 mod disks;
 mod ends;
 mod engine_outages;

@@ -18,7 +18,9 @@ impl HealthChecks for Checks {
     fn checks(&self) -> Vec<(&'static str, Result<(), String>)> {
         // The sync loop's tasks are owned: when one ends the process ends with it.
         let _ = &self.health;
-        vec![("ping", Ok(())), ("log", Ok(())), ("syncloop", Ok(()))]
+        ["ping", "log", "syncloop", "device-plugin"]
+            .map(|name| (name, Ok(())))
+            .to_vec()
     }
 }
 

@@ -21,6 +21,7 @@ use kubelet_core::{
 
 use super::{PodWorker, exits::Failure, mounts::VolumeImages, sync::start_retry};
 use crate::{
+    clock,
     events::EventType,
     images,
     pod_dirs::PodDirError,
@@ -360,5 +361,5 @@ pub(super) fn no_image(error: images::ImageError) -> NotStarted {
 }
 
 fn retry_at() -> Timestamp {
-    later(Timestamp::now(), start_retry())
+    later(clock::now(), start_retry())
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions, plan_end},
@@ -21,7 +20,7 @@ use super::{
     Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
     sandbox::SandboxError,
 };
-use crate::{events::EventType, runtime::observe};
+use crate::{clock, events::EventType, runtime::observe};
 
 /// Starts that may follow from one another in a pass: sandbox, init containers, containers. A pod
 /// that needs more goes on in the next pass.
@@ -84,7 +83,7 @@ impl PodWorker {
             }
             observed = self.observe().await?;
         }
-        Ok(Outcome::Settled(Some(Timestamp::now())))
+        Ok(Outcome::Settled(Some(clock::now())))
     }
 
     async fn observe(&mut self) -> Result<ObservedPod, Failure> {
@@ -104,7 +103,7 @@ impl PodWorker {
             observed,
             history: &self.history,
             rules: self.context.node.gates.restart_rules,
-            now: Timestamp::now(),
+            now: clock::now(),
         })
     }
 
@@ -115,7 +114,7 @@ impl PodWorker {
 
     /// Declares a pod failed that has run for too long (CTR-53).
     fn judge_deadline(&mut self, pod: &Pod) {
-        let passed = self.deadline(pod).is_some_and(|at| at <= Timestamp::now());
+        let passed = self.deadline(pod).is_some_and(|at| at <= clock::now());
         if passed && self.verdict.is_none() && !self.is_finished() {
             let verdict = deadline_exceeded();
             self.event(pod, EventType::Normal, &verdict.reason, &verdict.message);
@@ -159,7 +158,7 @@ impl PodWorker {
                     Ok(made) => made,
                     Err(SandboxError::Failure(failure)) => return Err(failure),
                     Err(SandboxError::Refused) => {
-                        let retry_at = later(Timestamp::now(), jittered(RETRY_AFTER_ERROR));
+                        let retry_at = later(clock::now(), jittered(RETRY_AFTER_ERROR));
                         self.history.sandbox_retry_at = Some(retry_at);
                         return Ok(Some(Outcome::Settled(Some(retry_at))));
                     }
@@ -184,7 +183,7 @@ impl PodWorker {
         self.history.sandbox_retry_at = None;
         let (sandbox, ips): (SandboxId, _) = sandbox;
         for start in &actions.start {
-            self.history.note_start(start, Timestamp::now());
+            self.history.note_start(start, clock::now());
             let started = self
                 .start_container(pod, start, &sandbox, &config, &ips, &prepared)
                 .await;
@@ -233,7 +232,7 @@ impl PodWorker {
             host_ips: &[],
             recursive_read_only: self.context.health.now().features.recursive_read_only,
             conditions: &[],
-            now: Timestamp::now(),
+            now: clock::now(),
         });
         if !self.started && status.phase.as_deref() == Some("Running") {
             self.started = true;
@@ -276,8 +275,13 @@ impl PodWorker {
         }
     }
 
-    /// Restart counts of containers that the runtime has forgotten, from their log files (CTR-21).
+    /// Restart counts of containers that the runtime has forgotten, from their log files (CTR-21)
+    /// and from what was seen before: those of init containers go with their sandbox.
     async fn read_restarts_from_logs(&mut self, pod: &Pod, observed: &ObservedPod) {
+        for container in &observed.containers {
+            let next = container.restart_count.saturating_add(1);
+            self.note_next_restart(container.name.clone(), next);
+        }
         let names: Vec<String> = spec::containers(pod)
             .iter()
             .chain(spec::init_containers(pod))
@@ -291,7 +295,7 @@ impl PodWorker {
             self.context
                 .dirs
                 .pod_logs(&self.key.namespace, &self.key.name, self.uid.as_str());
-        let counts = daemon::blocking(move || {
+        let counts: Vec<(ContainerName, u32)> = daemon::blocking(move || {
             names
                 .into_iter()
                 .filter_map(|name| {
@@ -306,7 +310,14 @@ impl PodWorker {
                 .collect()
         })
         .await;
-        self.history.next_restart_by_logs = counts;
+        for (name, next) in counts {
+            self.note_next_restart(name, next);
+        }
+    }
+
+    fn note_next_restart(&mut self, name: ContainerName, next: u32) {
+        let known = self.history.next_restart_by_logs.entry(name).or_default();
+        *known = (*known).max(next);
     }
 }
 

@@ -99,7 +99,17 @@ impl CriClient {
         } else {
             cri_api::connect(image_endpoint).await?
         };
-        Ok(Self {
+        Ok(Self::over(channel, image_channel, request_timeout, metrics))
+    }
+
+    /// A client over channels that stand.
+    pub(crate) fn over(
+        channel: Channel,
+        image_channel: Channel,
+        request_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
             runtime: RuntimeServiceClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
@@ -108,7 +118,7 @@ impl CriClient {
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
             request_timeout,
             metrics,
-        })
+        }
     }
 
     /// Requests come boxed: a worker that waits for one keeps a pointer, not the whole call.

@@ -107,6 +107,14 @@ impl HealthView {
         self.ask_now.notify_one();
     }
 
+    /// Waits for another verdict than the last one waited for. Cancel-safe.
+    pub(crate) async fn changed(&mut self) {
+        // As below: the sender's end is the process's.
+        if self.verdict.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Waits for the runtime to be usable.
     pub(crate) async fn up(&mut self) {
         // The sender lives as long as the process; its end means shutdown, which callers select on.

@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 use serde::Serialize;
 
-use super::{Answer, with_type};
+use super::{Answer, shape, with_type};
 use crate::status_store::StatusStore;
 
 /// A PodList whose items carry no kind and no apiVersion, as upstream writes it.
@@ -74,10 +74,7 @@ fn list(pods: Vec<Pod>) -> Answer {
         .into_iter()
         .filter_map(|pod| serde_json::to_value(&pod).ok())
         .map(|mut value| {
-            if let Some(object) = value.as_object_mut() {
-                object.shift_remove("kind");
-                object.shift_remove("apiVersion");
-            }
+            shape::as_go_writes(&mut value);
             value
         })
         .collect();

@@ -20,6 +20,8 @@ fn answers(health: Result<(), String>) -> Answers {
     Answers {
         probe_registry: daemon::metrics::Metrics::new(),
         statuses: Arc::new(StatusStore::default()),
+        events: Arc::default(),
+        node_name: "node".to_owned(),
         registry,
         metrics,
         health: Arc::new(Health(health)),
@@ -135,5 +137,31 @@ async fn http41_debugging_paths_are_refused_on_the_read_only_port() {
             .await
             .1
             .contains("kubelet_running_pods 0")
+    );
+}
+
+#[tokio::test]
+async fn events_are_a_list_of_the_api() {
+    let answers = answers(Ok(()));
+    answers.events.take(kubelet_core::event_ring::Event {
+        kind: "Pod".to_owned(),
+        namespace: "default".to_owned(),
+        name: "a-node".to_owned(),
+        uid: "1".to_owned(),
+        field_path: Some("spec.containers{c}".to_owned()),
+        type_: "Warning".to_owned(),
+        reason: "BackOff".to_owned(),
+        message: "x".to_owned(),
+    });
+    let (status, body) = ask(Surface::ReadOnly, &answers, "/events").await;
+    assert_eq!(status, 200);
+    let list: k8s_openapi::List<k8s_openapi::api::core::v1::Event> =
+        serde_json::from_str(&body).unwrap();
+    let event = &list.items[0];
+    assert_eq!(event.reason.as_deref(), Some("BackOff"));
+    assert_eq!(event.involved_object.name.as_deref(), Some("a-node"));
+    assert_eq!(
+        (event.count, event.type_.as_deref()),
+        (Some(1), Some("Warning"))
     );
 }

@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,7 +25,7 @@ use kubelet_core::manifest::{self, FileName, Origin, StaticSource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{SourcePod, SourceSet};
+use super::{SourcePod, SourceSet, unchanged_or_new};
 
 /// Largest manifest, in bytes (SRC-03).
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 10 * 1024 * 1024;
@@ -33,6 +33,9 @@ pub(crate) const MAX_MANIFEST_BYTES: u64 = 10 * 1024 * 1024;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const RETRY_MAX: Duration = Duration::from_secs(20);
+
+/// open(2)'s flag, the same on every architecture that we are built for.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// What the file source is told.
 #[derive(Debug, Clone)]
@@ -216,6 +219,8 @@ impl FileSource {
             listing.files.iter().map(|(path, _)| path.clone()).collect();
         self.known.retain(|path, _| present.contains(path));
         self.shadowed.retain(|path| present.contains(path));
+        self.passed_over
+            .retain(|path| path.exists() || path.is_symlink());
         for (path, found) in listing.files {
             self.take(path, found).await;
         }
@@ -226,7 +231,10 @@ impl FileSource {
     /// Reads one file if it is not the one we know.
     async fn take(&mut self, path: PathBuf, found: Result<Stamp, FileError>) {
         let stamp = match found {
-            Ok(stamp) => stamp,
+            Ok(stamp) => {
+                self.passed_over.remove(&path);
+                stamp
+            }
             Err(error) => {
                 // No stamp to remember it by: say it once per path, like a name passed over.
                 if self.passed_over.insert(path.clone()) {
@@ -250,6 +258,11 @@ impl FileSource {
         };
         let read = path.clone();
         let loaded = daemon::blocking(move || load(&read, &source)).await;
+        if matches!(&loaded, Err(FileError::Read(error)) if error.kind() == io::ErrorKind::NotFound)
+        {
+            // Gone since it was listed: the next look will not list it.
+            return;
+        }
         let before = self.known.remove(&path).and_then(|known| known.pod);
         let pod = match loaded {
             Ok(loaded) => {
@@ -298,31 +311,6 @@ impl FileSource {
             }
             !same
         });
-    }
-}
-
-/// A touched file with the same content keeps its pod, and with it the time it was first seen.
-fn unchanged_or_new(
-    before: Option<SourcePod>,
-    mut after: k8s_openapi::api::core::v1::Pod,
-) -> SourcePod {
-    let Some(before) = before else {
-        return Arc::new(after);
-    };
-    if before.metadata.uid == after.metadata.uid
-        && let Some(seen) = before
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(manifest::CONFIG_SEEN))
-        && let Some(annotations) = &mut after.metadata.annotations
-    {
-        annotations.insert(manifest::CONFIG_SEEN.to_owned(), seen.clone());
-    }
-    if *before == after {
-        before
-    } else {
-        Arc::new(after)
     }
 }
 
@@ -412,7 +400,12 @@ fn stamp(metadata: &fs::Metadata) -> Result<Stamp, FileError> {
 
 fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileError> {
     use std::io::Read;
-    let mut file = fs::File::open(path).map_err(FileError::Read)?;
+    // Whoever puts a FIFO in a listed file's place shall not keep us waiting for a writer.
+    let mut file = fs::File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+        .map_err(FileError::Read)?;
     let metadata = file.metadata().map_err(FileError::Read)?;
     stamp(&metadata)?;
     if metadata.len() > MAX_MANIFEST_BYTES {

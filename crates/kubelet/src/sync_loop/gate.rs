@@ -9,7 +9,6 @@ use std::{
 };
 
 use daemon::ErrorChain;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ActionsInput, History, compute_pod_actions},
@@ -18,11 +17,12 @@ use kubelet_core::{
         admission_order, admit, preempted_status,
     },
     ids::{PodKey, PodUid},
-    spec::{self, RestartRules},
+    spec,
     status::rejected_status,
 };
 
 use crate::{
+    clock,
     events::{EventType, ObjectRef},
     pod_workers::{PodContext, is_on_record},
     runtime::observe,
@@ -150,7 +150,7 @@ impl Gate {
         context
             .events
             .record(&object, event, PREEMPTED_REASON, message);
-        let status = preempted_status(&context.statuses.status(victim), Timestamp::now());
+        let status = preempted_status(&context.statuses.status(victim), clock::now());
         context.control_plane.publish_status(&pod, &status);
         context.statuses.set_status(victim, &status);
         context
@@ -170,7 +170,7 @@ fn refuse(uid: &PodUid, pod: &Arc<Pod>, rejection: &Rejection, context: &PodCont
     context
         .events
         .record(&object, EventType::Warning, &reason, message);
-    let status = rejected_status(pod, &rejection.reason, message, Timestamp::now());
+    let status = rejected_status(pod, &rejection.reason, message, clock::now());
     context.control_plane.publish_status(pod, &status);
     context.statuses.set_status(uid, &status);
     context
@@ -198,8 +198,8 @@ async fn has_ended(uid: &PodUid, pod: &Pod, context: &PodContext) -> bool {
         pod,
         observed: &observed,
         history: &History::new(context.node.restart_backoff),
-        rules: RestartRules::Disabled,
-        now: Timestamp::now(),
+        rules: context.node.gates.restart_rules,
+        now: clock::now(),
     });
     actions.done && !observed.may_be_running()
 }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use cri_api::v1::{self, ContainerEventType, ContainerState, NamespaceMode, PodSandboxState};
@@ -231,7 +231,12 @@ impl Model {
 
     /// Now in nanoseconds since the epoch, and later than any time given before.
     pub(super) fn now(&mut self) -> i64 {
-        let now = SystemTime::now()
+        // The system's clock, unless tokio's is paused: then it goes with that.
+        let (tokio, system) = (tokio::time::Instant::now().into_std(), Instant::now());
+        let ahead = tokio.saturating_duration_since(system);
+        let behind = system.saturating_duration_since(tokio);
+        let now = SystemTime::now() + ahead - behind;
+        let now = now
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_nanos();

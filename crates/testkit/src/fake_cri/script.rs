@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use cri_api::{Code, v1};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::model::{FakeContainer, FakeSandbox};
+
 /// The calls of both services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the protocol's names")]
@@ -71,6 +73,18 @@ pub(super) struct Failure {
     pub(super) message: String,
 }
 
+type Look = dyn Fn(&[&FakeSandbox], &[&FakeContainer]) + Send + Sync;
+
+/// Somebody who sees every state.
+#[derive(Clone)]
+pub(super) struct Watch(pub(super) Arc<Look>);
+
+impl Watch {
+    pub(super) fn look(&self, sandboxes: &[&FakeSandbox], containers: &[&FakeContainer]) {
+        (self.0)(sandboxes, containers);
+    }
+}
+
 type Exec = Arc<dyn Fn(&v1::ExecSyncRequest) -> v1::ExecSyncResponse + Send + Sync>;
 
 #[derive(Default)]
@@ -82,6 +96,8 @@ pub(super) struct Script {
     pub(super) exits: BTreeMap<String, i32>,
     pub(super) stops: BTreeMap<String, OnStop>,
     pub(super) exec: Option<Exec>,
+    pub(super) lost_answers: BTreeMap<Call, usize>,
+    pub(super) watch: Option<Watch>,
 }
 
 impl fmt::Debug for Script {
@@ -93,6 +109,18 @@ impl fmt::Debug for Script {
 }
 
 impl Script {
+    /// Whether the answer to a call that was done gets lost.
+    pub(super) fn loses_answer(&mut self, call: Call) -> bool {
+        let Some(times) = self.lost_answers.get_mut(&call) else {
+            return false;
+        };
+        *times -= 1;
+        if *times == 0 {
+            self.lost_answers.remove(&call);
+        }
+        true
+    }
+
     /// The failure that a call meets now, if any.
     pub(super) fn take_failure(&mut self, call: Call) -> Option<Failure> {
         let failure = self.failures.get_mut(&call)?;

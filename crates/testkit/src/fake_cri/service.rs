@@ -35,7 +35,14 @@ impl Service {
         work: impl FnOnce(&mut State) -> Result<T, Status>,
     ) -> Answer<T> {
         self.enter(call, object).await?;
-        self.shared.change(work).map(Response::new)
+        let (answer, lost) = self.shared.change(|state| {
+            let answer = work(state);
+            (answer, state.script.loses_answer(call))
+        });
+        if lost {
+            return Err(Status::unavailable("the answer was lost"));
+        }
+        answer.map(Response::new)
     }
 
     async fn enter(&self, call: Call, object: &str) -> Result<(), Status> {

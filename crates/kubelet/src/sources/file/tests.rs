@@ -171,3 +171,50 @@ fn rustix_mkfifo(path: &Path) {
     )
     .unwrap();
 }
+
+#[tokio::test]
+async fn hostile_files_do_not_stop_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
+    let mut bomb = "a0: &a0 [x]\n".to_owned();
+    for n in 1..=12 {
+        let before = vec![format!("*a{}", n - 1); 12].join(",");
+        bomb.extend([format!("a{n}: &a{n} [{before}]\n")]);
+    }
+    write("bomb", bomb.as_bytes());
+    write("deep", "[".repeat(200_000).as_bytes());
+    write(
+        "latin",
+        b"apiVersion: v1\nkind: Pod\nmetadata: {name: \xe4}\n",
+    );
+    write("large", &vec![b'#'; 11 * 1024 * 1024]);
+    write("nothing", b"");
+    write("zeros", &vec![0; 1024 * 1024]);
+    let annotated = manifest_of("annotated").replace(
+        "{name: annotated}",
+        &format!(
+            "{{name: annotated, annotations: {{a: {}}}}}",
+            "x".repeat(300 * 1024)
+        ),
+    );
+    write("annotated", annotated.as_bytes());
+    std::os::unix::fs::symlink("/dev/zero", directory.path().join("endless")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", directory.path().join("null")).unwrap();
+    write("a", manifest_of("a").as_bytes());
+    write("z", manifest_of("z").as_bytes());
+    let mut running = start_at(directory, Path::to_path_buf, NEVER);
+    running.names_become(&["a-node", "z-node"]).await;
+}
+
+#[tokio::test]
+async fn a_thousand_files_become_a_thousand_pods() {
+    let directory = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..1000).map(|number| format!("p{number:03}")).collect();
+    for name in &names {
+        fs::write(directory.path().join(name), manifest_of(name)).unwrap();
+    }
+    let mut running = start_at(directory, Path::to_path_buf, NEVER);
+    let expected: Vec<String> = names.iter().map(|name| format!("{name}-node")).collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    running.names_become(&expected).await;
+}

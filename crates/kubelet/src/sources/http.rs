@@ -1,0 +1,193 @@
+//! The URL source: one Pod or a PodList, asked for at intervals (kubelet section 2.2).
+//!
+//! Owner task: [`HttpSource::run`]. Input: the URL, at once and then each `httpCheckFrequency` after an
+//! answer. Output: the newest full set on a `watch`. Nothing survives a restart.
+//!
+//! A failure keeps the last set (SRC-12). Three failures in a row are told as warnings, the fourth
+//! once more with the news that further ones are told at V(4) only; the next success is told.
+
+mod fetch;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use daemon::ErrorChain;
+use kubelet_core::manifest::{self, ManifestError, Origin, StaticSource};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::fetch::{FetchError, Target};
+use super::{SourcePod, SourceSet, unchanged_or_new};
+
+/// Failures that are told as such (SRC-12).
+const TOLD_FAILURES: u32 = 3;
+/// The whole exchange takes no longer (SRC-10).
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the URL source is told.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpSourceConfig {
+    /// `staticPodURL`.
+    pub(crate) url: String,
+    /// `staticPodURLHeader`; a header may have several values.
+    pub(crate) headers: BTreeMap<String, Vec<String>>,
+    /// `httpCheckFrequency`.
+    pub(crate) check_frequency: Duration,
+    /// Suffix of pod names and part of uids.
+    pub(crate) node_name: String,
+}
+
+/// Why the URL gave no pods.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{url}: no whole answer within {}s", REQUEST_TIMEOUT.as_secs())]
+    Timeout { url: String },
+    #[error("zero-length data received from {url}")]
+    Empty { url: String },
+    #[error("{url}")]
+    Manifest {
+        url: String,
+        #[source]
+        source: ManifestError,
+    },
+}
+
+/// Asks, decodes and publishes.
+#[derive(Debug)]
+pub(crate) struct HttpSource {
+    config: HttpSourceConfig,
+    /// The bytes of the last answer that was looked at, good or not.
+    last: Vec<u8>,
+    pods: Vec<SourcePod>,
+    failures: u32,
+    sets: watch::Sender<SourceSet>,
+}
+
+impl HttpSource {
+    /// A source, and where its sets appear.
+    pub(crate) fn new(config: HttpSourceConfig) -> (Self, watch::Receiver<SourceSet>) {
+        let (sets, receiver) = watch::channel(None);
+        let source = Self {
+            config,
+            last: Vec::new(),
+            pods: Vec::new(),
+            failures: 0,
+            sets,
+        };
+        (source, receiver)
+    }
+
+    /// Asks until the token is cancelled.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        tracing::info!(URL = %self.config.url, "Watching URL");
+        loop {
+            tokio::select! {
+                biased;
+                // cancel-safe: a token.
+                () = shutdown.cancelled() => return,
+                // cancel-safe: dropped for good.
+                () = async {
+                    let outcome = self.look().await;
+                    self.tell(outcome);
+                    tokio::time::sleep(self.config.check_frequency).await;
+                } => {}
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), SourceError> {
+        let url = self.config.url.clone();
+        let asked = async {
+            let target = Target::parse(&url)?;
+            fetch::get(&target, &self.config.headers).await
+        };
+        let body = tokio::time::timeout(REQUEST_TIMEOUT, asked)
+            .await
+            .map_err(|_| SourceError::Timeout { url: url.clone() })??;
+        if body.is_empty() {
+            // Said as a failure, and still a set: the source is ready and wants nothing (SRC-11).
+            self.last = Vec::new();
+            self.publish(Vec::new());
+            return Err(SourceError::Empty { url });
+        }
+        if body == self.last {
+            return Ok(());
+        }
+        self.last = body;
+        let source = StaticSource {
+            node_name: self.config.node_name.clone(),
+            origin: Origin::Url(url.clone()),
+            first_seen: jiff::Timestamp::now(),
+        };
+        let bytes = self.last.clone();
+        let loaded = daemon::blocking(move || manifest::load_static_url(&bytes, &source)).await;
+        let loaded = loaded.map_err(|source| SourceError::Manifest { url, source })?;
+        let mut pods = Vec::with_capacity(loaded.len());
+        for loaded in loaded {
+            for warning in &loaded.warnings {
+                tracing::warn!(URL = %self.config.url, warning = %warning, "manifest");
+            }
+            let before = self
+                .pods
+                .iter()
+                .find(|pod| pod.metadata.uid == loaded.pod.metadata.uid);
+            pods.push(unchanged_or_new(before.cloned(), loaded.pod));
+        }
+        self.publish(without_twins(pods));
+        Ok(())
+    }
+
+    fn publish(&mut self, pods: Vec<SourcePod>) {
+        self.sets.send_if_modified(|set| {
+            let same = set.as_ref().is_some_and(|old| {
+                old.len() == pods.len() && old.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b))
+            });
+            if !same {
+                *set = Some(Arc::new(pods.clone()));
+            }
+            !same
+        });
+        self.pods = pods;
+    }
+
+    fn tell(&mut self, outcome: Result<(), SourceError>) {
+        match outcome {
+            Ok(()) => {
+                if std::mem::take(&mut self.failures) > 0 {
+                    tracing::info!("Successfully read pods from URL");
+                }
+            }
+            Err(error) => {
+                let error = ErrorChain(&error).to_string();
+                match self.failures {
+                    0..TOLD_FAILURES => {
+                        tracing::warn!(error = %error, "Failed to read pods from URL");
+                    }
+                    TOLD_FAILURES => tracing::warn!(error = %error,
+                        "Failed to read pods from URL. Dropping verbosity of this message to V(4)"),
+                    _ => tracing::debug!(error = %error, "Failed to read pods from URL"),
+                }
+                self.failures = self.failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Of several with one name the first is taken (SRC-46).
+fn without_twins(pods: Vec<SourcePod>) -> Vec<SourcePod> {
+    let mut names = std::collections::BTreeSet::new();
+    pods.into_iter()
+        .filter(|pod| {
+            let key = kubelet_core::ids::PodKey::of(pod);
+            let first = names.insert(key.clone());
+            if !first {
+                tracing::warn!(pod = %key, "Pod failed validation due to duplicate pod name, ignoring");
+            }
+            first
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

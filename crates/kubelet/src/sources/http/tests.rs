@@ -1,0 +1,161 @@
+use std::sync::Mutex;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const POD: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: i}]}\n";
+
+/// A web server that answers every request with the same.
+struct Web {
+    url: String,
+    answer: Arc<Mutex<(u16, String)>>,
+    requests: Arc<Mutex<Vec<String>>>,
+    _tasks: daemon::TaskGroup,
+}
+
+impl Web {
+    async fn start(status: u16, body: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/pods", listener.local_addr().unwrap());
+        let answer = Arc::new(Mutex::new((status, body.to_owned())));
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let tasks = daemon::TaskGroup::new("web");
+        let (now, seen) = (answer.clone(), requests.clone());
+        tasks.spawn_job("web", async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut buffer = vec![0; 4096];
+                let length = stream.read(&mut buffer).await.unwrap_or(0);
+                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                seen.lock().unwrap().push(text);
+                let (status, body) = now.lock().unwrap().clone();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        Self {
+            url,
+            answer,
+            requests,
+            _tasks: tasks,
+        }
+    }
+
+    fn answers(&self, status: u16, body: &str) {
+        *self.answer.lock().unwrap() = (status, body.to_owned());
+    }
+}
+
+fn source(url: &str) -> (HttpSource, watch::Receiver<SourceSet>) {
+    HttpSource::new(HttpSourceConfig {
+        url: url.to_owned(),
+        headers: [(
+            "X-Token".to_owned(),
+            vec!["one".to_owned(), "two".to_owned()],
+        )]
+        .into(),
+        check_frequency: Duration::from_millis(5),
+        node_name: "node".to_owned(),
+    })
+}
+
+fn names(set: &SourceSet) -> Vec<String> {
+    let pods = set.iter().flat_map(|pods| pods.iter());
+    pods.map(|pod| pod.metadata.name.clone().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn src_10_a_pod_comes_from_the_url_with_every_header_value() {
+    let web = Web::start(200, POD).await;
+    let (mut source, sets) = source(&web.url);
+    source.look().await.unwrap();
+    assert_eq!(names(&sets.borrow()), ["a-node"]);
+    let annotations = sets.borrow().as_ref().unwrap()[0]
+        .metadata
+        .annotations
+        .clone();
+    assert_eq!(annotations.unwrap()[manifest::CONFIG_SOURCE], "http");
+    let request = web.requests.lock().unwrap()[0].to_lowercase();
+    assert!(request.starts_with("get /pods http/1.1\r\n"), "{request}");
+    assert!(request.contains("x-token: one\r\n") && request.contains("x-token: two\r\n"));
+}
+
+#[tokio::test]
+async fn src_11_a_list_is_taken_whole_or_not_at_all() {
+    let item = r#"{"metadata":{"name":"NAME"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    let list = |second: &str| {
+        let (a, b) = (item.replace("NAME", "a"), item.replace("NAME", second));
+        format!(r#"{{"apiVersion":"v1","kind":"PodList","items":[{a},{b}]}}"#)
+    };
+    let web = Web::start(200, &list("b")).await;
+    let (mut source, sets) = source(&web.url);
+    source.look().await.unwrap();
+    assert_eq!(names(&sets.borrow()), ["a-node", "b-node"]);
+    web.answers(200, &list("NOT VALID"));
+    let error = source.look().await.unwrap_err();
+    assert!(
+        ErrorChain(&error).to_string().contains("metadata.name"),
+        "{error}"
+    );
+    assert_eq!(names(&sets.borrow()).len(), 2);
+    web.answers(200, &list("a"));
+    source.look().await.unwrap();
+    assert_eq!(names(&sets.borrow()), ["a-node"]);
+}
+
+#[tokio::test]
+async fn src_11_an_empty_body_is_an_empty_set_and_an_error() {
+    let web = Web::start(200, "").await;
+    let (mut source, sets) = source(&web.url);
+    assert!(matches!(
+        source.look().await,
+        Err(SourceError::Empty { .. })
+    ));
+    assert_eq!(sets.borrow().as_ref().map(|pods| pods.len()), Some(0));
+}
+
+#[tokio::test]
+async fn src_12_a_failure_keeps_the_last_set_and_a_first_one_gives_none() {
+    let web = Web::start(500, POD).await;
+    let (mut source, sets) = source(&web.url);
+    let error = source.look().await.unwrap_err().to_string();
+    assert!(error.contains("500"), "{error}");
+    assert!(sets.borrow().is_none());
+    web.answers(200, POD);
+    source.look().await.unwrap();
+    web.answers(200, "kind: [");
+    assert!(source.look().await.is_err());
+    // The same bytes again are not looked at again.
+    source.look().await.unwrap();
+    web.answers(200, &"#".repeat(11 * 1024 * 1024));
+    let error = source.look().await.unwrap_err().to_string();
+    assert!(error.contains("more than 10485760 bytes"), "{error}");
+    assert_eq!(names(&sets.borrow()), ["a-node"]);
+}
+
+#[tokio::test]
+async fn the_url_is_asked_again_and_a_pod_that_stays_keeps_its_first_sight() {
+    let web = Web::start(200, POD).await;
+    let (source, mut sets) = source(&web.url);
+    let tasks = daemon::TaskGroup::new("source");
+    tasks.spawn("source", source.run(tasks.token().clone()));
+    sets.wait_for(Option::is_some).await.unwrap();
+    let first = sets.borrow().clone().unwrap()[0].clone();
+    web.answers(200, &format!("# a comment\n{POD}"));
+    let asked = || web.requests.lock().unwrap().len();
+    let before = asked();
+    testkit::eventually_async(DEADLINE, || async {
+        (asked() > before + 2).then_some(()).ok_or(asked())
+    })
+    .await;
+    assert!(Arc::ptr_eq(&first, &sets.borrow().as_ref().unwrap()[0]));
+    tasks.shutdown(DEADLINE).await.unwrap();
+}

@@ -1,0 +1,173 @@
+//! What must hold in every state of the runtime, whatever happened before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use cri_api::v1::{ContainerState, PodSandboxState};
+use testkit::{FakeContainer, FakeCri, FakeSandbox};
+use tokio::time::Instant;
+
+/// So many starts of a container take at least [`STARTS_SPAN`]: the first again is at once, then
+/// after 10 s, then after 20 s (CTR-22).
+const STARTS: usize = 4;
+/// A second less than upstream's delays, for clocks that are read one after the other.
+const STARTS_SPAN: Duration = Duration::from_secs(29);
+
+/// Sees every state and remembers what was broken.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Laws(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    broken: Option<String>,
+    /// Containers that were started, by id.
+    started: BTreeSet<String>,
+    /// Sandboxes and containers that were seen, by id.
+    known: BTreeSet<String>,
+    /// The last attempt of what has a name in a pod (a sandbox has none).
+    attempts: BTreeMap<(String, String), u32>,
+    /// When containers were started, by pod and name.
+    starts: BTreeMap<(String, String), Vec<Instant>>,
+    /// Pods that have ended for good.
+    over: BTreeSet<String>,
+}
+
+impl Laws {
+    /// Watches the runtime from now on.
+    pub(super) fn watch(fake: &FakeCri) -> Self {
+        let laws = Self::default();
+        let seen = laws.clone();
+        fake.watch(move |sandboxes, containers| {
+            let mut seen = seen.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(broken) = seen.look(sandboxes, containers) {
+                seen.broken.get_or_insert(broken);
+            }
+        });
+        laws
+    }
+
+    /// The first law that was broken.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Delays grow anew: the kubelet was restarted, or the pod's sandbox died, or its definition
+    /// changed.
+    pub(super) fn forget_starts(&self) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.starts.clear();
+    }
+
+    /// Nobody asks for the pod any more: one of the same uid is another.
+    pub(super) fn forget_pod(&self, uid: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.over.remove(uid);
+        seen.attempts.retain(|(of, _), _| of != uid);
+        seen.starts.retain(|(of, _), _| of != uid);
+    }
+
+    /// The pod is Succeeded or Failed: nothing of it starts again.
+    pub(super) fn is_over(&self, uid: &str) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.over.insert(uid.to_owned());
+    }
+}
+
+fn uid_of(labels: &BTreeMap<String, String>) -> String {
+    labels["io.kubernetes.pod.uid"].clone()
+}
+
+fn name_of(sandbox: &FakeSandbox) -> (String, String) {
+    let labels = &sandbox.config.labels;
+    let of = |key: &str| labels[key].clone();
+    (
+        of("io.kubernetes.pod.namespace"),
+        of("io.kubernetes.pod.name"),
+    )
+}
+
+impl Seen {
+    fn look(
+        &mut self,
+        sandboxes: &[&FakeSandbox],
+        containers: &[&FakeContainer],
+    ) -> Result<(), String> {
+        let ready = || {
+            sandboxes
+                .iter()
+                .filter(|sandbox| sandbox.state == PodSandboxState::SandboxReady)
+        };
+        let mut names = BTreeMap::new();
+        for sandbox in ready() {
+            let uid = uid_of(&sandbox.config.labels);
+            if let Some(other) = names.insert(name_of(sandbox), uid.clone()) {
+                return Err(format!(
+                    "{:?} has two ready sandboxes, of {other} and of {uid}",
+                    name_of(sandbox)
+                ));
+            }
+        }
+        for sandbox in sandboxes {
+            let uid = uid_of(&sandbox.config.labels);
+            let attempt = sandbox.config.metadata.as_ref().map_or(0, |m| m.attempt);
+            if self.known.insert(sandbox.id.clone()) {
+                self.grows(&uid, "", attempt)?;
+                if self.over.contains(&uid) {
+                    return Err(format!("{uid} has ended and got a sandbox"));
+                }
+            }
+        }
+        let homes: BTreeSet<&str> = ready().map(|sandbox| sandbox.id.as_str()).collect();
+        for container in containers {
+            let uid = uid_of(&container.config.labels);
+            let name = container.name();
+            if self.known.insert(container.id.clone()) {
+                self.grows(&uid, name, container.attempt())?;
+            }
+            if container.state == ContainerState::ContainerRunning {
+                if !homes.contains(container.sandbox_id.as_str()) {
+                    return Err(format!("{name} of {uid} runs in no ready sandbox"));
+                }
+                if self.started.insert(container.id.clone()) {
+                    self.note_start(&uid, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn grows(&mut self, uid: &str, name: &str, attempt: u32) -> Result<(), String> {
+        let key = (uid.to_owned(), name.to_owned());
+        match self.attempts.insert(key, attempt) {
+            Some(before) if attempt <= before => Err(format!(
+                "attempt {attempt} of {name:?} of {uid} after attempt {before}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_start(&mut self, uid: &str, name: &str) -> Result<(), String> {
+        if self.over.contains(uid) {
+            return Err(format!("{name} of {uid} was started after the pod's end"));
+        }
+        let starts = self
+            .starts
+            .entry((uid.to_owned(), name.to_owned()))
+            .or_default();
+        starts.push(Instant::now());
+        if let [.., first, _, _, last] = starts[..]
+            && starts.len() >= STARTS
+            && last - first < STARTS_SPAN
+        {
+            return Err(format!(
+                "{name} of {uid} was started {STARTS} times within {:?}",
+                last - first
+            ));
+        }
+        Ok(())
+    }
+}

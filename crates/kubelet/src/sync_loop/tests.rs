@@ -1,0 +1,282 @@
+//! The loop with its workers over a fake runtime, on a paused clock.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, PodStatus};
+use kubelet_core::ids::PodUid;
+use testkit::{Call, FakeCri};
+use tokio::sync::watch;
+
+use crate::{
+    assembly::testing::{Life, node},
+    sources::SourceSet,
+};
+
+const A_WHILE: Duration = Duration::from_mins(2);
+pub(super) const IMAGE: &str = "registry.invalid/image:1";
+
+pub(super) fn pod(name: &str, uid: &str, policy: &str) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.name = Some(name.to_owned());
+    pod.metadata.namespace = Some("default".to_owned());
+    pod.metadata.uid = Some(uid.to_owned());
+    pod.metadata.annotations = Some(
+        [
+            ("kubernetes.io/config.source".to_owned(), "file".to_owned()),
+            ("kubernetes.io/config.hash".to_owned(), uid.to_owned()),
+        ]
+        .into(),
+    );
+    pod.spec = Some(PodSpec {
+        containers: vec![Container {
+            name: format!("{name}-main"),
+            image: Some(IMAGE.to_owned()),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+            ..Container::default()
+        }],
+        restart_policy: Some(policy.to_owned()),
+        dns_policy: Some("Default".to_owned()),
+        termination_grace_period_seconds: Some(5),
+        enable_service_links: Some(true),
+        ..PodSpec::default()
+    });
+    pod.status = Some(PodStatus {
+        phase: Some("Pending".to_owned()),
+        ..PodStatus::default()
+    });
+    pod
+}
+
+fn with_port(mut pod: Pod, port: i32) -> Pod {
+    pod.spec.as_mut().unwrap().containers[0].ports = Some(vec![ContainerPort {
+        container_port: port,
+        host_port: Some(port),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    }]);
+    pod
+}
+
+fn with_priority(mut pod: Pod, priority: i32) -> Pod {
+    pod.spec.as_mut().unwrap().priority = Some(priority);
+    pod
+}
+
+fn set(pods: &[Pod]) -> SourceSet {
+    let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+    Arc::new(pods).into()
+}
+
+struct Bench {
+    fake: FakeCri,
+    root: tempfile::TempDir,
+    sets: watch::Sender<SourceSet>,
+    life: Life,
+}
+
+impl Bench {
+    fn start(pods: &[Pod], amounts: &[(&str, &str)]) -> Self {
+        let (fake, root) = (FakeCri::start(), tempfile::tempdir().unwrap());
+        let sets = watch::Sender::new(set(pods));
+        let life = begin(&fake, root.path(), amounts, &sets);
+        Self {
+            fake,
+            root,
+            sets,
+            life,
+        }
+    }
+
+    async fn restart(self, amounts: &[(&str, &str)]) -> Self {
+        let Self {
+            fake,
+            root,
+            sets,
+            life,
+        } = self;
+        life.end().await;
+        let life = begin(&fake, root.path(), amounts, &sets);
+        Self {
+            fake,
+            root,
+            sets,
+            life,
+        }
+    }
+
+    fn status(&self, uid: &str) -> PodStatus {
+        self.life.context.statuses.status(&PodUid::new(uid))
+    }
+
+    fn phase(&self, uid: &str) -> String {
+        self.status(uid).phase.unwrap_or_default()
+    }
+
+    fn reason(&self, uid: &str) -> String {
+        self.status(uid).reason.unwrap_or_default()
+    }
+
+    fn is_running(&self, name: &str) -> bool {
+        let container = self.fake.container(&format!("{name}-main"));
+        container.is_some_and(|container| {
+            container.state == cri_api::v1::ContainerState::ContainerRunning
+        })
+    }
+}
+
+fn begin(
+    fake: &FakeCri,
+    root: &Path,
+    amounts: &[(&str, &str)],
+    sets: &watch::Sender<SourceSet>,
+) -> Life {
+    Life::begin(fake, root, node(amounts), vec![sets.subscribe()])
+}
+
+const ROOM: &[(&str, &str)] = &[("pods", "10"), ("cpu", "4"), ("memory", "8Gi")];
+
+#[tokio::test(start_paused = true)]
+async fn adm_03_the_pod_that_does_not_fit_is_failed_and_stays_so() {
+    let pods = [pod("a", "1", "Always"), pod("b", "2", "Always")];
+    let bench = Bench::start(&pods, &[("pods", "1")]);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("1"), "Running");
+    assert_eq!(bench.phase("2"), "Failed");
+    // All static pods are critical: room is looked for and not found (ADM-09).
+    assert_eq!(bench.reason("2"), "UnexpectedAdmissionError");
+    let message = bench.status("2").message.unwrap();
+    assert!(
+        message.starts_with("Pod was rejected: Unexpected error while"),
+        "{message}"
+    );
+    assert!(!bench.is_running("b"));
+    // Room alone changes nothing.
+    bench.sets.send_replace(set(&pods[1..]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("2"), "Failed");
+    // Another manifest is asked about anew.
+    bench.sets.send_replace(set(&[pod("b", "3", "Always")]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("3"), "Running");
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adm_04_the_second_pod_of_a_port_is_refused_by_name() {
+    let pods = [
+        with_port(pod("a", "1", "Always"), 80),
+        with_port(pod("b", "2", "Always"), 80),
+    ];
+    let bench = Bench::start(&pods, ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1"), bench.reason("2")),
+        ("Running".into(), "NodePorts".into())
+    );
+    let text = bench
+        .life
+        .context
+        .metrics
+        .admission_rejections
+        .with_label_values(&["Other"]);
+    assert_eq!(text.get(), 1);
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adm_05_labels_of_the_node_decide() {
+    let mut here = pod("a", "1", "Always");
+    let mut elsewhere = pod("b", "2", "Always");
+    let select = |value: &str| Some([("disk".to_owned(), value.to_owned())].into());
+    here.spec.as_mut().unwrap().node_selector = select("ssd");
+    elsewhere.spec.as_mut().unwrap().node_selector = select("tape");
+    let bench = Bench::start(&[here, elsewhere], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1"), bench.reason("2")),
+        ("Running".into(), "NodeAffinity".into())
+    );
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adm_09_a_pod_of_higher_priority_starts_when_its_victim_is_gone() {
+    let low = with_priority(pod("low", "1", "Always"), 1);
+    let high = with_priority(pod("high", "2", "Always"), 2);
+    let bench = Bench::start(std::slice::from_ref(&low), &[("pods", "1")]);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.is_running("low"));
+    let held = bench.fake.hold(Call::StopContainer);
+    bench.sets.send_replace(set(&[low, high]));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(bench.is_running("low") && !bench.is_running("high"));
+    assert_eq!(bench.reason("1"), "Preempting");
+    drop(held);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1"), bench.phase("2")),
+        ("Failed".into(), "Running".into())
+    );
+    let condition = &bench.status("1").conditions.unwrap()[..];
+    let disruption = condition.iter().find(|c| c.type_ == "DisruptionTarget");
+    assert_eq!(disruption.unwrap().status, "True");
+    assert!(!bench.is_running("low") && bench.is_running("high"));
+    // Who had to go stays away over a restart, too: what runs is asked about first.
+    let bench = bench.restart(&[("pods", "1")]).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1"), bench.phase("2")),
+        ("Failed".into(), "Running".into())
+    );
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_keeps_its_place_over_a_restart_and_what_has_ended_its_end() {
+    // By name `a` would come first.
+    let (done, runs) = (pod("a-done", "1", "Never"), pod("z-runs", "2", "Always"));
+    let done = with_port(done, 80);
+    let bench = Bench::start(std::slice::from_ref(&done), &[("pods", "1")]);
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.exit("a-done-main", 0);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("1"), "Succeeded");
+    let runs = with_port(runs, 80);
+    let late = with_port(pod("b-late", "3", "Always"), 81);
+    bench.sets.send_replace(set(&[done.clone(), runs.clone()]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("2"), "Running");
+    bench.sets.send_replace(set(&[done, runs, late]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("3"), "Failed");
+    let bench = bench.restart(&[("pods", "1")]).await;
+    tokio::time::sleep(A_WHILE).await;
+    let phases = ["1", "2", "3"].map(|uid| bench.phase(uid));
+    assert_eq!(phases, ["Succeeded", "Running", "Failed"]);
+    // A node that became smaller refuses what ran, as upstream does, and ends it.
+    let bench = bench.restart(&[("pods", "0")]).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1"), bench.phase("2")),
+        ("Succeeded".into(), "Failed".into())
+    );
+    assert!(!bench.is_running("z-runs"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_the_port_of_one_that_ends() {
+    let old = with_port(pod("old", "1", "Always"), 80);
+    let new = with_port(pod("new", "2", "Always"), 80);
+    let bench = Bench::start(&[old], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let held = bench.fake.hold(Call::StopContainer);
+    bench.sets.send_replace(set(&[new]));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(bench.is_running("old") && !bench.is_running("new"));
+    assert_eq!(bench.phase("2"), "Pending");
+    drop(held);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!bench.is_running("old") && bench.is_running("new"));
+    bench.life.end().await;
+}
