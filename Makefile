@@ -4,7 +4,7 @@ SHELL := /bin/bash
 TARGET := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 RELEASE := target/$(TARGET)/release/berth
 
-.PHONY: help test fmt lint unit engine engines test-vm build release run image soak bench clean-node
+.PHONY: help test fmt lint unit engine engines test-vm build release run image soak bench fuzz clean-node
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ soak: engine ## ten minutes of churn by 20 clients, then again while dockerd is 
 
 bench: release ## cost and latency beside the Docker floor; BENCH_QUICK=1 for a short look
 	cargo run --locked -q -p bench -- $(RELEASE)
+
+fuzz: ## the parsers of outside bytes against changed copies of fuzz/corpus, a minute each
+	FUZZ_SECONDS=60 cargo test --locked -p streaming corpus_and_what_is_made_of_it
 
 clean-node: ## take away every pod, cgroup, mount and link of `make run`
 	bin/clean-node

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions, plan_end},
     backoff::{crash_loop_event, later, mount_delay},
-    ids::SandboxId,
+    ids::{ContainerName, SandboxId},
     log_paths,
     observed::ObservedPod,
     reasons::WaitingReason,

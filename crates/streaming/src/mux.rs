@@ -1,0 +1,598 @@
+//! Many streams over one connection: what SPDY and the channels of a WebSocket have in common.
+//!
+//! ```text
+//!             ┌──────── Driver (one task) ────────┐
+//!  socket ───▶│ reader ─ Decode ─▶ streams' inputs │──▶ Input   (8 pieces each)
+//!  socket ◀───│ writer ◀ Encode ◀ one queue        │◀── Output  (8 messages together)
+//!             └────────────────────────────────────┘
+//! ```
+//!
+//! Nothing is buffered beyond these queues. When one is full its sender waits: a peer that doesn't
+//! read stops the outputs, a reader that doesn't read its [`Input`] stops the whole connection,
+//! since neither protocol has flow control by stream (SPD-07). Control messages of our own (answers
+//! to pings) are dropped when the peer reads nothing.
+
+use std::{
+    collections::HashMap,
+    io,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    spdy::{Headers, frame::FrameError},
+    stream::{Gone, Input, Output, Stream},
+    websocket::WebSocketError,
+};
+
+/// Bytes asked from the socket at once, and so the longest piece of data.
+const READ: usize = 16 << 10;
+/// Bytes put together for one write.
+const WRITE: usize = 32 << 10;
+/// Pieces that wait for the reader of one stream.
+const INPUT_PIECES: usize = 8;
+/// Messages of all streams that wait for the socket.
+const OUTPUT_MESSAGES: usize = 8;
+/// Answers to pings and refusals that wait for the socket.
+const CONTROL_MESSAGES: usize = 16;
+/// How long the peer may take to close after we did.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// `RST_STREAM`: the stream's number is out of order.
+const PROTOCOL_ERROR: u32 = 1;
+/// `RST_STREAM`: not processed.
+const REFUSED: u32 = 3;
+/// `RST_STREAM`: no longer needed; what the Go implementation sends for every reset.
+pub(crate) const CANCEL: u32 = 5;
+
+/// Which side of a connection we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Opens streams.
+    Client,
+    /// Gets streams.
+    Server,
+}
+
+/// What the peer did.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Event {
+    /// Opened a stream.
+    Open {
+        stream: u32,
+        headers: Headers,
+        fin: bool,
+    },
+    /// Accepted a stream of ours.
+    Accepted { stream: u32, fin: bool },
+    /// Sent data, and nothing behind it if `fin`.
+    Data { stream: u32, data: Bytes, fin: bool },
+    /// Ended a stream.
+    Reset { stream: u32 },
+    /// Asks for an answer with the same bytes.
+    Ping(Bytes),
+    /// Closes.
+    Closed,
+    /// Nothing that concerns us.
+    Nothing,
+}
+
+/// What we do.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Open {
+        stream: u32,
+        headers: Headers,
+    },
+    Accept {
+        stream: u32,
+    },
+    Data {
+        stream: u32,
+        data: Bytes,
+        fin: bool,
+    },
+    Reset {
+        stream: u32,
+        status: u32,
+    },
+    Pong(Bytes),
+    /// Tells when all before it is in the kernel.
+    Flush(oneshot::Sender<()>),
+    Close,
+}
+
+/// The peer doesn't speak the protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// Its SPDY is broken.
+    #[error("SPDY")]
+    Spdy(#[from] FrameError),
+    /// Its WebSocket is broken.
+    #[error("websocket")]
+    WebSocket(#[from] WebSocketError),
+}
+
+/// A protocol's way in.
+pub(crate) trait Decode: Send {
+    /// Takes the next event off the buffer; `None` when more bytes are needed.
+    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, ProtocolError>;
+}
+
+/// A protocol's way out.
+pub(crate) trait Encode: Send {
+    /// Appends a message.
+    fn encode(&mut self, message: &Outgoing, out: &mut BytesMut);
+}
+
+/// How a connection ended in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// One of the sides closed.
+    Closed,
+    /// Nothing was sent or received for as long as was allowed.
+    Idle,
+}
+
+/// How a connection broke.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The socket failed.
+    #[error("connection")]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol.
+    #[error("protocol")]
+    Protocol(#[from] ProtocolError),
+}
+
+/// Bounds of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Without traffic in either direction for so long it is closed; `None` is never.
+    pub idle: Option<Duration>,
+    /// Streams open at once; the peer's further ones are refused.
+    pub streams: usize,
+}
+
+/// A connection's streams: opens them, and closes the connection. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Mux {
+    table: Arc<Table>,
+    queue: mpsc::Sender<Outgoing>,
+}
+
+#[derive(Debug, Default)]
+struct Table(Mutex<Streams>);
+
+#[derive(Debug, Default)]
+struct Streams {
+    open: HashMap<u32, Entry>,
+    /// The last number that the peer used.
+    received: u32,
+    /// How many we opened.
+    opened: u32,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` when the peer has sent all, or nobody reads.
+    input: Option<mpsc::Sender<Bytes>>,
+    /// Waits for the peer's acceptance.
+    accepted: Option<oneshot::Sender<()>>,
+    peer_open: bool,
+    own_open: bool,
+    ended: CancellationToken,
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Streams> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn input(&self, stream: u32) -> Option<mpsc::Sender<Bytes>> {
+        self.lock().open.get(&stream)?.input.clone()
+    }
+
+    /// One direction of a stream has ended.
+    fn finish(&self, stream: u32, half: impl FnOnce(&mut Entry)) {
+        let mut streams = self.lock();
+        if let Some(entry) = streams.open.get_mut(&stream) {
+            half(entry);
+            if !entry.peer_open && !entry.own_open {
+                entry.ended.cancel();
+                streams.open.remove(&stream);
+            }
+        }
+    }
+
+    fn peer_finished(&self, stream: u32) {
+        self.finish(stream, |entry| {
+            entry.input = None;
+            entry.peer_open = false;
+        });
+    }
+
+    fn end(&self, stream: u32) {
+        if let Some(entry) = self.lock().open.remove(&stream) {
+            entry.ended.cancel();
+        }
+    }
+
+    fn end_all(&self) {
+        let mut streams = self.lock();
+        streams.ended = true;
+        for (_, entry) in streams.open.drain() {
+            entry.ended.cancel();
+        }
+    }
+}
+
+impl Streams {
+    /// Enters a stream.
+    fn enter(&mut self, id: u32, headers: Headers, queue: &mpsc::Sender<Outgoing>) -> Stream {
+        let (sender, receiver) = mpsc::channel(INPUT_PIECES);
+        let ended = CancellationToken::new();
+        let entry = Entry {
+            input: Some(sender),
+            accepted: None,
+            peer_open: true,
+            own_open: true,
+            ended: ended.clone(),
+        };
+        if self.ended {
+            ended.cancel();
+        } else {
+            self.open.insert(id, entry);
+        }
+        Stream {
+            id,
+            headers,
+            input: Input::new(receiver),
+            output: Output::new(id, queue.clone(), ended),
+        }
+    }
+}
+
+impl Mux {
+    /// A stream that both sides know of without saying so: a channel of a WebSocket.
+    pub(crate) fn channel(&self, id: u32) -> Stream {
+        self.table.lock().enter(id, Headers::new(), &self.queue)
+    }
+
+    /// Opens a stream and waits until the peer accepts it.
+    ///
+    /// # Errors
+    /// When the peer refuses it or the connection has ended.
+    pub async fn open(&self, headers: Headers) -> Result<Stream, Gone> {
+        let permit = self.queue.reserve().await.map_err(|_| Gone)?;
+        let (sender, accepted) = oneshot::channel();
+        let stream = {
+            // Numbers must rise on the wire: taken and queued under one lock.
+            let mut streams = self.table.lock();
+            let id = streams.opened * 2 + 1;
+            streams.opened += 1;
+            let stream = streams.enter(id, headers.clone(), &self.queue);
+            if let Some(entry) = streams.open.get_mut(&id) {
+                entry.accepted = Some(sender);
+            }
+            permit.send(Outgoing::Open {
+                stream: id,
+                headers,
+            });
+            stream
+        };
+        accepted.await.map_err(|_| Gone)?;
+        Ok(stream)
+    }
+
+    /// Waits until all that was sent before is with the kernel; at once when the connection ended.
+    pub async fn flush(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.queue.send(Outgoing::Flush(sender)).await.is_ok() {
+            // Dropped unanswered: the connection ended.
+            let _ = receiver.await;
+        }
+    }
+
+    /// Closes the connection once all that was sent before is with the kernel.
+    pub async fn close(&self) {
+        // Closed already.
+        let _ = self.queue.send(Outgoing::Close).await;
+    }
+}
+
+/// Moves a connection's bytes; to be polled until its end. Dropping it closes the connection.
+#[derive(Debug)]
+pub(crate) struct Driver<S, D, E> {
+    io: S,
+    decoder: D,
+    encoder: E,
+    limits: Limits,
+    side: Side,
+    table: Arc<Table>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    queue: mpsc::WeakSender<Outgoing>,
+    incoming: mpsc::Sender<Stream>,
+}
+
+/// Sets a connection up: its streams, the driver that moves it, and the streams that the peer opens,
+/// each to be accepted or refused. When the receiver is dropped further ones are refused.
+pub(crate) fn connection<S, D: Decode, E: Encode>(
+    io: S,
+    side: Side,
+    limits: Limits,
+    decoder: D,
+    encoder: E,
+) -> (Mux, Driver<S, D, E>, mpsc::Receiver<Stream>) {
+    let (queue, outgoing) = mpsc::channel(OUTPUT_MESSAGES);
+    let (incoming, opened) = mpsc::channel(1);
+    let table = Arc::new(Table::default());
+    let driver = Driver {
+        io,
+        decoder,
+        encoder,
+        limits,
+        side,
+        table: Arc::clone(&table),
+        outgoing,
+        queue: queue.downgrade(),
+        incoming,
+    };
+    (Mux { table, queue }, driver, opened)
+}
+
+impl<S, D, E> Driver<S, D, E>
+where
+    S: AsyncRead + AsyncWrite + Send,
+    D: Decode,
+    E: Encode,
+{
+    /// Moves bytes until one side closes, the connection breaks or nothing happens for too long.
+    ///
+    /// # Errors
+    /// See [`ConnectionError`].
+    pub(crate) async fn run(self) -> Result<End, ConnectionError> {
+        let (read, write) = tokio::io::split(self.io);
+        let (control, controls) = mpsc::channel(CONTROL_MESSAGES);
+        let activity = Activity::new();
+        let _end = EndAll(&self.table);
+        let reader = Incoming {
+            table: &self.table,
+            queue: self.queue,
+            side: self.side,
+            most: self.limits.streams,
+            opened: self.incoming,
+            control,
+        };
+        let mut reading = pin!(reader.run(read, self.decoder, &activity));
+        let writing = write_all(
+            write,
+            self.encoder,
+            self.outgoing,
+            controls,
+            &self.table,
+            &activity,
+        );
+        tokio::select! {
+            // All three are dropped together with the connection, or carried on below.
+            ended = &mut reading => return ended.map(|()| End::Closed),
+            written = writing => written?,
+            () = activity.idle(self.limits.idle) => return Ok(End::Idle),
+        }
+        // We have closed. Input that nobody has read would make the kernel reset the connection, and
+        // with it what the peer has not read yet: so it is read, for a while.
+        match tokio::time::timeout(CLOSE_WAIT, reading).await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => Ok(End::Closed),
+        }
+    }
+}
+
+struct EndAll<'a>(&'a Table);
+
+impl Drop for EndAll<'_> {
+    fn drop(&mut self) {
+        self.0.end_all();
+    }
+}
+
+/// The reading half.
+struct Incoming<'a> {
+    table: &'a Table,
+    queue: mpsc::WeakSender<Outgoing>,
+    side: Side,
+    most: usize,
+    opened: mpsc::Sender<Stream>,
+    control: mpsc::Sender<Outgoing>,
+}
+
+impl Incoming<'_> {
+    async fn run(
+        self,
+        mut io: impl AsyncRead + Unpin,
+        mut decoder: impl Decode,
+        activity: &Activity,
+    ) -> Result<(), ConnectionError> {
+        let mut buffer = BytesMut::new();
+        loop {
+            while let Some(event) = decoder.decode(&mut buffer)? {
+                if event == Event::Closed {
+                    return Ok(());
+                }
+                self.take(event).await;
+            }
+            buffer.reserve(READ);
+            if io.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+            activity.happened();
+        }
+    }
+
+    async fn take(&self, event: Event) {
+        match event {
+            Event::Open {
+                stream,
+                headers,
+                fin,
+            } => {
+                if let Err(status) = self.open(stream, headers, fin).await {
+                    self.table.end(stream);
+                    self.answer(Outgoing::Reset { stream, status });
+                }
+            }
+            Event::Accepted { stream, fin } => {
+                let entry = self
+                    .table
+                    .lock()
+                    .open
+                    .get_mut(&stream)
+                    .and_then(|entry| entry.accepted.take());
+                if let Some(accepted) = entry {
+                    // Nobody waits any more.
+                    let _ = accepted.send(());
+                }
+                if fin {
+                    self.table.peer_finished(stream);
+                }
+            }
+            Event::Data { stream, data, fin } => {
+                // For a stream that has ended it is dropped: the peer did not know yet.
+                if !data.is_empty()
+                    && let Some(input) = self.table.input(stream)
+                    && input.send(data).await.is_err()
+                {
+                    // Nobody reads it.
+                    self.table.finish(stream, |entry| entry.input = None);
+                }
+                if fin {
+                    self.table.peer_finished(stream);
+                }
+            }
+            Event::Reset { stream } => self.table.end(stream),
+            Event::Ping(bytes) => self.answer(Outgoing::Pong(bytes)),
+            Event::Closed | Event::Nothing => {}
+        }
+    }
+
+    /// Enters a stream of the peer's; the error is the status of its refusal.
+    async fn open(&self, id: u32, headers: Headers, fin: bool) -> Result<(), u32> {
+        let Some(queue) = self.queue.upgrade() else {
+            return Err(REFUSED);
+        };
+        let stream = {
+            let mut streams = self.table.lock();
+            if id.is_multiple_of(2) || id <= streams.received {
+                return Err(PROTOCOL_ERROR);
+            }
+            streams.received = id;
+            if self.side == Side::Client || streams.open.len() >= self.most {
+                return Err(REFUSED);
+            }
+            streams.enter(id, headers, &queue)
+        };
+        if fin {
+            self.table.peer_finished(id);
+        }
+        self.opened.send(stream).await.map_err(|_| REFUSED)
+    }
+
+    /// Queues a control message, or drops it when the peer doesn't read those before it.
+    fn answer(&self, message: Outgoing) {
+        let _ = self.control.try_send(message);
+    }
+}
+
+/// The writing half: ends after [`Outgoing::Close`], or when nothing can be sent any more.
+async fn write_all(
+    mut io: impl AsyncWrite + Unpin,
+    mut encoder: impl Encode,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    mut control: mpsc::Receiver<Outgoing>,
+    table: &Table,
+    activity: &Activity,
+) -> Result<(), ConnectionError> {
+    let mut out = BytesMut::new();
+    let mut flushed = Vec::new();
+    loop {
+        let first = tokio::select! {
+            biased;
+            // cancel-safe, both: a message is taken only when it is returned.
+            Some(message) = control.recv() => message,
+            message = outgoing.recv() => message.unwrap_or(Outgoing::Close),
+        };
+        let mut next = Some(first);
+        let mut closing = false;
+        while let Some(message) = next {
+            encoder.encode(&message, &mut out);
+            match message {
+                Outgoing::Data {
+                    stream, fin: true, ..
+                } => table.finish(stream, |entry| entry.own_open = false),
+                Outgoing::Reset { stream, .. } => table.end(stream),
+                Outgoing::Flush(told) => flushed.push(told),
+                Outgoing::Close => closing = true,
+                _ => {}
+            }
+            next = if closing || out.len() >= WRITE {
+                None
+            } else {
+                outgoing.try_recv().ok()
+            };
+        }
+        io.write_all(&out).await?;
+        io.flush().await?;
+        activity.happened();
+        // A quiet connection keeps no buffer.
+        out = BytesMut::new();
+        for told in flushed.drain(..) {
+            let _ = told.send(());
+        }
+        if closing {
+            io.shutdown().await?;
+            return Ok(());
+        }
+    }
+}
+
+/// When something was last sent or received.
+#[derive(Debug)]
+struct Activity(Mutex<Instant>);
+
+impl Activity {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn happened(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when nothing has happened for `limit`.
+    async fn idle(&self, limit: Option<Duration>) {
+        let Some(limit) = limit else {
+            return std::future::pending().await;
+        };
+        loop {
+            let last = self.last();
+            tokio::time::sleep_until(last + limit).await;
+            if self.last() == last {
+                return;
+            }
+        }
+    }
+}

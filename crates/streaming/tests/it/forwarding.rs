@@ -1,0 +1,144 @@
+//! Port-forward over SPDY, tunnelled and by channels.
+
+use bytes::{Bytes, BytesMut};
+use streaming::{
+    PortForward, Request, Side,
+    client::{self, Forwarder},
+    websocket::frame::{Decoder, Opcode, Received, encode},
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Harness, SOON, read_all};
+
+fn request(ports: &[u16]) -> Request {
+    Request::PortForward(PortForward {
+        sandbox: "pod".to_owned(),
+        ports: ports.to_vec(),
+    })
+}
+
+async fn forwarder(harness: &Harness, tunnelled: bool) -> Forwarder {
+    let target = harness.target(request(&[]));
+    let io = harness.connect().await;
+    let (forwarder, running) = client::port_forward(io, &target, tunnelled).await.unwrap();
+    harness.tasks.spawn_job("client", async move {
+        let _ = running.await;
+    });
+    forwarder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_share_one_and_keep_their_own_ends() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let mut open = Vec::new();
+        for port in 2..20_u16 {
+            let connection = forwarder.connect(port).await.unwrap();
+            let text = Bytes::from(format!("to {port}, "));
+            connection.data.output.write(text).await.unwrap();
+            open.push((port, connection));
+        }
+        for (port, connection) in open.into_iter().rev() {
+            connection.data.output.finish().await.unwrap();
+            let got = tokio::time::timeout(SOON, read_all(connection.data.input)).await;
+            let expected = format!("to {port}, end of {port}");
+            assert_eq!(String::from_utf8(got.unwrap()).unwrap(), expected);
+            assert_eq!(read_all(connection.error).await, b"");
+        }
+        forwarder.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn megabytes_pass_in_both_directions() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let connection = forwarder.connect(80).await.unwrap();
+        let payload = Bytes::from(vec![7; 5_000_000]);
+        let output = connection.data.output;
+        let send = async {
+            output.write(payload.clone()).await.unwrap();
+            output.finish().await.unwrap();
+        };
+        let ((), got) = tokio::join!(send, read_all(connection.data.input));
+        assert_eq!(got.len(), payload.len() + "end of 80".len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failure_is_told_on_the_error_stream_and_the_next_connection_works() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let connection = forwarder.connect(1).await.unwrap();
+        let text = read_all(connection.error).await;
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error forwarding port 1 to pod pod, uid : pod: connection refused"
+        );
+        let connection = forwarder.connect(2).await.unwrap();
+        connection.data.output.finish().await.unwrap();
+        assert_eq!(read_all(connection.data.input).await, b"end of 2");
+    }
+}
+
+/// The old way: channels of a WebSocket, the port first on each.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_carry_the_ports_of_the_request() {
+    let harness = Harness::start().await;
+    let target = harness.target(request(&[513, 1]));
+    let mut io = harness.connect().await;
+    let head = format!(
+        "GET {} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\
+         Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n",
+        target.path
+    );
+    io.write_all(head.as_bytes()).await.unwrap();
+    let mut buffer = BytesMut::new();
+    let end = loop {
+        io.read_buf(&mut buffer).await.unwrap();
+        if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+            break end;
+        }
+    };
+    let answer = buffer.split_to(end + 4);
+    let answer = String::from_utf8_lossy(&answer).to_lowercase();
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    assert!(answer.contains("sec-websocket-protocol: v4.channel.k8s.io"));
+    let mut out = BytesMut::new();
+    encode(&mut out, Opcode::Binary, Some([1, 2, 3, 4]), &[&[0], b"hi"]);
+    io.write_all(&out).await.unwrap();
+    let mut decoder = Decoder::new(Side::Client);
+    let mut channels = [const { Vec::new() }; 4];
+    let expected: [&[u8]; 4] = [
+        &[1, 2, b'h', b'i'],
+        &[1, 2],
+        &[1, 0],
+        b"\x01\0error forwarding port 1 to pod pod, uid : pod: connection refused",
+    ];
+    let mut channel = None;
+    while channels
+        .iter()
+        .zip(expected)
+        .any(|(got, all)| got.len() < all.len())
+    {
+        match decoder.decode(&mut buffer).unwrap() {
+            Some(Received::Piece { last, mut data, .. }) => {
+                let own = channel
+                    .take()
+                    .unwrap_or_else(|| usize::from(data.split_to(1)[0]));
+                channels[own].extend_from_slice(&data);
+                channel = (!last).then_some(own);
+            }
+            Some(_) => {}
+            None => {
+                let read = tokio::time::timeout(SOON, io.read_buf(&mut buffer)).await;
+                assert_ne!(read.unwrap().unwrap(), 0, "{channels:?}");
+            }
+        }
+    }
+    assert_eq!(channels.each_ref().map(Vec::as_slice), expected);
+}

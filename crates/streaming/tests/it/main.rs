@@ -1,0 +1,9 @@
+//! The server over loopback, with our own client and with hand-made bytes.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod forwarding;
+mod fuzz;
+mod harness;
+mod hostile;
+mod remote_commands;
