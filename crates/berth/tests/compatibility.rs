@@ -72,7 +72,7 @@ const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
     ("runtime-cgroups", "read, without effect"),
     (
         "streaming-bind-addr",
-        "read, without effect: no streaming yet (B); default 127.0.0.1",
+        "supported; empty is 127.0.0.1 and any port (upstream: all interfaces)",
     ),
     ("version", "supported; the text is our own version"),
 ];

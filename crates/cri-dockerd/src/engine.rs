@@ -38,7 +38,7 @@ pub(crate) use archive::Found;
 pub(crate) use containers::{ListContainers, LogsQuery};
 pub(crate) use error::{Class, EngineError};
 pub(crate) use events::{Event, EventStream};
-pub(crate) use exec::Hijacked;
+pub(crate) use exec::{Hijacked, NO_DETACH};
 pub(crate) use images::{Progress, RegistryAuth};
 pub(crate) use stream::{ByteStream, FrameDecoder, StreamKind};
 

@@ -10,7 +10,7 @@
 //! (EXE-04), output beyond the limit is dropped instead of failing the call (EXE-05), and the exit
 //! code is waited for, not polled.
 
-mod kill;
+pub(crate) mod kill;
 
 use std::{sync::Arc, time::Duration};
 
@@ -60,10 +60,10 @@ impl Output {
 }
 
 /// Kills what an exec runs, unless told that it has ended.
-struct KillOnDrop {
-    execs: Execs,
-    exec: String,
-    armed: bool,
+pub(crate) struct KillOnDrop {
+    pub(crate) execs: Execs,
+    pub(crate) exec: String,
+    pub(crate) armed: bool,
 }
 
 impl Drop for KillOnDrop {
@@ -115,7 +115,7 @@ impl Execs {
     }
 
     /// The full id of a container, which must run (EXE-01).
-    async fn running(&self, id: &str) -> Result<String, RpcError> {
+    pub(crate) async fn running(&self, id: &str) -> Result<String, RpcError> {
         let record = self.hub.find(id).await;
         let record = record
             .map_err(|error| RpcError::new(error.code(), ErrorChain(&error).to_string()))?
@@ -143,6 +143,7 @@ impl Execs {
             attach_stdout: true,
             attach_stderr: true,
             tty: false,
+            detach_keys: String::new(),
         };
         let exec = self
             .engine
@@ -215,7 +216,7 @@ impl Execs {
     }
 
     /// The exit code of a command whose output has ended. It may still run: then this waits.
-    async fn exit_code(
+    pub(crate) async fn exit_code(
         &self,
         exec: &str,
         event: tokio::sync::oneshot::Receiver<i64>,

@@ -34,6 +34,7 @@ mod service;
 mod start;
 mod state;
 mod stats;
+mod streaming;
 mod translate;
 mod verbose;
 

@@ -50,6 +50,8 @@ pub(crate) struct Runtime {
     pub(crate) stats: Stats,
     pub(crate) users: KnownUsers,
     pub(crate) execs: Execs,
+    /// URLs of Exec, Attach and PortForward.
+    pub(crate) streams: ::streaming::Urls,
     pub(crate) settings: Settings,
     /// Lowest OOM score that the host was seen to accept (DEC-48).
     pub(crate) lowest_oom_score: AtomicI64,

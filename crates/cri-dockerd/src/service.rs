@@ -299,19 +299,21 @@ impl RuntimeService for Service {
         self.read("ExecSync", work).await
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        unimplemented("Exec is not there yet")
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        self.read("Exec", self.0.exec(request.into_inner())).await
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        unimplemented("Attach is not there yet")
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        self.read("Attach", self.0.attach(request.into_inner()))
+            .await
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        unimplemented("PortForward is not there yet")
+        self.read("PortForward", self.0.port_forward(request.into_inner()))
+            .await
     }
 
     async fn container_stats(

@@ -5,6 +5,7 @@
 //! at once (SYS-05).
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -28,6 +29,7 @@ use crate::sandbox::Remembered;
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
 use crate::stats::{Kernel, Stats};
+use crate::streaming;
 
 /// Open files for logs and streams of many containers; the usual limit of 1024 carries some 400.
 const OPEN_FILES: u64 = 65_536;
@@ -57,6 +59,15 @@ pub(crate) enum StartError {
     /// The CRI socket can't be had.
     #[error("--container-runtime-endpoint")]
     Listen(#[source] ListenError),
+    /// The streaming server's address can't be had.
+    #[error("--streaming-bind-addr={address}")]
+    Streaming {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// Signals can't be caught.
     #[error("install signal handlers")]
     Signals(#[source] std::io::Error),
@@ -151,8 +162,16 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         Arc::clone(&paths),
         calls.spawner(),
     );
+    let execs = Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner());
+    let streaming = streaming::bind(settings.streaming, &engine, &hub, &execs)
+        .await
+        .map_err(|source| StartError::Streaming {
+            address: settings.streaming,
+            source,
+        })?;
     let runtime = Arc::new(Runtime {
-        execs: Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner()),
+        execs,
+        streams: streaming.urls(),
         engine,
         hub: Arc::clone(&hub),
         networks,
@@ -185,6 +204,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         tidy.run(node_os::memory::give_back, token).await;
     });
     let server = TaskGroup::new("server");
+    server.spawn("streaming", streaming.run(server.token().clone()));
     server.spawn(
         "grpc",
         server::serve(

@@ -21,7 +21,6 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
     actions::ProbeResults,

@@ -15,6 +15,10 @@ use super::{Engine, EngineError};
 /// stdin; shutting the write side down is end of input. Dropping it detaches.
 pub(crate) type Hijacked = TokioIo<Upgraded>;
 
+/// Keys that nobody types one after the other. Docker's own are ctrl-p ctrl-q, for which it holds
+/// every ctrl-p back.
+pub(crate) const NO_DETACH: &str = "ctrl-@,ctrl-_,ctrl-@,ctrl-_,ctrl-@,ctrl-_";
+
 impl Engine {
     /// `POST /containers/{id}/exec`; answers the exec's id.
     ///
@@ -64,7 +68,6 @@ impl Engine {
     ///
     /// # Errors
     /// As any call.
-    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn exec_resize(
         &self,
         exec: &str,
@@ -77,11 +80,10 @@ impl Engine {
         self.run(call, self.timeout).await
     }
 
-    /// `POST /containers/{id}/attach`; no replay of older output.
+    /// `POST /containers/{id}/attach`; no replay of older output. No keys detach.
     ///
     /// # Errors
     /// As any call.
-    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn attach(
         &self,
         container: &str,
@@ -95,6 +97,7 @@ impl Engine {
             .query("stdin", flag(stdin))
             .query("stdout", flag(stdout))
             .query("stderr", flag(stderr))
+            .query("detachKeys", NO_DETACH)
             .upgrade();
         self.hijack("POST /containers/attach", call).await
     }
@@ -103,7 +106,6 @@ impl Engine {
     ///
     /// # Errors
     /// As any call.
-    #[expect(dead_code, reason = "for Exec and Attach, which come next")]
     pub(crate) async fn container_resize(
         &self,
         container: &str,

@@ -114,7 +114,8 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&String::from_utf8_lossy(&bytes))
 }
 
-fn is_in(pid: i32, container: &str) -> bool {
+/// Whether a process is in the container's cgroup.
+pub(crate) fn is_in(pid: i32, container: &str) -> bool {
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"));
     !container.is_empty() && cgroup.is_ok_and(|cgroup| cgroup.contains(container))
 }

@@ -16,5 +16,6 @@ mod registry;
 mod security;
 mod soak;
 mod stats;
+mod streaming;
 mod systemd;
 mod truth;

@@ -10,6 +10,7 @@ use daemon::{TaskGroup, Tidy};
 use kubelet_config::{Command, HostFacts, Settings};
 use kubelet_core::{
     admission::{NodeInfo, SysctlAllowList},
+    downward::Allocatable,
     ids::NodeName,
 };
 use node_os::host_view::HostView;
@@ -22,7 +23,7 @@ use crate::{
     events::Events,
     metrics::Metrics,
     node::{capacity::Capacity, cgroups::PodCgroups},
-    pod_workers::{Allocatable, PodContext},
+    pod_workers::PodContext,
     runtime::{client::CriClient, health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
     sources::SourceSet,
     status_store::StatusStore,
@@ -177,6 +178,7 @@ fn machine(node: NodeInfo) -> Machine {
         node,
         cgroups: None,
         version: None,
+        thermal_throttle: Vec::new(),
         tmpfs_swap: node_os::mounts::Swap::Allowed,
         host: HostView::identity(),
         visibility: Visibility::Shared,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ActionsInput, OnStartFailure, PodActions, compute_pod_actions, plan_end},

@@ -230,6 +230,9 @@ pub(crate) struct ExecCreate {
     pub(crate) attach_stdout: bool,
     pub(crate) attach_stderr: bool,
     pub(crate) tty: bool,
+    /// Keys that detach; empty for Docker's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) detach_keys: String,
 }
 
 /// `GET /exec/{id}/json`.
