@@ -26,9 +26,10 @@ use crate::{
 
 /// How long a connect on the pod's loopback may take: a full queue of the listener makes it wait.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long the client may go on sending to a pod that has sent its all. Upstream's socat waits
-/// half a second.
-const LATE: Duration = Duration::from_mins(1);
+/// How long the client may go on sending to a pod that has sent its all, as upstream's socat: many
+/// clients wait for the end of the error stream before they close. The other way round there is no
+/// limit: an answer may take its time.
+const LATE: Duration = Duration::from_millis(500);
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
 

@@ -133,7 +133,8 @@ impl<R: Runtime> Service<R> {
                 upgraded = upgraded => upgraded,
             };
             match upgraded {
-                Ok(io) => work(TokioIo::new(io)).await,
+                // On the heap: a session is large, and its task is moved about before it runs.
+                Ok(io) => Box::pin(work(TokioIo::new(io))).await,
                 Err(error) => tracing::debug!(%error, "streaming connection: upgrade"),
             }
         });

@@ -39,7 +39,7 @@ pub(super) async fn serve<R: Runtime>(
     shutdown: CancellationToken,
 ) {
     match upgrade {
-        Upgrade::Spdy(_) => Box::pin(spdy(&shared, io, &request, &shutdown)).await,
+        Upgrade::Spdy(_) => spdy(&shared, io, &request, &shutdown).await,
         Upgrade::WebSocket {
             inside: negotiate::PortForward::Spdy,
             ..
@@ -57,25 +57,25 @@ pub(super) async fn serve<R: Runtime>(
             );
             let (outer, inner) = tokio::io::duplex(TUNNEL);
             let stream = mux.channel(0);
-            let main = async {
+            let main = Box::pin(async {
                 tokio::join!(
                     websocket::tunnel(mux.clone(), stream, outer),
-                    Box::pin(spdy(&shared, inner, &request, &shutdown)),
+                    spdy(&shared, inner, &request, &shutdown),
                 );
-            };
-            Box::pin(finish(driver, mux.clone(), main)).await;
+            });
+            finish(Box::pin(driver.run()), mux.clone(), main).await;
         }
         Upgrade::WebSocket {
             inside: negotiate::PortForward::Channels(encoding),
             ..
-        } => Box::pin(channels(&shared, io, encoding, &request, &shutdown)).await,
+        } => channels(&shared, io, encoding, &request, &shutdown).await,
     }
 }
 
 /// Pairs of SPDY streams.
 async fn spdy<R: Runtime>(
     shared: &Shared<R>,
-    io: impl AsyncRead + AsyncWrite + Send,
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
     request: &PortForward,
     shutdown: &CancellationToken,
 ) {
@@ -90,8 +90,8 @@ async fn spdy<R: Runtime>(
         spdy::Reader::new(Side::Server),
         spdy::Writer::new(),
     );
-    let main = until(shutdown, pairs(shared, incoming, request));
-    finish(driver, mux.clone(), main).await;
+    let main = Box::pin(until(shutdown, pairs(shared, incoming, request)));
+    finish(Box::pin(driver.run()), mux.clone(), main).await;
 }
 
 async fn until(shutdown: &CancellationToken, work: impl Future<Output = ()>) {
@@ -235,10 +235,10 @@ async fn channels<R: Runtime>(
             forward_channel(shared, request, *port, data, error)
         })
         .collect();
-    let main = until(shutdown, async {
+    let main = Box::pin(until(shutdown, async {
         join_all(forwards).await;
-    });
-    finish(driver, mux.clone(), main).await;
+    }));
+    finish(Box::pin(driver.run()), mux.clone(), main).await;
 }
 
 async fn forward_channel<R: Runtime>(

@@ -6,20 +6,18 @@
 //!                  └──── peer gone, idle, server ends: what runs is dropped
 //! ```
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Attach, Exec, Failure, Runtime, Shared, Streams};
 use crate::{
-    mux::{self, ConnectionError, Decode, Driver, Encode, End, Limits, Mux, Side},
+    mux::{self, ConnectionError, End, Limits, Mux, Side},
     negotiate,
     remote_command::{Outcome, SizeDecoder, StreamKind, Version, Wanted},
     spdy,
@@ -75,7 +73,7 @@ pub(super) async fn serve<R: Runtime>(
             spdy::Writer::new(),
         );
         let patience = shared.config.stream_creation;
-        let main = async {
+        let main = Box::pin(async {
             let opened = collect(incoming, wanted, version);
             match tokio::time::timeout(patience, opened).await {
                 Ok(Some(opened)) => {
@@ -92,8 +90,8 @@ pub(super) async fn serve<R: Runtime>(
                 Ok(None) => {}
                 Err(_) => tracing::info!("timed out waiting for client to create streams"),
             }
-        };
-        finish(driver, mux.clone(), main).await;
+        });
+        finish(Box::pin(driver.run()), mux.clone(), main).await;
     } else {
         let (mux, driver, _) = mux::connection(
             io,
@@ -102,27 +100,22 @@ pub(super) async fn serve<R: Runtime>(
             websocket::Reader::new(Side::Server, inside.encoding),
             websocket::Writer::new(Side::Server, inside.encoding),
         );
-        let main = async {
+        let main = Box::pin(async {
             let opened = Opened::channels(&mux, wanted);
             opened.greet().await;
             run(&shared.runtime, opened, version, work, &shutdown).await;
-        };
-        finish(driver, mux.clone(), main).await;
+        });
+        finish(Box::pin(driver.run()), mux.clone(), main).await;
     }
 }
 
 /// Drives a connection until `main` is done with it and it is closed, or until it ends earlier:
 /// then `main` is dropped.
-pub(super) async fn finish<S, D, E>(
-    driver: Driver<S, D, E>,
+pub(super) async fn finish(
+    mut driving: BoxFuture<'_, Result<End, ConnectionError>>,
     mux: Mux,
-    main: impl Future<Output = ()>,
-) where
-    S: AsyncRead + AsyncWrite + Send,
-    D: Decode,
-    E: Encode,
-{
-    let mut driving = Box::pin(driver.run());
+    main: BoxFuture<'_, ()>,
+) {
     let main = async {
         main.await;
         mux.close().await;
@@ -259,14 +252,14 @@ async fn run<R: Runtime>(
     };
     let work = async {
         match work {
-            Work::Exec(exec) => match runtime.exec(exec, streams).await {
+            Work::Exec(exec) => match Box::pin(runtime.exec(exec, streams)).await {
                 Ok(0) => Outcome::Success,
                 Ok(code) => Outcome::ExitCode(code),
                 Err(Failure(text)) => {
                     Outcome::Failed(format!("error executing command in container: {text}"))
                 }
             },
-            Work::Attach(attach) => match runtime.attach(attach, streams).await {
+            Work::Attach(attach) => match Box::pin(runtime.attach(attach, streams)).await {
                 Ok(()) => Outcome::Success,
                 Err(Failure(text)) => {
                     Outcome::Failed(format!("error attaching to container: {text}"))
