@@ -15,6 +15,7 @@ mod args;
 mod cache;
 mod chain;
 mod config;
+mod error;
 mod load;
 mod plugin;
 mod result;
@@ -38,13 +39,14 @@ use crate::checkpoint::PortMapping;
 use crate::hub::lock;
 use cache::{Cache, Entry};
 use chain::Target;
-use config::{NetworkList, PluginConfig};
+use config::NetworkList;
 use load::Loaded;
-use plugin::{PluginError, Plugins};
+use plugin::Plugins;
 use status::StatusCache;
 
 pub(crate) use args::ArgsError;
 pub(crate) use cache::CacheError;
+pub(crate) use error::CniError;
 pub(crate) use result::ResultError;
 
 /// The pod's interface.
@@ -59,78 +61,6 @@ const LOOPBACK_LIST: &str =
     r#"{"cniVersion":"0.2.0","name":"cni-loopback","plugins":[{"type":"loopback"}]}"#;
 /// A watch that can't be had is tried for again after a while; meanwhile SIGHUP reloads.
 const WATCH_RETRY: Duration = Duration::from_mins(1);
-
-/// A pod's network can't be set up or torn down.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CniError {
-    /// There is no network now.
-    #[error("{0}")]
-    NotReady(String),
-    /// A plugin failed.
-    #[error("plugin type={kind:?}{name} failed ({action})")]
-    Plugin {
-        /// Its type.
-        kind: String,
-        /// Its name in the list, if it has one, after a blank.
-        name: String,
-        /// `add` or `delete`.
-        action: &'static str,
-        /// What happened.
-        #[source]
-        source: Box<PluginError>,
-    },
-    /// A plugin answered what is no result.
-    #[error("plugin type={plugin:?} failed (add)")]
-    Result {
-        /// Its type.
-        plugin: String,
-        /// What is wrong with the answer.
-        #[source]
-        source: ResultError,
-    },
-    /// The pod asks for what can't be passed on.
-    #[error(transparent)]
-    Args(#[from] ArgsError),
-    /// The result can't be kept, so a teardown could not be told.
-    #[error("failed to set network {network:?} cached result")]
-    Cache {
-        /// The network.
-        network: String,
-        /// Why.
-        #[source]
-        source: CacheError,
-    },
-    /// Several of them.
-    #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
-    Several(Vec<CniError>),
-}
-
-impl CniError {
-    fn plugin(plugin: &PluginConfig, action: &'static str, source: PluginError) -> Self {
-        let name = match plugin.name.as_str() {
-            "" => String::new(),
-            name => format!(" name={name:?}"),
-        };
-        Self::Plugin {
-            kind: plugin.kind.clone(),
-            name,
-            action,
-            source: Box::new(source),
-        }
-    }
-
-    fn several(mut errors: Vec<Self>) -> Result<(), Self> {
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Self::Several(errors)),
-        }
-    }
-
-    fn lacks_plugin(&self) -> bool {
-        matches!(self, Self::Plugin { source, .. } if matches!(**source, PluginError::NotFound { .. }))
-    }
-}
 
 /// The pod that a network is for.
 #[derive(Debug, Clone, Default)]

@@ -476,7 +476,7 @@ async fn lost_checkpoints_are_made_good_and_lost_sandboxes_leave_nothing() {
     let mut server = Server::start_with(&engine.host(), network.flags()).await;
     let ids = lose_one_and_end_one(&mut server, &engine).await;
     let ids = [ids[0].as_str(), ids[1].as_str()];
-    let file = |server: &Server, id: &str| server.root().join("sandbox").join(id);
+    let file = |server: &Server, id: &str| server.path("root/sandbox").join(id);
     fs::remove_file(file(&server, ids[0])).unwrap();
     fs::write(file(&server, ids[1]), "{").unwrap();
     let mut server = server.crash_and_restart(&engine.host()).await;

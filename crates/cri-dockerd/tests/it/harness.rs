@@ -86,11 +86,6 @@ impl Server {
         }
     }
 
-    /// Its root directory.
-    pub(crate) fn root(&self) -> std::path::PathBuf {
-        self.directory.path().join("root")
-    }
-
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
