@@ -350,3 +350,31 @@ fn until(at: Timestamp) -> Duration {
         .try_into()
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn stop(grace_override: Option<i64>) -> Wanted {
+        Wanted::Stop {
+            pod: None,
+            key: PodKey::new("default", "a"),
+            grace_override,
+        }
+    }
+
+    #[tokio::test]
+    async fn life_32_only_a_shorter_grace_interrupts_an_end() {
+        let interrupted = |current: Option<i64>, new: Option<i64>| {
+            let (_sender, mut receiver) = watch::channel(stop(new));
+            shorter(&mut receiver, current).now_or_never().is_some()
+        };
+        assert!(interrupted(None, Some(5)));
+        assert!(interrupted(Some(6), Some(5)));
+        assert!(!interrupted(Some(5), Some(5)));
+        assert!(!interrupted(Some(5), Some(6)));
+        assert!(!interrupted(Some(5), None));
+    }
+}

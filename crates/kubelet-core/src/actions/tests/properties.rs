@@ -291,4 +291,29 @@ proptest! {
             prop_assert!(actions.retry_at.is_some_and(|retry| retry <= wait.until));
         }
     }
+
+    /// Whoever waits for others to end waits for somebody who does end: no circle, and no stranger.
+    #[test]
+    fn termination_always_ends((pod, sandboxes, containers, _) in any_world()) {
+        let plan = plan_pod_kill(Some(&pod), &world(&sandboxes, &containers), None);
+        let mut left = plan.containers;
+        while !left.is_empty() {
+            let waits = |kill: &ContainerKill| {
+                left.iter().any(|other| other.id != kill.id && kill.after.contains(&other.name))
+            };
+            let turn: Vec<_> = left.iter().filter(|kill| !waits(kill)).map(|k| k.id.clone()).collect();
+            prop_assert!(!turn.is_empty(), "all wait for one another: {:?}", left);
+            left.retain(|kill| !turn.contains(&kill.id));
+        }
+    }
+
+    /// Whatever the runtime has of a pod that has ended, it is stopped and nothing is started.
+    #[test]
+    fn what_has_ended_is_only_stopped((pod, sandboxes, containers, _) in any_world()) {
+        let mut model = world(&sandboxes, &containers);
+        let plan = plan_end(&pod, &model);
+        prop_assert!(plan.done && plan.start.is_empty() && plan.create_sandbox.is_none());
+        apply(&mut model, &plan, 0);
+        prop_assert!(plan_end(&pod, &model).is_empty());
+    }
 }
