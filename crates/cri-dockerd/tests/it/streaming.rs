@@ -169,7 +169,8 @@ async fn exec_carries_streams_codes_and_terminals() {
             ..PLAIN
         };
         // The size may come a moment after the start.
-        let script = "while [ \"$(stty size)\" != '43 132' ]; do sleep 0.1; done; tty; echo e >&2";
+        let script =
+            "while [ \"$(stty size 2>&1)\" != '43 132' ]; do sleep 0.1; done; tty; echo e >&2";
         let command = bench.exec(&id, transport, script, wanted).await;
         let size = TerminalSize {
             width: 132,
