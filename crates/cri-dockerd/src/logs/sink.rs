@@ -106,6 +106,7 @@ impl Sink {
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         let file = open(&self.path)?;
         let old = std::mem::replace(&mut self.file, file);
+        let_go(&old);
         if self.torn > 0 {
             // The whole line goes to the new file. Cutting is for the old file's readers only.
             if let Ok(metadata) = old.metadata() {
@@ -138,6 +139,18 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
     }
     Ok(file)
+}
+
+/// Gives the lock up. Closing alone would not do at once: a process that is just being started (a CNI
+/// plugin) shares our open files until it runs its own program.
+fn let_go(file: &File) {
+    drop(file.unlock());
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let_go(&self.file);
+    }
 }
 
 /// The predecessors of a log that the kubelet rotated (`<log>.20251122-163600`), newest first.
@@ -244,6 +257,21 @@ mod tests {
         assert!(!sink.is_blocked());
         assert_eq!(fs::read(&old).unwrap(), b"one\n");
         assert_eq!(fs::read(&path).unwrap(), b"two\nthree\n");
+    }
+
+    #[test]
+    fn log_is_free_at_once_though_a_starting_process_shares_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut sink = Sink::open(&path).unwrap();
+        let shared = sink.file.try_clone().unwrap();
+        assert!(Sink::open(&path).is_err(), "two writers");
+        fs::rename(&path, dir.path().join("0.log.20251122-163600")).unwrap();
+        sink.reopen().unwrap();
+        let shared_too = sink.file.try_clone().unwrap();
+        drop(sink);
+        Sink::open(&path).unwrap();
+        drop((shared, shared_too));
     }
 
     #[test]
