@@ -12,6 +12,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -34,6 +35,8 @@ use crate::{
 const MAX_CONNECTIONS: usize = 1000;
 /// A connection that sends no request for this long is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer that is under way when the server ends may take.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// Largest head of a request.
 const MAX_HEAD: usize = 16 << 10;
 /// Silence after which the kernel asks whether the peer is still there, and the pause between its
@@ -323,18 +326,27 @@ impl<R: Runtime> Server<R> {
             };
             let shutdown = shutdown.clone();
             connections.spawn_job("streaming connection", async move {
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .max_buf_size(MAX_HEAD)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
+                let mut connection = pin!(
+                    hyper::server::conn::http1::Builder::new()
+                        .timer(TokioTimer::new())
+                        .header_read_timeout(HEADER_TIMEOUT)
+                        .max_buf_size(MAX_HEAD)
+                        .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades()
+                );
                 let served = tokio::select! {
                     biased;
-                    // cancel-safe: the connection is dropped with it, no request is under way:
-                    // answers are made at once.
-                    () = shutdown.cancelled() => return,
-                    served = connection => served,
+                    // cancel-safe: a level. A request whose answer is on its way still becomes its
+                    // session, which then tells the client that the server ends.
+                    () = shutdown.cancelled() => {
+                        connection.as_mut().graceful_shutdown();
+                        match tokio::time::timeout(LAST_ANSWER, connection).await {
+                            Ok(served) => served,
+                            Err(_) => return,
+                        }
+                    }
+                    // cancel-safe: pinned outside, and carried on in the other arm.
+                    served = connection.as_mut() => served,
                 };
                 if let Err(error) = served {
                     tracing::debug!(%error, "streaming connection");

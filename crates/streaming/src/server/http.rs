@@ -122,17 +122,10 @@ impl<R: Runtime> Service<R> {
     {
         let upgraded: OnUpgrade = hyper::upgrade::on(request);
         let place = Arc::clone(&self.place);
-        let shutdown = self.connections.token().clone();
         self.connections.spawn_job(name, async move {
             let _place = place;
-            let upgraded = tokio::select! {
-                biased;
-                // cancel-safe: a level.
-                () = shutdown.cancelled() => return,
-                // cancel-safe: the connection is lost with it.
-                upgraded = upgraded => upgraded,
-            };
-            match upgraded {
+            // Ends with the connection, which ends with the server.
+            match upgraded.await {
                 // On the heap: a session is large, and its task is moved about before it runs.
                 Ok(io) => Box::pin(work(TokioIo::new(io))).await,
                 Err(error) => tracing::debug!(%error, "streaming connection: upgrade"),

@@ -74,8 +74,14 @@ pub(super) async fn serve<R: Runtime>(
         );
         let patience = shared.config.stream_creation;
         let main = Box::pin(async {
-            let opened = collect(incoming, wanted, version);
-            match tokio::time::timeout(patience, opened).await {
+            let opened = tokio::select! {
+                biased;
+                // cancel-safe: a level. What is opened so far ends with the connection.
+                () = shutdown.cancelled() => return,
+                // cancel-safe: as above.
+                opened = tokio::time::timeout(patience, collect(incoming, wanted, version)) => opened,
+            };
+            match opened {
                 Ok(Some(opened)) => {
                     run(&shared.runtime, opened, version, work, &shutdown).await;
                     mux.flush().await;
