@@ -13,8 +13,8 @@
 //!                                  held until another container comes
 //! ```
 //!
-//! Differs: what was counted for one container does not count for the next. Upstream lets a container
-//! that crashed leave its run of failed answers to its successor.
+//! A container that crashed leaves its run of equal answers to its successor, one that was ended for
+//! its answers does not (PROBE-05).
 
 mod asker;
 pub mod http;
@@ -173,7 +173,7 @@ impl ContainerProbes {
         let began = self.running_since().is_none();
         if !same {
             for asker in self.askers() {
-                asker.forget();
+                asker.another_container();
             }
         }
         match (target, &mut self.target) {

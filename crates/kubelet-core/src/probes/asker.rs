@@ -44,9 +44,10 @@ impl Asker {
         }
     }
 
-    /// Another container has come.
-    pub(super) fn forget(&mut self) {
-        (self.result, self.last, self.run, self.out_of_turn) = (None, None, 0, None);
+    /// Another container has come. The run of answers goes on in it (PROBE-05): what ended the last
+    /// one has begun anew in [`Self::hold`].
+    pub(super) fn another_container(&mut self) {
+        (self.result, self.out_of_turn) = (None, None);
         self.activity = match self.activity {
             Activity::Asking | Activity::AskingInVain => Activity::AskingInVain,
             Activity::Waiting | Activity::Held => Activity::Waiting,

@@ -173,6 +173,25 @@ fn probe_05_what_could_not_be_asked_counts_for_nothing() {
 }
 
 #[test]
+fn probe_05_a_run_of_answers_goes_on_in_the_next_container_unless_it_had_ended_the_last() {
+    let mut probes = probes(&with(None, Some(probe(0, 10, 1, 3)), None));
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    // It crashes by itself; what comes next starts with two bad answers.
+    probes.look(Some(ended("a")), seconds(21));
+    probes.look(Some(running("b", 22)), seconds(22));
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Success));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Failure));
+    // That one is ended for its answers; the third starts with none.
+    probes.look(Some(running("c", 32)), seconds(32));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Success));
+}
+
+#[test]
 fn probe_06_an_ending_pod_is_only_asked_whether_it_is_ready() {
     let p = || Some(probe(0, 10, 1, 1));
     let mut probes = probes(&with(None, p(), p()));
