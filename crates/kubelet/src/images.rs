@@ -39,6 +39,10 @@ pub(crate) use kubelet_core::translate::ImageUser;
 use text::{call_text, classify, pull_text, to_millis};
 use throttle::TokenBucket;
 
+/// How long a failed pull is shown as such before it is shown as a wait (IMG-04): the original, woken
+/// by the new sandbox, looks again when it next lists the containers.
+const ERROR_SHOWN: Duration = Duration::from_secs(1);
+
 /// Settings of the puller (CFG-12, CFG-41).
 #[derive(Debug, Clone)]
 pub(crate) struct PullConfig {
@@ -421,7 +425,8 @@ impl<S: ImageService> ImagePuller<S> {
         })
     }
 
-    /// Lengthens the wait and returns its end.
+    /// Lengthens the wait and returns when to look again: soon, for the error gives way to
+    /// `ImagePullBackOff` then.
     fn note_failure(&self, job: &Job, text: String) -> Timestamp {
         let now = self.now();
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -430,7 +435,7 @@ impl<S: ImageService> ImagePuller<S> {
             .fail(job.key.clone(), now, now, Duration::ZERO);
         history.errors.insert(job.key.clone(), text);
         history.collect_garbage(now);
-        later(now, delay)
+        later(now, delay.min(ERROR_SHOWN))
     }
 
     fn now(&self) -> Timestamp {

@@ -276,6 +276,9 @@ async fn failed_pull_waits_longer_each_time_and_says_why() {
     let error = setup.ensure("app:1", None).await.unwrap_err();
     assert_eq!(error.reason, WaitingReason::ErrImagePull);
     assert_eq!(error.message, "manifest unknown");
+    // Soon looked at again, and then shown as waiting.
+    let wait = error.retry_at.unwrap().duration_since(setup.puller.now());
+    assert_eq!(wait.as_secs(), 1);
     assert_eq!(
         setup.events()[1..],
         [
@@ -303,12 +306,15 @@ async fn failed_pull_waits_longer_each_time_and_says_why() {
 
     tokio::time::advance(Duration::from_secs(1)).await;
     let error = setup.ensure("app:1", None).await.unwrap_err();
+    assert_eq!(error.reason, WaitingReason::ErrImagePull);
+    tokio::time::advance(ERROR_SHOWN).await;
+    let error = setup.ensure("app:1", None).await.unwrap_err();
     let wait = error.retry_at.unwrap().duration_since(setup.puller.now());
     assert_eq!(
         (error.reason, wait.as_secs()),
-        (WaitingReason::ErrImagePull, 20)
+        (WaitingReason::ImagePullBackOff, 19)
     );
-    tokio::time::advance(Duration::from_secs(20)).await;
+    tokio::time::advance(Duration::from_secs(19)).await;
     setup.ensure("app:1", None).await.unwrap();
 }
 
