@@ -232,16 +232,14 @@ impl One<'_> {
             observed,
             ..
         } = *self.input;
-        let done = self.kind == ContainerKind::Init
+        // Sidecars are init containers to the original here: one that succeeded, or whose pod's policy
+        // is against another run, is shown as it ended, though it does run again.
+        let done = matches!(self.kind, ContainerKind::Init | ContainerKind::Sidecar)
             && latest.is_some_and(|latest| {
                 latest.state == observed::ContainerState::Exited && latest.exit_code == 0
             });
-        // Differs: upstream asks the pod's policy for sidecars too and so shows no wait under Never.
-        let restarts = match (self.kind, latest.map(|latest| latest.state)) {
+        let restarts = match (self.kind, latest) {
             (ContainerKind::Ephemeral, Some(_)) => false,
-            (ContainerKind::Sidecar, Some(observed::ContainerState::Exited)) => {
-                pod.metadata.deletion_timestamp.is_none()
-            }
             _ => should_restart(pod, self.container, latest, rules),
         };
         if done || !restarts {

@@ -437,6 +437,28 @@ fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
 }
 
 #[test]
+fn a_sidecar_that_waits_is_shown_so_only_where_the_pods_policy_would_run_it_again() {
+    let shown = |policy: &str, code: i32| {
+        let pod = pod(policy, vec![sidecar("s")], vec![container("c")]);
+        let mut history = history();
+        let key = CrashKey::new(&pod, &sidecar("s"));
+        history
+            .crash_backoff
+            .fail(key, at(95), at(95), std::time::Duration::ZERO);
+        let mut ended = exited("s", code);
+        ended.finished_at = Some(at(95));
+        let observed = world(vec![running("c"), ended]);
+        let status = compute_pod_status(&input(&pod, &observed, &history));
+        let init = status.init_container_statuses.unwrap().remove(0);
+        waiting_reason(&init).map(str::to_owned)
+    };
+    assert_eq!(shown("Always", 1).as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(shown("OnFailure", 1).as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(shown("Always", 0), None);
+    assert_eq!(shown("Never", 1), None);
+}
+
+#[test]
 fn ctr_23_failed_start_shows_its_reason() {
     let pod = pod("Always", vec![], vec![container("c")]);
     let mut history = history();
