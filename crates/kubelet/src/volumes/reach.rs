@@ -74,6 +74,7 @@ fn find_on_host(
 ) -> Result<(Beneath, PathBuf), sub_path::SubPathError> {
     let failed = |source| sub_path::SubPathError::Find {
         path: volume.display().to_string(),
+        missing: false,
         source,
     };
     let place = host_path::Place::of(&config.host, volume)

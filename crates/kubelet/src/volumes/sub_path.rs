@@ -34,6 +34,8 @@ pub(super) enum SubPathError {
     #[error("find {path} in the volume")]
     Find {
         path: String,
+        /// Nothing is there, wherever links lead.
+        missing: bool,
         #[source]
         source: BeneathError,
     },
@@ -61,14 +63,7 @@ impl SubPathError {
     pub(super) fn for_users(&self, volume: &str, container: &str) -> String {
         match self {
             Self::Absolute(_) | Self::Backstep(_) | Self::Unresolved(_) => self.to_string(),
-            Self::Find {
-                source:
-                    BeneathError::Io {
-                        operation: "make directory" | "change mode of",
-                        ..
-                    },
-                ..
-            } => format!(
+            Self::Find { missing: true, .. } => format!(
                 "failed to create subPath directory for volumeMount {volume:?} of container \
                  {container:?}"
             ),
@@ -170,8 +165,14 @@ pub(super) fn find(volume: &Path, aliases: &[&Path], path: &str) -> Result<Benea
     )
     .map_err(|source| SubPathError::Find {
         path: path.to_owned(),
+        missing: is_missing(&volume.join(path)),
         source,
     })
+}
+
+/// As the original looks whether it has to make the directory, for its error's sake.
+fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Mounts what was found at `target`, unless it is there already. Something else that is there, left
@@ -282,6 +283,11 @@ mod tests {
         assert_eq!(
             error.for_users("data", "main"),
             "failed to prepare subPath for volumeMount \"data\" of container \"main\""
+        );
+        let error = find(dir.path(), &[], "link/no-such-file").unwrap_err();
+        assert_eq!(
+            error.for_users("data", "main"),
+            "failed to create subPath directory for volumeMount \"data\" of container \"main\""
         );
         fs::write(dir.path().join("file"), "").unwrap();
         let error = find(dir.path(), &[], "file/below").unwrap_err();
