@@ -183,6 +183,8 @@ pub(crate) struct PodWorker {
     messages: BTreeMap<ContainerId, String>,
     /// Containers whose log is linked under `/var/log/containers`.
     linked: BTreeSet<ContainerId>,
+    /// The pod as the last pass had it.
+    last: Option<Arc<Pod>>,
     /// Waits that an event has told of already.
     told_waits: BTreeMap<String, Timestamp>,
     /// Passes since the last good one that failed for a volume (VOL-01).
@@ -207,6 +209,7 @@ impl PodWorker {
             status: None,
             messages: BTreeMap::new(),
             linked: BTreeSet::new(),
+            last: None,
             told_waits: BTreeMap::new(),
             mount_failures: 0,
             first_seen: Instant::now(),

@@ -76,6 +76,15 @@ impl History {
         self.probes.get(id).copied().unwrap_or_default()
     }
 
+    /// The pod was edited in place: what failed before may go well now, so nothing waits for it. The
+    /// delays of crashes and image pulls have keys that change with what they are about.
+    pub fn pod_changed(&mut self) {
+        self.sandbox_retry_at = None;
+        for failure in self.start_failures.values_mut() {
+            failure.retry_at = None;
+        }
+    }
+
     /// Notes a start that [`super::compute_pod_actions`] planned; call it when the start is tried.
     pub fn note_start(&mut self, start: &ContainerStart, now: Timestamp) {
         if let Some((key, ended_at)) = &start.after_exit {

@@ -405,6 +405,27 @@ fn ctr_23_failed_start_is_tried_again_at_its_time() {
 }
 
 #[test]
+fn an_edited_pod_does_not_wait_for_what_failed_before() {
+    let mut history = history();
+    let failure = StartFailure {
+        reason: WaitingReason::ErrImagePull,
+        message: "no such host".to_owned(),
+        retry_at: Some(at(1010)),
+    };
+    history
+        .start_failures
+        .insert(ContainerName::from("c"), failure);
+    history.pod_changed();
+    let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
+    assert_eq!(actions.start.len(), 1);
+    history.sandbox_retry_at = Some(at(1010));
+    history.pod_changed();
+    let none = ObservedPod::new(PodUid::from(UID), vec![], vec![]);
+    let actions = plan_with(&one("Always"), &none, &history);
+    assert!(actions.create_sandbox.is_some());
+}
+
+#[test]
 fn container_that_is_replaced_does_not_wait_for_an_older_failure() {
     let mut history = history();
     let failure = StartFailure {

@@ -126,26 +126,32 @@ impl PodWorker {
     }
 
     /// Removes dead containers beyond the newest of each name (GC-10) and dead sandboxes that no
-    /// container needs any more (GC-11). A failure is left to the next pass.
-    pub(super) async fn remove_excess(&self, observed: &ObservedPod) {
+    /// container needs any more (GC-11). A failure is left to the next pass. Tells whether a
+    /// container went.
+    pub(super) async fn remove_excess(&self, observed: &ObservedPod) -> bool {
         let plan = plan_removals(observed);
+        let mut removed = false;
         for container in plan.containers {
-            if let Err(error) = self.remove_container(container).await {
-                tracing::warn!(container.id = %container.id, error = %daemon::ErrorChain(&error),
-                    "remove a dead container");
+            match self.remove_container(container).await {
+                Ok(()) => removed = true,
+                Err(error) => {
+                    tracing::warn!(container.id = %container.id, error = %daemon::ErrorChain(&error),
+                        "remove a dead container");
+                }
             }
         }
         for sandbox in plan.sandboxes {
             let runtime = &self.context.runtime;
-            let removed = match runtime.stop_pod_sandbox(sandbox).await {
+            let gone = match runtime.stop_pod_sandbox(sandbox).await {
                 Ok(()) => runtime.remove_pod_sandbox(sandbox).await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = removed {
+            if let Err(error) = gone {
                 tracing::warn!(sandbox.id = sandbox, error = %daemon::ErrorChain(&error),
                     "remove a dead sandbox");
             }
         }
+        removed
     }
 
     /// Removes one dead container, its link and its log files (GC-14).

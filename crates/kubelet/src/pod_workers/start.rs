@@ -187,6 +187,8 @@ impl PodWorker {
         let addresses: Vec<String> = ips.iter().map(ToString::to_string).collect();
         let host_ips: Vec<String> = node.host_ips.iter().map(ToString::to_string).collect();
         let on_node = spec::is_host_network(pod);
+        // Differs: a pod on the host's network is told the node's addresses as its own, as in a
+        // cluster; upstream tells it none when it stands alone.
         let facts = EnvFacts {
             pod_ips: if on_node && addresses.is_empty() {
                 host_ips.clone()

@@ -30,6 +30,10 @@ const MAX_ROUNDS: usize = 4;
 impl PodWorker {
     /// Brings the pod one step nearer to what is wanted.
     pub(super) async fn sync(&mut self, pod: &Arc<Pod>) -> Outcome {
+        let last = self.last.replace(Arc::clone(pod));
+        if last.is_some_and(|last| last.spec != pod.spec) {
+            self.history.pod_changed();
+        }
         match Box::pin(self.try_sync(pod)).await {
             Ok(outcome) => {
                 self.mount_failures = 0;
@@ -62,7 +66,11 @@ impl PodWorker {
             self.tell_waits(pod, &actions);
             if actions.is_empty() {
                 self.link_logs(&observed).await;
-                self.remove_excess(&observed).await;
+                if self.remove_excess(&observed).await {
+                    // What is gone is no container's last state any more.
+                    observed = self.observe().await?;
+                    self.publish(pod, &observed, &actions);
+                }
                 if self.is_finished() {
                     self.settle_end().await?;
                     return Ok(Outcome::Settled(None));
