@@ -94,6 +94,8 @@ impl One<'_> {
                 let mut status = self.as_reported(latest);
                 match previous {
                     Some(previous) => status.last_state = self.as_reported(previous).state,
+                    // Of two that have ended the older is removed, and not shown any more.
+                    None if latest.state == observed::ContainerState::Exited => {}
                     // The runtime forgets ended containers; the status need not.
                     None => status.last_state = self.remembered_end(latest),
                 }

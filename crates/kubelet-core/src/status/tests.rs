@@ -421,6 +421,20 @@ fn ended_container_that_was_collected_stays_visible() {
 }
 
 #[test]
+fn the_last_end_goes_with_its_container_once_the_next_has_ended_too() {
+    let pod = pod("OnFailure", vec![], vec![container("c")]);
+    let before = status(&pod, vec![exited("c", 1)]);
+    let mut second = exited("c", 0);
+    second.id = "second".into();
+    let (observed, history) = (world(vec![second]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    assert_eq!(last_end(first(&after)), None);
+}
+
+#[test]
 fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
     let pod = pod("Always", vec![], vec![container("c")]);
     let mut history = history();
