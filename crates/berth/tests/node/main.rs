@@ -8,6 +8,7 @@
 )]
 
 mod admission;
+mod conformance;
 mod disks;
 mod ends;
 mod engine_outages;
