@@ -1,4 +1,7 @@
 //! Raw values and environment to a [`Config`].
+//!
+//! Differs: an unknown signal, and a time, a length or a number of tries that is no number, are refused;
+//! upstream goes on as if they were not given.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -165,12 +168,8 @@ pub(crate) fn resolve(
 
     Config {
         max_processes: values
-            .parsed(
-                "max-processes",
-                "a number, or a percentage of processors",
-                parse_max_processes,
-            )
-            .unwrap_or(MaxProcesses::All),
+            .text("max-processes")
+            .map_or(MaxProcesses::All, |value| max_processes(&value)),
         success: SuccessRule::parse(&values.text("success").unwrap_or_default()),
         raw: values.switch("raw"),
         hide: split_list(&values.text("hide").unwrap_or_default()),
@@ -305,21 +304,46 @@ fn parse_millis(value: &str) -> Result<Duration, ()> {
     Duration::try_from_secs_f64(millis / 1000.0).map_err(|_| ())
 }
 
-fn parse_max_processes(value: &str) -> Result<MaxProcesses, ()> {
-    let value = value.trim();
+/// What is no number means all, and a part of a process is a whole one (OPT-01).
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float to integer cast saturates"
+)]
+fn max_processes(value: &str) -> MaxProcesses {
     if let Some(percent) = value.strip_suffix('%') {
-        return percent
-            .parse()
-            .map(MaxProcesses::PercentOfProcessors)
-            .map_err(|_| ());
+        return MaxProcesses::PercentOfProcessors(number(percent));
     }
-    if value.is_empty() {
-        return Ok(MaxProcesses::All);
+    let count = number(value);
+    if count == 0.0 || count.is_nan() {
+        MaxProcesses::All
+    } else {
+        MaxProcesses::Count(count.ceil() as usize)
     }
-    match value.parse::<i64>() {
-        Ok(0) => Ok(MaxProcesses::All),
-        Ok(count) => Ok(MaxProcesses::Count(usize::try_from(count).unwrap_or(1))),
-        Err(_) => Err(()),
+}
+
+/// JavaScript's `Number(text)`.
+#[expect(clippy::cast_precision_loss, reason = "as there")]
+fn number(text: &str) -> f64 {
+    let text = text.trim();
+    let radix = |prefix: [&str; 2], radix| {
+        let digits = prefix.iter().find_map(|prefix| text.strip_prefix(prefix))?;
+        Some(u64::from_str_radix(digits, radix).map_or(f64::NAN, |value| value as f64))
+    };
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    match unsigned {
+        "" if text.is_empty() => 0.0,
+        "Infinity" if text.starts_with('-') => f64::NEG_INFINITY,
+        "Infinity" => f64::INFINITY,
+        _ => radix(["0x", "0X"], 16)
+            .or_else(|| radix(["0o", "0O"], 8))
+            .or_else(|| radix(["0b", "0B"], 2))
+            .unwrap_or_else(|| {
+                let decimal =
+                    unsigned.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+                let parsed = decimal.then(|| text.parse().ok()).flatten();
+                parsed.unwrap_or(f64::NAN)
+            }),
     }
 }
 

@@ -213,6 +213,16 @@ fn the_number_of_processes_is_at_least_one() {
         ("1%", 5),
         ("-3", 1),
         ("200%", 8),
+        ("abc", 5),
+        ("abc%", 5),
+        ("2x", 5),
+        ("1.5", 2),
+        ("0.1", 1),
+        (" 3 ", 3),
+        ("0x2", 2),
+        ("1e0", 1),
+        ("nan", 5),
+        ("-0", 5),
     ] {
         let config = config(&["-m", value, "a"]);
         assert_eq!(config.max_processes.resolve(4, 5), wanted, "{value}");
