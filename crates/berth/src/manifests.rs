@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use kubelet_core::manifest::{
-    FileName, LoadedPod, ManifestError, Origin, StaticSource, load_static,
+    FileName, LoadedPod, ManifestError, Origin, Refused, StaticSource, load_static,
 };
 
 /// Largest manifest, in bytes (SRC-03).
@@ -24,20 +24,29 @@ pub(crate) enum LoadError {
     TooLarge,
     /// It is no pod that may run here.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] Refused),
 }
 
 impl LoadError {
     /// Everything that is wrong, each in a line.
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Manifest(ManifestError::Invalid(errors)) => {
-                errors.iter().map(ToString::to_string).collect()
-            }
-            Self::Manifest(ManifestError::Parse { problem, .. }) => {
-                vec![format!("couldn't parse as pod: {problem}")]
-            }
+            Self::Manifest(refused) => match &*refused.error {
+                ManifestError::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
+                ManifestError::Parse { problem, .. } => {
+                    vec![format!("couldn't parse as pod: {problem}")]
+                }
+                other => vec![other.to_string()],
+            },
             other => vec![daemon::ErrorChain(other).to_string()],
+        }
+    }
+
+    /// What was dropped of a manifest, which may be why it is refused.
+    pub(crate) fn warnings(&self) -> &[String] {
+        match self {
+            Self::Manifest(refused) => &refused.warnings,
+            Self::Read(_) | Self::TooLarge => &[],
         }
     }
 }

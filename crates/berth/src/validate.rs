@@ -171,6 +171,7 @@ fn judge(
                 .lines()
                 .iter()
                 .map(|line| told("error", line))
+                .chain(error.warnings().iter().map(|line| told("warning", line)))
                 .collect(),
             may_run: false,
         },
@@ -209,6 +210,19 @@ mod tests {
         let told = verdict(MORE, Unknown::Refused);
         assert!(!told.may_run);
         assert!(told.lines[0].starts_with("f.yaml: error: "), "{told:?}");
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_beside_the_error_that_it_causes() {
+        let told = verdict(&GOOD.replace("image:", "imagee:"), Unknown::Warned);
+        assert!(!told.may_run);
+        assert_eq!(
+            told.lines,
+            [
+                "f.yaml: error: spec.containers[0].image: Required value",
+                "f.yaml: warning: unknown field \"spec.containers[0].imagee\"",
+            ]
+        );
     }
 
     #[test]

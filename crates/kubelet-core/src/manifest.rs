@@ -37,7 +37,7 @@ use k8s_openapi::api::core::v1::Pod;
 pub struct LoadedPod {
     /// Defaulted, named, validated.
     pub pod: Pod,
-    /// Unknown fields and repeated keys: upstream drops them silently, `berth validate` shows them.
+    /// Unknown fields, repeated keys, further documents: upstream drops them silently, here they are told.
     pub warnings: Vec<String>,
 }
 
@@ -66,6 +66,16 @@ pub enum ManifestError {
     Unknown(String),
 }
 
+/// A manifest that gives no pod.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why.
+    pub error: Box<ManifestError>,
+    /// What was dropped, as in [`LoadedPod::warnings`]: `imagee` is why `image` is missing.
+    pub warnings: Vec<String>,
+}
+
 fn listed(errors: &[FieldError]) -> String {
     errors
         .iter()
@@ -77,35 +87,46 @@ fn listed(errors: &[FieldError]) -> String {
 /// The pod of a manifest file, as the file source runs it.
 ///
 /// # Errors
-/// [`ManifestError`], everything wrong with the fields at once.
-pub fn load_static(bytes: &[u8], source: &StaticSource) -> Result<LoadedPod, ManifestError> {
-    let decoded = decode(bytes).map_err(|problem| parse_error(source, problem))?;
+/// [`Refused`], everything wrong with the fields at once.
+pub fn load_static(bytes: &[u8], source: &StaticSource) -> Result<LoadedPod, Refused> {
+    let decoded = decode::decode_one(bytes).map_err(|problem| parse_error(source, problem))?;
     finish(decoded, source)
 }
 
 /// The pods of a URL's body: one Pod, or a v1 PodList of which one invalid item rejects all (SRC-11).
 ///
 /// # Errors
-/// [`ManifestError`] of the body, or of the first bad item.
-pub fn load_static_url(
-    bytes: &[u8],
-    source: &StaticSource,
-) -> Result<Vec<LoadedPod>, ManifestError> {
+/// [`Refused`] for the body, or for the first bad item.
+pub fn load_static_url(bytes: &[u8], source: &StaticSource) -> Result<Vec<LoadedPod>, Refused> {
     let list = decode::decode_list(bytes).map_err(|problem| parse_error(source, problem))?;
     list.into_iter()
         .map(|decoded| finish(decoded, source))
         .collect()
 }
 
-fn parse_error(source: &StaticSource, problem: DecodeError) -> ManifestError {
-    ManifestError::Parse {
+fn parse_error(source: &StaticSource, (problem, warnings): decode::Warned) -> Refused {
+    let error = ManifestError::Parse {
         origin: source.origin.to_string(),
         problem,
+    };
+    Refused {
+        error: Box::new(error),
+        warnings,
     }
 }
 
-fn finish(decoded: Decoded, source: &StaticSource) -> Result<LoadedPod, ManifestError> {
-    let Decoded { mut pod, warnings } = decoded;
+fn finish(decoded: Decoded, source: &StaticSource) -> Result<LoadedPod, Refused> {
+    let Decoded { pod, warnings } = decoded;
+    match check(pod, source) {
+        Ok(pod) => Ok(LoadedPod { pod, warnings }),
+        Err(error) => Err(Refused {
+            error: Box::new(error),
+            warnings,
+        }),
+    }
+}
+
+fn check(mut pod: Pod, source: &StaticSource) -> Result<Pod, ManifestError> {
     default_pod(&mut pod);
     if pod.metadata.name.as_deref().unwrap_or_default().is_empty() {
         return Err(ManifestError::NameMissing);
@@ -116,7 +137,7 @@ fn finish(decoded: Decoded, source: &StaticSource) -> Result<LoadedPod, Manifest
         return Err(ManifestError::Invalid(errors));
     }
     match static_reference_refused(&pod) {
-        None => Ok(LoadedPod { pod, warnings }),
+        None => Ok(pod),
         Some(references::Refused::Reference(what)) => Err(ManifestError::Reference(what.into())),
         Some(references::Refused::Unknown(text)) => Err(ManifestError::Unknown(text)),
     }

@@ -2,14 +2,15 @@
 //!
 //! Kubernetes reads YAML 1.1 through `go.yaml.in/yaml/v2` and `sigs.k8s.io/yaml`: `0644` is octal, `yes` and
 //! `on` are booleans, `<<` merges, `1:30` and dates are text, keys that are no strings become strings. This
-//! module gives the same values from saphyr-parser's events; `yaml/table.jsonl` holds answers recorded from
+//! module gives the same values from the events of libyaml-safer, a port of the library that upstream's is a
+//! port of; `yaml/table.jsonl` holds answers recorded from
 //! upstream's own library.
 //!
 //! ```text
 //! bytes -> text (BOM, UTF-8/16, control characters) -> JSON fast path, else events -> nodes -> Value
 //! ```
 //!
-//! Only the first document of a stream is read (SRC-03); what follows it is not even looked at.
+//! Only the first document of a stream is read (SRC-03); that another follows is told.
 //!
 //! Differs: nesting, the number of values and the text that aliases expand to are bounded by [`Limits`]
 //! (upstream: 10000 levels and a ratio of aliases). An error names line and column.
@@ -35,11 +36,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What a manifest or configuration file may hold: 10 MiB (SRC-03), 100 levels, 500 000 values.
+    /// What a manifest or configuration file may hold: 10 MiB (SRC-03), 100 levels, 100 000 values.
     pub const MANIFEST: Self = Self {
         bytes: 10 << 20,
         depth: 100,
-        values: 500_000,
+        values: 100_000,
     };
 }
 
@@ -91,6 +92,8 @@ pub struct Document {
     pub value: Value,
     /// Repeated keys in the order of the text.
     pub duplicates: Vec<DuplicateKey>,
+    /// Where another document follows, which is not read.
+    pub further: Option<Position>,
 }
 
 /// Why an input has no JSON value.
@@ -196,6 +199,7 @@ pub fn read(bytes: &[u8], limits: Limits) -> Result<Document, YamlError> {
         return Ok(Document {
             value,
             duplicates: Vec::new(),
+            further: None,
         });
     }
     let nodes = nodes::parse(&text, limits)?;

@@ -38,7 +38,7 @@ use crate::{
     server::Answers,
     sources::{
         file::{FileSource, FileSourceConfig},
-        http::{HttpSource, HttpSourceConfig},
+        http::{HttpSource, HttpSourceConfig, TrustStores},
     },
     status_store::StatusStore,
     sync_loop::SyncLoop,
@@ -236,6 +236,10 @@ pub(crate) async fn start(
         let (source, sets) = HttpSource::new(HttpSourceConfig {
             url: url.url,
             headers: url.headers,
+            trust: TrustStores::new(
+                std::env::var_os("SSL_CERT_FILE"),
+                std::env::var_os("SSL_CERT_DIR"),
+            ),
             check_frequency: settings.sources.http_check_period,
             node_name: node_name.clone(),
         });

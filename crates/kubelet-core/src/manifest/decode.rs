@@ -11,7 +11,7 @@ use crate::yaml::{self, Limits, YamlError};
 pub struct Decoded {
     /// No defaults yet.
     pub pod: Pod,
-    /// Unknown fields and repeated keys, one sentence each.
+    /// Unknown fields, repeated keys and further documents, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -48,37 +48,52 @@ pub enum DecodeError {
 /// # Errors
 /// [`DecodeError`]: not YAML, another kind, or a field of the wrong type, named with its path.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode_one(bytes).map_err(|(problem, _)| problem)
+}
+
+/// A problem with what was dropped before it was met, which may be its cause.
+pub(super) type Warned = (DecodeError, Vec<String>);
+
+/// As [`decode`].
+pub(super) fn decode_one(bytes: &[u8]) -> Result<Decoded, Warned> {
     let (value, warnings) = read(bytes)?;
-    match kind_of(&value)? {
-        ("Pod", "v1") => pod(&value, warnings),
+    let decoded = kind_of(&value).and_then(|kind| match kind {
+        ("Pod", "v1") => pod(&value, &warnings),
         (kind, version) => Err(other(kind, version)),
-    }
+    });
+    decoded.map_err(|problem| (problem, warnings))
 }
 
 /// Reads one v1 Pod or the items of a v1 PodList. Items need no kind of their own.
-pub(super) fn decode_list(bytes: &[u8]) -> Result<Vec<Decoded>, DecodeError> {
+pub(super) fn decode_list(bytes: &[u8]) -> Result<Vec<Decoded>, Warned> {
     let (value, warnings) = read(bytes)?;
-    match kind_of(&value)? {
-        ("Pod", "v1") => Ok(vec![pod(&value, warnings)?]),
+    let decoded = kind_of(&value).and_then(|kind| match kind {
+        ("Pod", "v1") => Ok(vec![pod(&value, &warnings)?]),
         ("PodList", "v1") => {
             let items = value.get("items").and_then(Value::as_array);
             let items = items.map(Vec::as_slice).unwrap_or_default();
-            items
-                .iter()
-                .map(|item| pod(item, warnings.clone()))
-                .collect()
+            items.iter().map(|item| pod(item, &warnings)).collect()
         }
         (kind, version) => Err(other(kind, version)),
-    }
+    });
+    decoded.map_err(|problem| (problem, warnings))
 }
 
-fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    let document = yaml::read(bytes, Limits::MANIFEST)?;
-    let warnings = document
+fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), Warned> {
+    let document =
+        yaml::read(bytes, Limits::MANIFEST).map_err(|error| (error.into(), Vec::new()))?;
+    let mut warnings: Vec<String> = document
         .duplicates
         .iter()
         .map(ToString::to_string)
         .collect();
+    warnings.extend(document.further.map(|at| {
+        format!(
+            "line {}: another document begins here and is not read: a manifest holds one Pod, put the next one \
+             into a file of its own",
+            at.line
+        )
+    }));
     Ok((document.value, warnings))
 }
 
@@ -101,8 +116,9 @@ fn other(kind: &str, version: &str) -> DecodeError {
     }
 }
 
-fn pod(value: &Value, mut warnings: Vec<String>) -> Result<Decoded, DecodeError> {
+fn pod(value: &Value, warnings: &[String]) -> Result<Decoded, DecodeError> {
     let (pod, unknown) = typed::decode(value)?;
+    let mut warnings = warnings.to_vec();
     warnings.extend(unknown.iter().map(|path| format!("unknown field {path:?}")));
     Ok(Decoded { pod, warnings })
 }

@@ -12,7 +12,7 @@ fn source() -> StaticSource {
 }
 
 fn load(text: &str) -> Result<LoadedPod, ManifestError> {
-    load_static(text.as_bytes(), &source())
+    load_static(text.as_bytes(), &source()).map_err(|refused| *refused.error)
 }
 
 const NGINX: &str = "
@@ -47,6 +47,39 @@ fn static_pod_gets_name_node_annotations_and_toleration() {
         Some("NoExecute")
     );
     assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Pending"));
+}
+
+#[test]
+fn what_was_dropped_is_told_of_a_refused_manifest_too() {
+    let refused = |text: &str| load_static(text.as_bytes(), &source()).unwrap_err();
+    let misspelt = refused(&NGINX.replace("image:", "imagee:"));
+    assert_eq!(
+        misspelt.warnings,
+        ["unknown field \"spec.containers[0].imagee\""]
+    );
+    let again = format!("{NGINX}  containers: []\n");
+    assert_eq!(
+        refused(&again).warnings,
+        ["line 12: key \"containers\" already set in map"]
+    );
+}
+
+#[test]
+fn documents_after_the_first_are_told_and_not_read() {
+    let warnings = |text: &str| load(text).unwrap().warnings;
+    let told = |line: usize| {
+        vec![format!(
+            "line {line}: another document begins here and is not read: a manifest holds one Pod, put the next one \
+             into a file of its own"
+        )]
+    };
+    assert_eq!(warnings(&format!("{NGINX}---\n{NGINX}")), told(12));
+    assert_eq!(warnings(&format!("{NGINX}...\n---\na: [")), told(13));
+    for nothing in ["---\n", "...\n", "---\n# nothing\n---\n", "\n# a\n"] {
+        assert_eq!(warnings(&format!("{NGINX}{nothing}")), [""; 0], "{nothing}");
+    }
+    let behind_nothing = load_static(format!("---\n---{NGINX}").as_bytes(), &source());
+    assert_eq!(behind_nothing.unwrap_err().warnings, told(2));
 }
 
 #[test]
@@ -212,8 +245,8 @@ const CORPUS: &[(&str, &str)] = &[
     ),
     (
         "alias-bomb.yaml",
-        "/x.yaml: couldn't parse as pod(yaml: line 7, column 23: document contains excessive \
-         aliasing or more than 500000 values), please check config file",
+        "/x.yaml: couldn't parse as pod(yaml: line 7, column 29: document contains excessive \
+         aliasing or more than 100000 values), please check config file",
     ),
     (
         "invalid-utf8.yaml",
@@ -310,7 +343,7 @@ fn urls_give_pods_and_lists_without_the_toleration() {
     );
     list["items"][1]["metadata"] = json!({});
     let error = load_static_url(list.to_string().as_bytes(), &source).unwrap_err();
-    assert_eq!(error, ManifestError::NameMissing);
+    assert_eq!(*error.error, ManifestError::NameMissing);
     assert!(load(&list.to_string()).is_err());
 }
 

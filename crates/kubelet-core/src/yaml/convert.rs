@@ -12,7 +12,7 @@ use super::{Document, DuplicateKey, Limits, Position, Problem, YamlError};
 const DEEPEST: usize = 500;
 
 /// The value of a whole document.
-pub(super) fn document(nodes: &Nodes<'_>, limits: Limits) -> Result<Document, YamlError> {
+pub(super) fn document(nodes: &Nodes, limits: Limits) -> Result<Document, YamlError> {
     let mut reader = Reader {
         nodes,
         limits: Limits {
@@ -31,11 +31,12 @@ pub(super) fn document(nodes: &Nodes<'_>, limits: Limits) -> Result<Document, Ya
     Ok(Document {
         value,
         duplicates: reader.duplicates,
+        further: nodes.further,
     })
 }
 
-struct Reader<'n, 'a> {
-    nodes: &'n Nodes<'a>,
+struct Reader<'n> {
+    nodes: &'n Nodes,
     limits: Limits,
     /// Values made so far.
     values: usize,
@@ -46,7 +47,7 @@ struct Reader<'n, 'a> {
     duplicates: Vec<DuplicateKey>,
 }
 
-impl Reader<'_, '_> {
+impl Reader<'_> {
     fn value(&mut self, id: Id, depth: usize) -> Result<Value, YamlError> {
         let node = self.nodes.get(id);
         let at = node.at;
@@ -69,7 +70,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn scalar(&mut self, scalar: &Scalar<'_>, at: Position) -> Result<Value, YamlError> {
+    fn scalar(&mut self, scalar: &Scalar, at: Position) -> Result<Value, YamlError> {
         let resolved = scalar::resolve(scalar).map_err(|problem| YamlError::at(at, problem))?;
         Ok(match resolved {
             Resolved::Null => Value::Null,
@@ -117,8 +118,7 @@ impl Reader<'_, '_> {
         match &self.nodes.get(id).kind {
             Kind::Scalar(scalar) => {
                 let tag = scalar.tag.as_deref();
-                scalar.text == "<<"
-                    && (scalar.plain && tag.is_none() || matches!(tag, Some("!!merge" | "!")))
+                scalar.text == "<<" && (scalar.plain && tag.is_none() || tag == Some("!!merge"))
             }
             _ => false,
         }

@@ -32,8 +32,8 @@ impl Resolved<'_> {
 }
 
 /// The value of a scalar, by its tag or, plain and untagged, by its looks.
-pub(super) fn resolve<'a>(scalar: &'a Scalar<'_>) -> Result<Resolved<'a>, Problem> {
-    let text = &*scalar.text;
+pub(super) fn resolve(scalar: &Scalar) -> Result<Resolved<'_>, Problem> {
+    let text = scalar.text.as_str();
     let as_text = Resolved::Text(Cow::Borrowed(text));
     let wanted = match scalar.tag.as_deref() {
         None if scalar.plain => return Ok(implicit(text)),

@@ -9,6 +9,8 @@
 //! edit broke keeps its last good pod until it is mended or removed; upstream drops the pod at the
 //! next full look. Differs (SRC-02): what editors and package tools leave behind is not read.
 
+mod events;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -19,12 +21,11 @@ use std::{
 };
 
 use daemon::ErrorChain;
-use futures_util::StreamExt;
-use inotify::{EventMask, Inotify, WatchMask};
 use kubelet_core::manifest::{self, FileName, Origin, StaticSource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::events::Events;
 use super::{SourcePod, SourceSet, unchanged_or_new};
 
 /// Largest manifest, in bytes (SRC-03).
@@ -86,7 +87,7 @@ enum FileError {
     #[error("read")]
     Read(#[source] io::Error),
     #[error("decode")]
-    Manifest(#[source] manifest::ManifestError),
+    Manifest(#[source] manifest::Refused),
 }
 
 /// Reads manifests and publishes pods.
@@ -123,18 +124,18 @@ impl FileSource {
         let mut retry = RETRY_MIN;
         while !shutdown.is_cancelled() {
             // Watch first, look second: a change in between is seen by one or the other.
-            let watched = watch_path(&self.config.path);
-            if self.look().await {
+            let mut watched = Events::of(&self.config.path);
+            if self.look(watched.as_mut().ok()).await {
                 retry = RETRY_MIN;
             }
             let wait = match watched {
-                Ok(inotify) => {
+                Ok(events) => {
                     tokio::select! {
                         biased;
                         // cancel-safe: a token.
                         () = shutdown.cancelled() => return,
                         // cancel-safe: only the wait for an event is dropped.
-                        () = self.follow(inotify) => Duration::ZERO,
+                        () = self.follow(events) => Duration::ZERO,
                     }
                 }
                 Err(error) => {
@@ -159,41 +160,17 @@ impl FileSource {
 
     /// Looks again after each burst of events and each check interval; returns when the watch is
     /// of no more use.
-    async fn follow(&mut self, inotify: Inotify) {
-        let single_file = !self.config.path.is_dir();
-        let file_name = self.config.path.file_name().map(ToOwned::to_owned);
-        let Ok(mut events) = inotify.into_event_stream(vec![0_u8; 4096]) else {
-            return;
-        };
-        loop {
-            let event = tokio::time::timeout(self.config.check_frequency, events.next()).await;
-            match event {
-                Err(_elapsed) => {}
-                Ok(None | Some(Err(_))) => return,
-                Ok(Some(Ok(event))) => {
-                    let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-                    if event.mask.intersects(gone) {
-                        return;
-                    }
-                    if single_file && event.name != file_name {
-                        continue;
-                    }
-                    let created = event.mask.contains(EventMask::CREATE);
-                    let name = event.name.as_ref().map(|name| self.config.path.join(name));
-                    // A fresh regular file is read once its writer closes it; a link has no writer.
-                    if created && name.is_some_and(|path| being_written(&path)) {
-                        continue;
-                    }
-                }
-            }
-            if !self.look().await {
+    async fn follow(&mut self, mut events: Events) {
+        while events.wait(self.config.check_frequency).await {
+            if !self.look(Some(&mut events)).await {
                 return;
             }
         }
     }
 
-    /// One full look: reads what changed and publishes the set. False: the path is not there.
-    async fn look(&mut self) -> bool {
+    /// One full look: reads what changed and is not being written, and publishes the set. False: the
+    /// path is not there.
+    async fn look(&mut self, mut events: Option<&mut Events>) -> bool {
         let path = self.config.path.clone();
         let listed = daemon::blocking(move || list(&path)).await;
         let listing = match listed {
@@ -207,6 +184,10 @@ impl FileSource {
                 return false;
             }
         };
+        // What was listed while it is being written must not be read; the news of it comes now.
+        if let Some(events) = &mut events {
+            events.catch_up();
+        }
         if std::mem::take(&mut self.missing) {
             tracing::info!(path = %self.config.path.display(), "manifest path is back");
         }
@@ -222,7 +203,12 @@ impl FileSource {
         self.passed_over
             .retain(|path| path.exists() || path.is_symlink());
         for (path, found) in listing.files {
-            self.take(path, found).await;
+            let unfinished = events
+                .as_ref()
+                .is_some_and(|events| events.is_unfinished(&path));
+            if !unfinished {
+                self.take(path, found).await;
+            }
         }
         self.publish();
         true
@@ -272,6 +258,11 @@ impl FileSource {
                 Some(unchanged_or_new(before, loaded.pod))
             }
             Err(error) => {
+                if let FileError::Manifest(refused) = &error {
+                    for warning in &refused.warnings {
+                        tracing::warn!(path = %path.display(), warning = %warning, "manifest");
+                    }
+                }
                 tracing::error!(path = %path.display(), error = %ErrorChain(&error),
                     kept = before.is_some(), "Could not process manifest file");
                 before
@@ -312,35 +303,6 @@ impl FileSource {
             !same
         });
     }
-}
-
-fn watch_path(path: &Path) -> io::Result<Inotify> {
-    let inotify = Inotify::init()?;
-    let directory = if path.is_dir() {
-        path
-    } else {
-        path.parent().unwrap_or(Path::new("/"))
-    };
-    inotify.watches().add(
-        directory,
-        WatchMask::CREATE
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MOVED_TO
-            | WatchMask::MOVED_FROM
-            | WatchMask::DELETE
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR,
-    )?;
-    if !path.exists() {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    Ok(inotify)
-}
-
-/// Just created and not yet closed by its writer: a regular file with a single name.
-fn being_written(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
 }
 
 struct Listing {

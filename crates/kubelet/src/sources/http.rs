@@ -5,17 +5,22 @@
 //!
 //! A failure keeps the last set (SRC-12). Three failures in a row are told as warnings, the fourth
 //! once more with the news that further ones are told at V(4) only; the next success is told.
+//!
+//! Differs (SRC-12): another failure than the last one is always told, and a bad answer that comes again
+//! is not called a success.
 
 mod fetch;
+mod trust;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use daemon::ErrorChain;
-use kubelet_core::manifest::{self, ManifestError, Origin, StaticSource};
+use kubelet_core::manifest::{self, Origin, Refused, StaticSource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::fetch::{FetchError, Target};
+pub(crate) use self::trust::TrustStores;
 use super::{SourcePod, SourceSet, unchanged_or_new};
 
 /// Failures that are told as such (SRC-12).
@@ -30,6 +35,8 @@ pub(crate) struct HttpSourceConfig {
     pub(crate) url: String,
     /// `staticPodURLHeader`; a header may have several values.
     pub(crate) headers: BTreeMap<String, Vec<String>>,
+    /// Whom `https` trusts.
+    pub(crate) trust: TrustStores,
     /// `httpCheckFrequency`.
     pub(crate) check_frequency: Duration,
     /// Suffix of pod names and part of uids.
@@ -49,7 +56,7 @@ enum SourceError {
     Manifest {
         url: String,
         #[source]
-        source: ManifestError,
+        source: Refused,
     },
 }
 
@@ -59,8 +66,12 @@ pub(crate) struct HttpSource {
     config: HttpSourceConfig,
     /// The bytes of the last answer that was looked at, good or not.
     last: Vec<u8>,
+    /// Whether it gave pods.
+    last_is_good: bool,
     pods: Vec<SourcePod>,
     failures: u32,
+    /// The last failure's words.
+    failure: String,
     sets: watch::Sender<SourceSet>,
 }
 
@@ -71,8 +82,10 @@ impl HttpSource {
         let source = Self {
             config,
             last: Vec::new(),
+            last_is_good: false,
             pods: Vec::new(),
             failures: 0,
+            failure: String::new(),
             sets,
         };
         (source, receiver)
@@ -96,11 +109,12 @@ impl HttpSource {
         }
     }
 
-    async fn look(&mut self) -> Result<(), SourceError> {
+    /// False: the same bad answer as before.
+    async fn look(&mut self) -> Result<bool, SourceError> {
         let url = self.config.url.clone();
         let asked = async {
             let target = Target::parse(&url)?;
-            fetch::get(&target, &self.config.headers).await
+            fetch::get(&target, &self.config.headers, &self.config.trust).await
         };
         let body = tokio::time::timeout(REQUEST_TIMEOUT, asked)
             .await
@@ -112,9 +126,10 @@ impl HttpSource {
             return Err(SourceError::Empty { url });
         }
         if body == self.last {
-            return Ok(());
+            return Ok(self.last_is_good);
         }
         self.last = body;
+        self.last_is_good = false;
         let source = StaticSource {
             node_name: self.config.node_name.clone(),
             origin: Origin::Url(url.clone()),
@@ -122,7 +137,12 @@ impl HttpSource {
         };
         let bytes = self.last.clone();
         let loaded = daemon::blocking(move || manifest::load_static_url(&bytes, &source)).await;
-        let loaded = loaded.map_err(|source| SourceError::Manifest { url, source })?;
+        let loaded = loaded.map_err(|source| {
+            for warning in &source.warnings {
+                tracing::warn!(URL = %self.config.url, warning = %warning, "manifest");
+            }
+            SourceError::Manifest { url, source }
+        })?;
         let mut pods = Vec::with_capacity(loaded.len());
         for loaded in loaded {
             for warning in &loaded.warnings {
@@ -135,7 +155,8 @@ impl HttpSource {
             pods.push(unchanged_or_new(before.cloned(), loaded.pod));
         }
         self.publish(without_twins(pods));
-        Ok(())
+        self.last_is_good = true;
+        Ok(true)
     }
 
     fn publish(&mut self, pods: Vec<SourcePod>) {
@@ -151,15 +172,20 @@ impl HttpSource {
         self.pods = pods;
     }
 
-    fn tell(&mut self, outcome: Result<(), SourceError>) {
+    fn tell(&mut self, outcome: Result<bool, SourceError>) {
         match outcome {
-            Ok(()) => {
+            Ok(false) => {}
+            Ok(true) => {
                 if std::mem::take(&mut self.failures) > 0 {
                     tracing::info!("Successfully read pods from URL");
                 }
             }
             Err(error) => {
                 let error = ErrorChain(&error).to_string();
+                if error != self.failure {
+                    self.failures = 0;
+                    self.failure.clone_from(&error);
+                }
                 match self.failures {
                     0..TOLD_FAILURES => {
                         tracing::warn!(error = %error, "Failed to read pods from URL");

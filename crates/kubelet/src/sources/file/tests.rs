@@ -51,7 +51,7 @@ impl Running {
                 .collect()
         };
         let arrived = tokio::time::timeout(
-            Duration::from_secs(10),
+            Duration::from_mins(1),
             self.sets
                 .wait_for(|set| set.is_some() && names(set) == expected),
         )
@@ -146,6 +146,39 @@ async fn a_linked_file_is_read_though_nobody_closes_it() {
     running.names_become(&[]).await;
     let link = running.directory.path().join("a.yaml");
     std::os::unix::fs::symlink(elsewhere.path().join("real"), link).unwrap();
+    running.names_become(&["a-node"]).await;
+}
+
+#[tokio::test]
+async fn half_a_manifest_is_not_taken_for_a_whole_one() {
+    use std::io::Write;
+    let mut running = start(NEVER);
+    running.write("a.yaml", &manifest_of("a"));
+    running.names_become(&["a-node"]).await;
+    // Anew and in the place of a known one, both open while another one is finished.
+    let open = |name: &str| fs::File::create(running.directory.path().join(name)).unwrap();
+    let mut rewritten = open("a.yaml");
+    let mut fresh = open("c.yaml");
+    rewritten.write_all(manifest_of("half").as_bytes()).unwrap();
+    fresh.write_all(manifest_of("fresh").as_bytes()).unwrap();
+    running.write("b.yaml", &manifest_of("b"));
+    running.names_become(&["a-node", "b-node"]).await;
+    rewritten.write_all(b"# done\n").unwrap();
+    drop(rewritten);
+    running.names_become(&["b-node", "half-node"]).await;
+    drop(fresh);
+    running
+        .names_become(&["b-node", "fresh-node", "half-node"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_never_closed_is_read_at_the_check_interval() {
+    use std::io::Write;
+    let mut running = start(Duration::from_millis(20));
+    running.names_become(&[]).await;
+    let mut open = fs::File::create(running.directory.path().join("a.yaml")).unwrap();
+    open.write_all(manifest_of("a").as_bytes()).unwrap();
     running.names_become(&["a-node"]).await;
 }
 

@@ -1,7 +1,7 @@
 //! One GET of the manifest URL (kubelet SRC-10): certificates are checked against the system's
 //! roots, redirects are followed, and the body is read up to a limit.
 
-use std::{collections::BTreeMap, fs, io, pin::pin, sync::Arc};
+use std::{collections::BTreeMap, io, pin::pin, sync::Arc};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header};
@@ -9,13 +9,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
+    rustls::{ClientConfig, crypto::ring, pki_types::ServerName},
 };
 
+use super::trust::TrustStores;
 use crate::{
     outbound::dial::{self, DialError},
     sources::file::MAX_MANIFEST_BYTES,
@@ -23,15 +20,8 @@ use crate::{
 
 /// So many requests are made for one, redirects included.
 const MAX_REQUESTS: usize = 10;
-/// Where distributions keep the roots that the system trusts.
-const ROOTS: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+/// Headers that only the host of the URL gets, and those below it, as Go's client has it.
+const SENSITIVE: [&str; 4] = ["authorization", "www-authenticate", "cookie", "cookie2"];
 
 /// No manifests from the URL.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +30,7 @@ pub(super) enum FetchError {
     Url(String),
     #[error(transparent)]
     Dial(#[from] DialError),
-    #[error("none of the system's certificate stores can be read: install ca-certificates")]
+    #[error("no certificate to trust: install ca-certificates, or name a file with SSL_CERT_FILE")]
     NoRoots,
     #[error("TLS with {host}")]
     Tls {
@@ -128,15 +118,26 @@ impl Target {
 pub(super) async fn get(
     target: &Target,
     headers: &BTreeMap<String, Vec<String>>,
+    trust: &TrustStores,
 ) -> Result<Vec<u8>, FetchError> {
-    let mut target = target.clone();
+    let first = &target.host;
+    let (mut target, mut headers) = (target.clone(), headers.clone());
     for _ in 0..MAX_REQUESTS {
-        match Box::pin(once(&target, headers)).await? {
+        match Box::pin(once(&target, &headers, trust)).await? {
             Answer::Body(body) => return Ok(body),
             Answer::Elsewhere(next) => target = next,
         }
+        if !is_same_or_below(&target.host, first) {
+            headers.retain(|name, _| !SENSITIVE.contains(&name.to_lowercase().as_str()));
+        }
     }
     Err(FetchError::Redirect { url: target.url })
+}
+
+/// `a.example.org` is below `example.org`.
+fn is_same_or_below(host: &str, first: &str) -> bool {
+    let below = |rest: &str| rest.ends_with('.') && !first.contains(':');
+    host == first || host.strip_suffix(first).is_some_and(below)
 }
 
 enum Answer {
@@ -147,6 +148,7 @@ enum Answer {
 async fn once(
     target: &Target,
     headers: &BTreeMap<String, Vec<String>>,
+    trust: &TrustStores,
 ) -> Result<Answer, FetchError> {
     let stream = dial::connect(&target.host, target.port).await?;
     if !target.https {
@@ -155,7 +157,8 @@ async fn once(
     let name = ServerName::try_from(target.host.clone())
         .map_err(|_| FetchError::Url(target.url.clone()))?;
     // Read each time: an administrator may renew them, and it is done once in a while.
-    let config = daemon::blocking(tls_config).await?;
+    let trust = trust.clone();
+    let config = daemon::blocking(move || tls_config(&trust)).await?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
@@ -166,14 +169,11 @@ async fn once(
     exchange(target, headers, stream).await
 }
 
-fn tls_config() -> Result<ClientConfig, FetchError> {
-    let text = ROOTS
-        .iter()
-        .find_map(|path| fs::read(path).ok())
-        .ok_or(FetchError::NoRoots)?;
-    let mut roots = RootCertStore::empty();
-    // One that cannot be read takes nothing from the others.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&text).filter_map(Result::ok));
+fn tls_config(trust: &TrustStores) -> Result<ClientConfig, FetchError> {
+    let roots = trust.roots();
+    if roots.is_empty() {
+        return Err(FetchError::NoRoots);
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_| FetchError::NoRoots)?
@@ -257,6 +257,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_go_to_the_host_of_the_url_and_below_it_only() {
+        for (host, first, same) in [
+            ("h.org", "h.org", true),
+            ("a.h.org", "h.org", true),
+            ("evil-h.org", "h.org", false),
+            ("org", "h.org", false),
+            ("other", "h.org", false),
+        ] {
+            assert_eq!(is_same_or_below(host, first), same, "{host} {first}");
+        }
+    }
 
     #[test]
     fn urls_are_taken_apart_and_redirects_put_together() {

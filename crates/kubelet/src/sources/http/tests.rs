@@ -15,6 +15,7 @@ const POD: &str =
 struct Web {
     url: String,
     answer: Arc<Mutex<(u16, String)>>,
+    location: Arc<Mutex<String>>,
     requests: Arc<Mutex<Vec<String>>>,
     _tasks: daemon::TaskGroup,
 }
@@ -26,7 +27,8 @@ impl Web {
         let answer = Arc::new(Mutex::new((status, body.to_owned())));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let tasks = daemon::TaskGroup::new("web");
-        let (now, seen) = (answer.clone(), requests.clone());
+        let location = Arc::new(Mutex::new(String::new()));
+        let (now, seen, there) = (answer.clone(), requests.clone(), location.clone());
         tasks.spawn_job("web", async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut buffer = vec![0; 4096];
@@ -35,7 +37,8 @@ impl Web {
                 seen.lock().unwrap().push(text);
                 let (status, body) = now.lock().unwrap().clone();
                 let head = format!(
-                    "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                    "HTTP/1.1 {status} X\r\n{}Content-Length: {}\r\n\r\n",
+                    there.lock().unwrap(),
                     body.len()
                 );
                 let _ = stream.write_all((head + &body).as_bytes()).await;
@@ -44,9 +47,14 @@ impl Web {
         Self {
             url,
             answer,
+            location,
             requests,
             _tasks: tasks,
         }
+    }
+
+    fn redirects_to(&self, url: &str) {
+        *self.location.lock().unwrap() = format!("Location: {url}\r\n");
     }
 
     fn answers(&self, status: u16, body: &str) {
@@ -62,6 +70,7 @@ fn source(url: &str) -> (HttpSource, watch::Receiver<SourceSet>) {
             vec!["one".to_owned(), "two".to_owned()],
         )]
         .into(),
+        trust: TrustStores::new(None, None),
         check_frequency: Duration::from_millis(5),
         node_name: "node".to_owned(),
     })
@@ -130,15 +139,40 @@ async fn src_12_a_failure_keeps_the_last_set_and_a_first_one_gives_none() {
     assert!(error.contains("500"), "{error}");
     assert!(sets.borrow().is_none());
     web.answers(200, POD);
-    source.look().await.unwrap();
+    assert!(source.look().await.unwrap());
     web.answers(200, "kind: [");
     assert!(source.look().await.is_err());
-    // The same bytes again are not looked at again.
-    source.look().await.unwrap();
+    // The same bytes again are not looked at again, and are no success.
+    assert!(!source.look().await.unwrap());
     web.answers(200, &"#".repeat(11 * 1024 * 1024));
     let error = source.look().await.unwrap_err().to_string();
     assert!(error.contains("more than 10485760 bytes"), "{error}");
     assert_eq!(names(&sets.borrow()), ["a-node"]);
+}
+
+#[tokio::test]
+async fn a_redirect_elsewhere_does_not_get_the_secret_headers() {
+    let web = Web::start(200, POD).await;
+    let moved = Web::start(302, "").await;
+    // Another host by name, the same machine.
+    let elsewhere = web.url.replace("127.0.0.1", "localhost");
+    moved.redirects_to(&elsewhere);
+    let (mut source, sets) = source(&moved.url);
+    let secret = vec!["Bearer secret".to_owned()];
+    source
+        .config
+        .headers
+        .insert("Authorization".to_owned(), secret);
+    source.look().await.unwrap();
+    assert_eq!(names(&sets.borrow()), ["a-node"]);
+    assert!(moved.requests.lock().unwrap()[0].contains("Bearer secret"));
+    let passed_on = web.requests.lock().unwrap()[0].to_lowercase();
+    assert!(!passed_on.contains("bearer"), "{passed_on}");
+    assert!(passed_on.contains("x-token: one"), "{passed_on}");
+    moved.redirects_to(&format!("{}/again", moved.url));
+    assert!(source.look().await.is_err(), "without end");
+    let again = moved.requests.lock().unwrap()[2].clone();
+    assert!(again.contains("Bearer secret"), "the same host: {again}");
 }
 
 #[tokio::test]
