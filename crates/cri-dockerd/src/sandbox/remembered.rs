@@ -13,6 +13,7 @@ use daemon::ErrorChain;
 use tokio::sync::OnceCell;
 
 use crate::checkpoint::{Checkpoint, CheckpointStore};
+use crate::error::Error;
 use crate::hub::lock;
 use crate::network::cni::Cni;
 use crate::runtime::Runtime;
@@ -99,8 +100,9 @@ impl Runtime {
         let heal = self
             .remembered
             .healed
-            .get_or_init(|| self.heal_checkpoints());
-        heal.await;
+            .get_or_try_init(|| self.heal_checkpoints());
+        // Docker has gone meanwhile: at the next list then.
+        drop(heal.await);
         let engine = self.hub.known_facts().map(|facts| facts.info.id.clone());
         let sandboxes = lock(&self.remembered.sandboxes);
         let lost = sandboxes.iter().filter(|(id, known)| {
@@ -123,12 +125,12 @@ impl Runtime {
     }
 
     /// Writes the checkpoints that sandboxes lack, from what Docker knows of them.
-    async fn heal_checkpoints(&self) {
+    ///
+    /// # Errors
+    /// As [`crate::hub::Hub::list`].
+    async fn heal_checkpoints(&self) -> Result<(), Error> {
         let is_sandbox = |record: &Record| state::matches_sandbox(record, None);
-        let Ok(records) = self.hub.list(is_sandbox).await else {
-            return;
-        };
-        for record in records {
+        for record in self.hub.list(is_sandbox).await? {
             let lacks = lock(&self.remembered.sandboxes)
                 .get(&record.id)
                 .is_none_or(|known| known.engine.is_some());
@@ -154,5 +156,6 @@ impl Runtime {
                 }
             }
         }
+        Ok(())
     }
 }
