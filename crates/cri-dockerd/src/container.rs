@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cri_api::v1;
+use cri_api::{Code, RpcError, v1};
 use daemon::ErrorChain;
 
 use crate::engine::model::CreateContainer;
@@ -171,6 +171,11 @@ impl Runtime {
         if let Err(source) = started {
             self.learns_oom_limit(&source);
             let step = format!("failed to start container {id:?}");
+            if source.is_not_found() && matches!(looked, Ok(Some(_))) {
+                // A network or a volume of it is: the container itself is there.
+                let text = format!("{step}: {}", ErrorChain(&source));
+                return Err(RpcError::new(Code::Unknown, text).into());
+            }
             return Err(Error::Docker { step, source });
         }
         looked?;
@@ -206,10 +211,12 @@ impl Runtime {
         let record = self.container(&request.container_id).await?;
         let id = record.id.as_str();
         let operation = self.hub.begin(id, Some(id));
-        self.engine
-            .update_container(id, &crate::translate::update(&limits))
-            .await
-            .map_err(Error::at(format!("failed to update container {id:?}")))?;
+        let limits = crate::translate::update(&limits);
+        if let Err(source) = self.engine.update_container(id, &limits).await {
+            operation.failed(&source).await;
+            let step = format!("failed to update container {id:?}");
+            return Err(Error::Docker { step, source });
+        }
         operation.finish().await?;
         Ok(())
     }

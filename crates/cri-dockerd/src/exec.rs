@@ -6,6 +6,9 @@
 //!               └─ timeout, or the caller goes ─▶ kill all its processes ─▶ DeadlineExceeded
 //! ```
 //!
+//! A dockerd that is killed takes its execs with it, and its successor knows none of them: the
+//! caller gets Unavailable then, and NotFound only for a container that is gone.
+//!
 //! Differs from upstream: what a timed-out command started is gone before the error is returned
 //! (EXE-04), output beyond the limit is dropped instead of failing the call (EXE-05), and the exit
 //! code is waited for, not polled.
@@ -29,8 +32,8 @@ const MAX_STREAM: usize = 16 << 20;
 const MAX_OUTPUT: usize = MAX_MESSAGE_BYTES - 1024;
 /// How long the event about an exec's end may be late, before Docker is asked.
 const EVENT_WAIT: Duration = Duration::from_secs(1);
-/// Pause between questions while there are no events.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How long until Docker is asked again about a command that runs on without output.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Runs commands in containers. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -120,15 +123,24 @@ impl Execs {
         let record = record
             .map_err(|error| RpcError::new(error.code(), ErrorChain(&error).to_string()))?
             .filter(|record| record.container().is_some())
-            .ok_or_else(|| {
-                let text = format!("Error response from daemon: No such container: {id}");
-                RpcError::new(Code::NotFound, text)
-            })?;
+            .ok_or_else(|| no_such_container(id))?;
         if record.life.is_running() {
             return Ok(record.id.clone());
         }
-        let text = format!("container not running ({})", record.id);
-        Err(RpcError::new(Code::FailedPrecondition, text))
+        Err(not_running(&record.id))
+    }
+
+    /// Why Docker knows no end of an exec that it has made: `what` was to come.
+    pub(crate) async fn lost(&self, container: &str, what: &str) -> RpcError {
+        match self.hub.refresh(container).await {
+            Ok(Some(record)) if record.life.is_running() => {
+                let text = format!("docker was restarted before {what}: try again");
+                RpcError::new(Code::Unavailable, text)
+            }
+            Ok(Some(record)) => not_running(&record.id),
+            Ok(None) => no_such_container(container),
+            Err(error) => refuse(&error),
+        }
     }
 
     async fn run(
@@ -167,6 +179,9 @@ impl Execs {
             let connection = match self.engine.exec_start(&exec, false).await {
                 Ok(connection) => connection,
                 // Nothing was started.
+                Err(error) if error.is_not_found() => {
+                    return Err((self.lost(container, "the command was started").await, true));
+                }
                 Err(error) => {
                     return Err((refuse(&error), matches!(error, EngineError::Api { .. })));
                 }
@@ -175,7 +190,7 @@ impl Execs {
                 .await
                 .map_err(|error| (refuse(&error), false))?;
             let code = self
-                .exit_code(&exec, exit)
+                .exit_code(container, &exec, exit)
                 .await
                 .map_err(|error| (error, false))?;
             Ok((output, code))
@@ -215,38 +230,43 @@ impl Execs {
         }
     }
 
-    /// The exit code of a command whose output has ended. It may still run: then this waits.
+    /// The exit code of a command of `container` whose output has ended. It may still run: then this
+    /// waits, also for a Docker that is away.
+    ///
+    /// # Errors
+    /// As [`Execs::lost`] when Docker has forgotten the exec, or never ran it.
     pub(crate) async fn exit_code(
         &self,
+        container: &str,
         exec: &str,
         event: tokio::sync::oneshot::Receiver<i64>,
     ) -> Result<i32, RpcError> {
-        let mut event = event;
-        let mut wait = EVENT_WAIT;
-        let mut events = true;
+        let (mut event, mut wait) = (event, EVENT_WAIT);
         loop {
-            if events {
-                match tokio::time::timeout(wait, &mut event).await {
-                    Ok(Ok(code)) => return Ok(exit_status(code)),
-                    // The stream of events is lost.
-                    Ok(Err(_)) => events = false,
-                    Err(_) => {}
+            match tokio::time::timeout(wait, &mut event).await {
+                Ok(Ok(code)) => return Ok(exit_status(code)),
+                // The stream of events is lost. Registered for the next one before Docker is asked.
+                Ok(Err(_)) => {
+                    self.hub.back().await;
+                    event = self.hub.exec_exit(exec);
                 }
+                Err(_) => {}
             }
-            match self.engine.exec_inspect(exec).await {
-                Ok(found) if !found.running => {
-                    return Ok(exit_status(found.exit_code.unwrap_or_default()));
-                }
-                Ok(_) if events => {
-                    // It has closed its output and runs on. The event will tell.
-                    wait = Duration::from_mins(1);
-                }
-                Ok(_) => tokio::time::sleep(ASK_AGAIN).await,
-                Err(error) if error.class() == Class::Unavailable => {
-                    // Docker restarts; the timeout of the call bounds this.
-                    tokio::time::sleep(ASK_AGAIN).await;
+            let found = match self.engine.exec_inspect(exec).await {
+                Ok(found) => found,
+                // The events end too, and the timeout of the call bounds this.
+                Err(error) if error.class() == Class::Unavailable => continue,
+                Err(error) if error.is_not_found() => {
+                    return Err(self.lost(container, "the command's end was known").await);
                 }
                 Err(error) => return Err(refuse(&error)),
+            };
+            match found.exit_code {
+                // It has closed its output and runs on. The event will tell.
+                _ if found.running => wait = ASK_AGAIN,
+                Some(code) => return Ok(exit_status(code)),
+                // What Docker wrote in place of output says why.
+                None => return Err(self.lost(container, "the command was started").await),
             }
         }
     }
@@ -313,6 +333,16 @@ async fn read(mut connection: Hijacked) -> Result<Output, EngineError> {
 
 fn exit_status(code: i64) -> i32 {
     i32::try_from(code).unwrap_or(i32::MAX)
+}
+
+fn no_such_container(id: &str) -> RpcError {
+    let text = format!("Error response from daemon: No such container: {id}");
+    RpcError::new(Code::NotFound, text)
+}
+
+fn not_running(id: &str) -> RpcError {
+    let text = format!("container not running ({id})");
+    RpcError::new(Code::FailedPrecondition, text)
 }
 
 /// Docker's refusal.

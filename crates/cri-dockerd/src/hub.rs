@@ -222,6 +222,13 @@ impl Hub {
         }
     }
 
+    /// Waits, however long, until Docker is there and the cache can be trusted. Cancel-safe.
+    pub(crate) async fn back(&self) {
+        let mut health = self.health.subscribe();
+        // The sender lives in self.
+        let _ = health.wait_for(|health| *health == Health::Fresh).await;
+    }
+
     /// All records that `filter` takes, newest first.
     ///
     /// # Errors

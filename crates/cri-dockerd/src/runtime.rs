@@ -159,10 +159,14 @@ impl Runtime {
                 // Somebody else removes it: done when it is gone.
                 let gone = tokio::time::timeout(REMOVAL_WAIT, self.hub.gone(id)).await;
                 if gone.is_err() {
+                    operation.failed(&error).await;
                     return Err(error);
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                operation.failed(&error).await;
+                return Err(error);
+            }
         }
         operation.removed();
         Ok(())

@@ -345,6 +345,7 @@ impl Runtime {
                 return Ok(());
             }
             Err(source) => {
+                operation.failed(&source).await;
                 let step = format!("failed to stop container {id:?}");
                 return Err(Error::Docker { step, source });
             }

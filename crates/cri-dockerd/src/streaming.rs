@@ -185,6 +185,11 @@ impl ::streaming::Runtime for Containers {
         };
         let connection = match self.engine.exec_start(&exec, tty).await {
             Ok(connection) => connection,
+            Err(error) if error.is_not_found() => {
+                guard.armed = false;
+                let lost = self.execs.lost(&container, "the command was started");
+                return Err(rpc(lost.await));
+            }
             Err(error) => {
                 // Docker's refusal: nothing was started.
                 guard.armed = !matches!(error, EngineError::Api { .. });
@@ -195,7 +200,8 @@ impl ::streaming::Runtime for Containers {
         carry(connection, tty, streams, terminal)
             .await
             .map_err(|error| failure(&error))?;
-        let code = self.execs.exit_code(&exec, exit).await.map_err(rpc)?;
+        let code = self.execs.exit_code(&container, &exec, exit);
+        let code = code.await.map_err(rpc)?;
         guard.armed = false;
         Ok(code)
     }

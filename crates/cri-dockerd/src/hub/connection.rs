@@ -30,7 +30,7 @@ enum Lost {
     Closed,
     #[error("can't read the state of docker's containers")]
     Sync(#[source] EngineError),
-    #[error("an inspect after an event failed")]
+    #[error("the answer to a call was lost, or an inspect failed")]
     Distrusted,
 }
 
@@ -90,7 +90,14 @@ impl Hub {
                         synced = true;
                         *pause = FIRST_PAUSE;
                         tracing::info!(containers = count, "in step with docker");
-                        self.health.send_replace(Health::Fresh);
+                        // Unless somebody has come to distrust it meanwhile.
+                        self.health.send_if_modified(|health| {
+                            let syncing = *health == Health::Syncing;
+                            if syncing {
+                                *health = Health::Fresh;
+                            }
+                            syncing
+                        });
                     }
                     Err(error) => return Lost::Sync(error),
                 },
@@ -103,16 +110,17 @@ impl Hub {
         }
     }
 
-    /// The cache may lack something (a refresh failed, or the answer to a create was lost): has
-    /// everything read in again.
+    /// The cache may lack something (a refresh failed, or the answer to a call was lost): has
+    /// everything read in again, also while that is under way, for what is lacking may be in what
+    /// has been read already.
     pub(crate) fn distrust(&self) {
         let why = format!("docker: {}", Lost::Distrusted);
         self.health.send_if_modified(|health| {
-            let fresh = *health == Health::Fresh;
-            if fresh {
+            let trusted = !matches!(health, Health::Down(_));
+            if trusted {
                 *health = Health::Down(why);
             }
-            fresh
+            trusted
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Hub, lock};
-use crate::engine::EngineError;
+use crate::engine::{Class, EngineError};
 use crate::state::Record;
 
 /// A call of ours that changes a container. While it lasts, Docker's events about that container
@@ -79,6 +79,18 @@ impl Operation {
             self.hub.distrust();
         }
         record
+    }
+
+    /// Ends with a failure. What Docker refused is looked at once more; where only its answer was
+    /// lost, the call may have had its effect, and nothing older may be answered any more.
+    pub(crate) async fn failed(mut self, error: &EngineError) {
+        if matches!(error.class(), Class::Unavailable | Class::Timeout) {
+            self.finished = true;
+            self.hub.distrust();
+        } else {
+            // Its failure is told by the cache.
+            drop(self.finish().await);
+        }
     }
 
     /// Ends with the knowledge that the container is gone.

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
+use testkit::eventually_async;
+
+use crate::harness::SOON;
 
 /// What happens to a request before it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +20,17 @@ pub(crate) enum Trouble {
     Held,
     /// It is answered with 500.
     Failing,
+    /// It is answered with 404: something that it needs is missing.
+    Lacking,
+    /// It is served, and the connection breaks before the answer.
+    Unanswered,
 }
 
 #[derive(Default)]
 struct State {
     containers: BTreeMap<String, Value>,
     created: usize,
+    execs: BTreeMap<String, Value>,
     /// `METHOD path-beginning` to what happens to it.
     troubles: BTreeMap<String, Trouble>,
     /// Requests as `METHOD path`.
@@ -117,6 +125,20 @@ impl FakeEngine {
         self.state().containers.remove(id);
     }
 
+    /// As a Docker that was killed and started again.
+    pub(crate) fn forget_execs(&self) {
+        self.state().execs.clear();
+    }
+
+    /// Waits until so many requests began like this.
+    pub(crate) async fn asked(&self, request: &str, times: usize) {
+        eventually_async(SOON, || async {
+            let count = self.count(request);
+            if count >= times { Ok(()) } else { Err(count) }
+        })
+        .await;
+    }
+
     /// Tells all streams of an event about a container.
     pub(crate) fn event(&self, action: &str, id: &str) {
         let mut state = self.state();
@@ -193,17 +215,37 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
         let _ = reader.read_to_end(&mut rest);
         return None;
     }
-    let (status, answer) = if trouble == Some(Trouble::Failing) {
-        (500, json!({"message": "out of order"}))
-    } else {
-        answer(
+    if trouble.is_none()
+        && method == "POST"
+        && let Some(exec) = path
+            .strip_prefix("/exec/")
+            .and_then(|rest| rest.strip_suffix("/start"))
+        && let Some(output) = run_exec(&mut shared.state.lock().unwrap(), exec)
+    {
+        let head = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+        let length = u8::try_from(output.len()).unwrap();
+        let frame = [
+            head.as_bytes(),
+            &[1, 0, 0, 0, 0, 0, 0, length],
+            output.as_bytes(),
+        ];
+        out.write_all(&frame.concat()).ok()?;
+        return None;
+    }
+    let (status, answer) = match trouble {
+        Some(Trouble::Failing) => (500, json!({"message": "out of order"})),
+        Some(Trouble::Lacking) => (404, json!({"message": "network x not found"})),
+        _ => answer(
             &mut shared.state.lock().unwrap(),
             &method,
             &path,
             query,
             &body,
-        )
+        ),
     };
+    if trouble == Some(Trouble::Unanswered) {
+        return None;
+    }
     let text = if answer.is_null() {
         String::new()
     } else {
@@ -215,6 +257,18 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
     );
     let body = if method == "HEAD" { "" } else { text.as_str() };
     out.write_all(format!("{head}{body}").as_bytes()).ok()
+}
+
+/// Runs an exec, if there is one, at once; answers its output. One whose container has ended is
+/// answered as by Docker 20.10: with its complaint for output, and no exit code.
+fn run_exec(state: &mut State, id: &str) -> Option<&'static str> {
+    let exec = state.execs.get_mut(id)?;
+    let container = exec["ContainerID"].as_str().unwrap();
+    if state.containers.get(container)?["State"]["Running"] == true {
+        exec["ExitCode"] = json!(0);
+        return Some("it works\n");
+    }
+    Some("No such exec instance\n")
 }
 
 fn wait_for_trouble(shared: &Shared, request: &str) -> Option<Trouble> {
@@ -285,6 +339,14 @@ fn answer(state: &mut State, method: &str, path: &str, query: &str, body: &Value
                     end(container, 137);
                     (204, Value::Null)
                 }
+                ("POST", ["exec"]) => {
+                    let exec = format!("{:064x}", state.execs.len());
+                    let inspect = json!({
+                        "ID": exec, "ContainerID": id, "Running": false, "ExitCode": null, "Pid": 0,
+                    });
+                    state.execs.insert(exec.clone(), inspect);
+                    (201, json!({"Id": exec}))
+                }
                 ("DELETE", []) => {
                     state.containers.remove(*id);
                     (204, Value::Null)
@@ -292,6 +354,13 @@ fn answer(state: &mut State, method: &str, path: &str, query: &str, body: &Value
                 _ => (404, json!({"message": "page not found"})),
             }
         }
+        (_, ["exec", id, what]) => match (state.execs.get(*id), *what) {
+            (Some(exec), "json") => (200, exec.clone()),
+            _ => (
+                404,
+                json!({"message": format!("No such exec instance: {id}")}),
+            ),
+        },
         _ => (404, json!({"message": "page not found"})),
     }
 }

@@ -9,6 +9,7 @@ mod fake_engine;
 mod harness;
 mod lifecycle;
 mod logs;
+mod lost;
 mod outage;
 mod pulls;
 mod quiet;

@@ -1,7 +1,8 @@
 //! Docker away, killed, back again; cri-dockerd killed.
 
 use cri_api::v1::{self, ContainerState};
-use testkit::{DockerEngine, eventually_async};
+use serde_json::Value;
+use testkit::{DockerEngine, EngineOptions, eventually_async};
 
 use crate::harness::{Pod, SOON, Server, reaches, start, status};
 
@@ -74,5 +75,53 @@ async fn restarted_server_knows_all_pods_again() {
     let before = status(&mut server, &id).await;
     let mut server = server.crash_and_restart(&engine.host()).await;
     assert_eq!(status(&mut server, &id).await, before);
+    pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_during_which_docker_is_killed_can_be_asked_for_again() {
+    let engine = tokio::task::block_in_place(|| {
+        let engine = DockerEngine::start_with(EngineOptions {
+            arguments: vec!["--live-restore".to_owned()],
+        });
+        testkit::test_image(&engine);
+        engine
+    });
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("exec")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    let mut client = server.client.clone();
+    let mut exec = async |command: &str| {
+        let request = v1::ExecSyncRequest {
+            container_id: id.clone(),
+            cmd: ["sh", "-c", command].map(str::to_owned).to_vec(),
+            timeout: 60,
+        };
+        client.exec_sync(request).await
+    };
+    let meanwhile = async {
+        eventually_async(SOON, || async {
+            tokio::task::block_in_place(|| {
+                let path = format!("/containers/{id}/json");
+                let found = engine.json("GET", &path, &Value::Null);
+                found["ExecIDs"].is_array().then_some(()).ok_or(found)
+            })
+        })
+        .await;
+        tokio::task::block_in_place(|| {
+            engine.kill();
+            engine.restart();
+        });
+    };
+    let (lost, ()) = tokio::join!(exec("sleep 1000"), meanwhile);
+    let lost = lost.unwrap_err();
+    assert_eq!(lost.code(), tonic::Code::Unavailable, "{lost:?}");
+    becomes_ready(&server).await;
+    let again = exec("echo again").await.unwrap().into_inner();
+    assert_eq!(
+        (again.exit_code, again.stdout.as_slice()),
+        (0, &b"again\n"[..])
+    );
     pod.remove(&mut server).await;
 }

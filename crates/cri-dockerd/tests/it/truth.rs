@@ -7,7 +7,9 @@ use testkit::eventually_async;
 use crate::fake_engine::{FakeEngine, Trouble};
 use crate::harness::{Pod, SOON, Server, reaches, start, status};
 
-async fn states(server: &Server) -> Result<Vec<(String, ContainerState)>, tonic::Status> {
+pub(crate) async fn states(
+    server: &Server,
+) -> Result<Vec<(String, ContainerState)>, tonic::Status> {
     let request = v1::ListContainersRequest::default();
     let answer = server.client.clone().list_containers(request).await?;
     let items = answer.into_inner().containers.into_iter();
@@ -19,14 +21,6 @@ async fn sandboxes(server: &Server) -> Result<Vec<(String, PodSandboxState)>, to
     let answer = server.client.clone().list_pod_sandbox(request).await?;
     let items = answer.into_inner().items.into_iter();
     Ok(items.map(|item| (item.id.clone(), item.state())).collect())
-}
-
-async fn asked(engine: &FakeEngine, request: &str, times: usize) {
-    eventually_async(SOON, || async {
-        let count = engine.count(request);
-        if count >= times { Ok(()) } else { Err(count) }
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +35,7 @@ async fn death_while_the_start_is_being_answered_is_not_lost() {
     engine.trouble("GET /images/sha256:1", Some(Trouble::Held));
     let call = start(&mut server, &id);
     let meanwhile = async {
-        asked(&engine, "GET /images/sha256:1", images + 1).await;
+        engine.asked("GET /images/sha256:1", images + 1).await;
         engine.end(&id, 3);
         engine.event("die", &id);
         // The death was heard of before the start is through: events come in order.
@@ -95,7 +89,7 @@ async fn gap_in_the_events_is_healed_by_reading_everything_again() {
     engine.cut();
     engine.end(&kept, 5);
     engine.lose(&gone);
-    asked(&engine, "GET /containers/json", lists + 1).await;
+    engine.asked("GET /containers/json", lists + 1).await;
     // Not known again yet: readers wait, they are not told the old story.
     let reader = states(&server);
     let release = async {
@@ -121,7 +115,7 @@ async fn list_that_fails_or_is_late_never_brings_back_what_was_removed() {
     let before = engine.count(&inspect);
     engine.trouble(&inspect, Some(Trouble::Held));
     engine.event("update", &id);
-    asked(&engine, &inspect, before + 1).await;
+    engine.asked(&inspect, before + 1).await;
     let remove = v1::RemoveContainerRequest {
         container_id: id.clone(),
     };
