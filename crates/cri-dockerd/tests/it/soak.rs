@@ -11,7 +11,10 @@
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,8 @@ const PODS_PER_CLIENT: usize = 5;
 const CONTAINERS_PER_POD: usize = 2;
 /// How often dockerd is killed in the second run.
 const KILLS: u32 = 20;
+/// How long it lives at least before it is killed again.
+const SHORTEST_LIFE: Duration = Duration::from_secs(2);
 /// A call that takes longer has gone wrong.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -39,6 +44,9 @@ struct Standing {
     sandbox: String,
     containers: Vec<String>,
     log: PathBuf,
+    /// Its removal was asked for, perhaps of a Docker that did not live to answer: what it held may
+    /// be gone.
+    going: bool,
 }
 
 /// Why a round of a client ended early.
@@ -77,8 +85,8 @@ struct Worker {
 }
 
 impl Worker {
-    async fn work(mut self, until: Instant, may_be_away: bool) -> (u64, u64) {
-        while Instant::now() < until {
+    async fn work(mut self, over: Arc<AtomicBool>, may_be_away: bool) -> (u64, u64) {
+        while !over.load(Ordering::Relaxed) {
             let round = if self.standing.len() < PODS_PER_CLIENT {
                 Box::pin(self.start()).await
             } else {
@@ -124,6 +132,7 @@ impl Worker {
             sandbox: sandbox.clone(),
             containers: Vec::new(),
             log: log_directory.join("c0.log"),
+            going: false,
         });
         for number in 0..CONTAINERS_PER_POD {
             let create = v1::CreateContainerRequest {
@@ -188,7 +197,7 @@ impl Worker {
         let Some(standing) = self.standing.front().cloned() else {
             return Ok(());
         };
-        if let Some(id) = standing.containers.first() {
+        if let Some(id) = standing.containers.first().filter(|_| !standing.going) {
             let stop = StopContainerRequest {
                 container_id: id.clone(),
                 timeout: 0,
@@ -218,6 +227,7 @@ impl Worker {
         };
         ask("stop pod", self.client.stop_pod_sandbox(stop)).await?;
         let remove = RemovePodSandboxRequest { pod_sandbox_id: id };
+        self.standing.front_mut().expect("it is the oldest").going = true;
         ask("remove pod", self.client.remove_pod_sandbox(remove)).await?;
         self.standing.pop_front();
         Ok(())
@@ -287,7 +297,7 @@ fn engine(arguments: &[&str]) -> Arc<DockerEngine> {
     })
 }
 
-/// Runs the clients, with `beside` beside them, and checks that nothing is left.
+/// Runs the clients for as long as `beside` takes beside them, and checks that nothing is left.
 async fn soak<F: Future<Output = ()>>(
     engine: &Arc<DockerEngine>,
     may_be_away: bool,
@@ -297,6 +307,7 @@ async fn soak<F: Future<Output = ()>>(
     let logs = tempfile::tempdir().unwrap();
     let before = held(server.pid());
     let until = Instant::now() + Duration::from_secs(setting("SOAK_SECONDS", 600));
+    let over = Arc::new(AtomicBool::new(false));
     let mut clients = tokio::task::JoinSet::new();
     for number in 0..usize::try_from(setting("SOAK_CLIENTS", 20)).unwrap() {
         let worker = Worker {
@@ -307,9 +318,10 @@ async fn soak<F: Future<Output = ()>>(
             pods: 0,
             away: 0,
         };
-        clients.spawn(worker.work(until, may_be_away));
+        clients.spawn(worker.work(Arc::clone(&over), may_be_away));
     }
     beside(until).await;
+    over.store(true, Ordering::Relaxed);
     let (mut pods, mut away) = (0, 0);
     while let Some(done) = clients.join_next().await {
         let (more_pods, more_away) = done.expect("a client failed");
@@ -330,9 +342,13 @@ async fn soak<F: Future<Output = ()>>(
 
 async fn remove_what_nobody_knows(server: &Server) {
     let mut client = server.client.clone();
-    let request = v1::ListPodSandboxRequest::default();
-    let left = client.list_pod_sandbox(request).await.unwrap().into_inner();
-    for sandbox in left.items {
+    // The last kill may have been a moment ago.
+    let left = eventually_async(SOON, || async {
+        let request = v1::ListPodSandboxRequest::default();
+        let listed = server.client.clone().list_pod_sandbox(request).await;
+        listed.map_err(|status| status.to_string())
+    });
+    for sandbox in left.await.into_inner().items {
         let id = sandbox.id;
         let stop = StopPodSandboxRequest {
             pod_sandbox_id: id.clone(),
@@ -363,18 +379,46 @@ async fn nothing_is_left(server: &Server, engine: &DockerEngine) {
     tokio::task::block_in_place(|| {
         let all = engine.json("GET", "/containers/json?all=1", &Value::Null);
         assert_eq!(all, json!([]));
-        let bridge = engine.json("GET", "/networks/bridge", &Value::Null);
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let data = engine.data_root().display().to_string();
-        let mounts = mounts.lines().filter(|line| line.contains(&data)).count();
-        let volumes = engine.json("POST", "/volumes/prune", &Value::Null);
-        eprintln!(
-            "soak: docker leaves {mounts} mounts, endpoints {}, volumes (removed) {}, directories {}",
-            bridge["Containers"],
-            volumes["VolumesDeleted"],
-            directories(&engine.data_root().join("containers")),
-        );
+        tell_leaks_of_docker(engine);
     });
+}
+
+/// What Docker keeps of containers that it does not have any more. Its API removes volumes only.
+fn tell_leaks_of_docker(engine: &DockerEngine) {
+    let bridge = engine.json("GET", "/networks/bridge", &Value::Null);
+    let volumes = engine.json("POST", "/volumes/prune", &Value::Null);
+    let (data, exec) = (engine.data_root(), engine.exec_root());
+    let data_text = data.display().to_string();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = mounts.lines().filter(|line| line.contains(&data_text));
+    // One graph driver's directory of writable layers, whichever it is.
+    let layers = std::fs::read_dir(data.join("image")).into_iter().flatten();
+    let layers = layers.filter_map(|driver| Some(driver.ok()?.path().join("layerdb/mounts")));
+    // The engine's parent of cgroups is called as its directory; shims name its socket.
+    let name = data.parent().and_then(Path::file_name);
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
+    let shims = processes("cmdline", &format!("{}/containerd", exec.display()));
+    let shims = shims.iter().filter(|line| line.contains("shim"));
+    eprintln!(
+        "soak: docker leaves {} mounts, {} container directories, {} writable layers, {} shims, \
+         {} processes in containers, endpoints {}, volumes (removed) {}",
+        mounts.count(),
+        directories(&data.join("containers")),
+        layers.map(|path| directories(&path)).sum::<usize>(),
+        shims.count(),
+        processes("cgroup", &format!("/{name}/")).len(),
+        bridge["Containers"],
+        volumes["VolumesDeleted"],
+    );
+}
+
+/// What stands in this file of each process, where it holds `text`.
+fn processes(file: &str, text: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten();
+    let all = all.filter_map(|process| std::fs::read(process.ok()?.path().join(file)).ok());
+    all.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .filter(|found| found.contains(text))
+        .collect()
 }
 
 fn directories(path: &Path) -> usize {
@@ -397,9 +441,10 @@ async fn many_clients_outlive_a_dockerd_that_is_killed_again_and_again() {
     let engine = engine(&["--live-restore"]);
     let killed = Arc::clone(&engine);
     soak(&engine, true, |until| async move {
-        let pause = until.saturating_duration_since(Instant::now()) / (KILLS + 1);
         for kill in 1..=KILLS {
-            tokio::time::sleep(pause).await;
+            // A slow start of dockerd is made good; all kills have the clients beside them.
+            let left = until.saturating_duration_since(Instant::now());
+            tokio::time::sleep((left / (KILLS + 2 - kill)).max(SHORTEST_LIFE)).await;
             eprintln!("soak: dockerd killed, {kill} of {KILLS}");
             tokio::task::block_in_place(|| {
                 killed.kill();
