@@ -50,6 +50,11 @@ where
     }
 }
 
+/// What a test allows something to take: `limit`, or as much longer as the machine is said to be slower.
+pub fn allowance(limit: Duration) -> Duration {
+    limit * slowness()
+}
+
 /// The factor that [`SLOWNESS`] names; 1 on a machine that is as fast as any.
 fn slowness() -> u32 {
     #[expect(
@@ -71,7 +76,7 @@ impl Wait {
     fn new(deadline: Duration, place: &'static Location<'static>) -> Self {
         Self {
             start: Instant::now(),
-            deadline: deadline * slowness(),
+            deadline: allowance(deadline),
             pause: FIRST_PAUSE,
             place,
         }

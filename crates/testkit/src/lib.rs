@@ -11,7 +11,7 @@ mod image;
 mod prerequisite;
 
 pub use engine::{DockerEngine, EngineOptions, Reply};
-pub use eventually::{eventually, eventually_async};
+pub use eventually::{allowance, eventually, eventually_async};
 pub use fake_cri::{Call, CallRecord, FakeContainer, FakeCri, FakeSandbox, Held, OnStop};
 pub use image::{TEST_IMAGE, test_image};
 pub use prerequisite::prerequisite;

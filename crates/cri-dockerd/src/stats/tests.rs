@@ -346,5 +346,6 @@ async fn two_hundred_containers_are_listed_in_fifty_milliseconds() {
     for time in times {
         best = best.min(time.await);
     }
-    assert!(best <= Duration::from_millis(50), "{best:?}");
+    let limit = testkit::allowance(Duration::from_millis(50));
+    assert!(best <= limit, "{best:?}");
 }
