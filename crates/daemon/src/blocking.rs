@@ -20,6 +20,12 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
+    #[cfg(feature = "test-util")]
+    if inline::is_on() {
+        let value = f();
+        tokio::task::yield_now().await;
+        return value;
+    }
     let span = tracing::Span::current();
     #[expect(clippy::disallowed_methods, reason = "the one place that may")]
     let handle = tokio::task::spawn_blocking(move || span.in_scope(f));
@@ -32,6 +38,41 @@ where
         },
     }
 }
+
+#[cfg(feature = "test-util")]
+mod inline {
+    use std::cell::Cell;
+
+    thread_local! {
+        static ON: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(super) fn is_on() -> bool {
+        ON.get()
+    }
+
+    /// [`super::blocking`] runs its closures on this very thread until this is dropped: nothing of a test then
+    /// depends on when another thread is done.
+    #[derive(Debug)]
+    #[must_use = "dropping it ends it"]
+    pub struct InlineBlocking(());
+
+    impl InlineBlocking {
+        /// From now on.
+        pub fn begin() -> Self {
+            ON.set(true);
+            Self(())
+        }
+    }
+
+    impl Drop for InlineBlocking {
+        fn drop(&mut self) {
+            ON.set(false);
+        }
+    }
+}
+#[cfg(feature = "test-util")]
+pub use inline::InlineBlocking;
 
 /// Builds a runtime whose threads are called `name`: `workers` of them (1 runs everything on the
 /// calling thread) and a blocking pool of eight (DEC-42).
@@ -67,6 +108,18 @@ mod tests {
             let there = runtime.block_on(blocking(|| std::thread::current().id()));
             assert_ne!(here, there);
         }
+    }
+
+    #[cfg(feature = "test-util")]
+    #[test]
+    fn blocking_work_can_be_kept_on_its_own_thread() {
+        let runtime = runtime(1, "daemon-test").unwrap();
+        let here = std::thread::current().id();
+        let there = || runtime.block_on(blocking(|| std::thread::current().id()));
+        let inline = InlineBlocking::begin();
+        assert_eq!(there(), here);
+        drop(inline);
+        assert_ne!(there(), here);
     }
 
     #[test]

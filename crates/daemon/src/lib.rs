@@ -20,6 +20,8 @@ mod tidy;
 pub mod unix_listener;
 pub mod versioned;
 
+#[cfg(feature = "test-util")]
+pub use blocking::InlineBlocking;
 pub use blocking::{blocking, runtime};
 pub use error_chain::ErrorChain;
 pub use readiness::{Readiness, ReadyGuard};

@@ -13,8 +13,9 @@
 //!                                  held until another container comes
 //! ```
 //!
-//! A container that crashed leaves its run of equal answers to its successor, one that was ended for
-//! its answers does not (PROBE-05).
+//! A run of equal answers goes on in the container's next instance: one that crashed after two bad
+//! answers leaves them to its successor. A run that came to its end (a container restarted for its
+//! liveness probe, a startup probe that passed or failed) does not (PROBE-05).
 
 mod asker;
 pub mod http;
@@ -26,7 +27,7 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use crate::actions::{ProbeResult, ProbeResults};
 use crate::ids::ContainerId;
 
-use asker::Asker;
+use asker::{Asker, Ended};
 
 /// A moment on the caller's clock, which never goes back: time since any fixed start.
 pub type Moment = Duration;
@@ -173,7 +174,7 @@ impl ContainerProbes {
         let began = self.running_since().is_none();
         if !same {
             for asker in self.askers() {
-                asker.another_container();
+                asker.next_container();
             }
         }
         match (target, &mut self.target) {
@@ -226,22 +227,23 @@ impl ContainerProbes {
     }
 
     /// The request of [`Self::begin`] about the container `id` has ended. Tells whether the result of
-    /// that container's probe is another now. An answer of a container that is no more counts for
-    /// nothing.
+    /// that container's probe is another now. The answer of a container that is no more is no result,
+    /// but part of the run (PROBE-05).
     pub fn end(&mut self, kind: ProbeKind, id: &ContainerId, answer: Answer, now: Moment) -> bool {
         let before = self.open();
         let current = self.target.as_ref().is_some_and(|target| target.id == *id);
         let Some(asker) = self.asker_mut(kind) else {
             return false;
         };
-        let changed = asker.end(if current { answer } else { Answer::None });
-        let held = match kind {
+        let Ended { reached, changed } = asker.end(answer);
+        let changed = changed && current;
+        let all_said = match kind {
             // A startup probe has said all it can say; a failed container is asked no more.
-            ProbeKind::Startup => changed,
-            ProbeKind::Liveness => changed && asker.result() == Some(ProbeResult::Failure),
+            ProbeKind::Startup => reached.is_some(),
+            ProbeKind::Liveness => reached == Some(ProbeResult::Failure),
             ProbeKind::Readiness => false,
         };
-        if held {
+        if all_said {
             asker.hold();
         }
         self.opened(before, now);

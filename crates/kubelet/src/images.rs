@@ -25,6 +25,7 @@ use kubelet_core::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    clock,
     events::{EventType, Events, ObjectRef},
     runtime::client::{CriClient, CriError},
 };
@@ -174,7 +175,7 @@ impl<S: ImageService> ImagePuller<S> {
                 delays: Backoffs::new(BackoffPolicy::IMAGE_PULL),
                 errors: BTreeMap::new(),
             }),
-            origin: (now, Timestamp::now()),
+            origin: (now, clock::now()),
         }
     }
 

@@ -7,7 +7,10 @@ use std::{
 
 /// A random share, from 0 to 1.
 pub(crate) fn unit() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
+    let random = || RandomState::new().build_hasher().finish();
+    #[cfg(test)]
+    let random = || testkit::random().unwrap_or_else(random);
+    let random = random();
     #[expect(
         clippy::cast_precision_loss,
         reason = "a random share needs no precision"

@@ -119,7 +119,12 @@ impl SyncLoop {
                 list = false;
             }
             let desired = self.desired();
-            self.show(&desired.pods);
+            for (uid, key) in self.show(&desired.pods) {
+                // It was refused, or had to wait: what an earlier process made for it goes with it.
+                if !self.workers.contains_key(&uid) {
+                    orphans.insert(uid, key);
+                }
+            }
             let adopted: BTreeSet<PodUid> = orphans
                 .keys()
                 .filter(|uid| !self.workers.contains_key(*uid))
@@ -130,6 +135,7 @@ impl SyncLoop {
             let sources = &mut self.sources;
             let tasks = &self.tasks;
             tokio::select! {
+                biased;
                 // cancel-safe: all of them; watches keep their value, the queue its entries.
                 failure = tasks.failed() => return failure,
                 () = any_changed(sources) => {}
@@ -275,15 +281,17 @@ impl SyncLoop {
         }
     }
 
-    /// What `/pods` lists is what the sources ask for, from the moment they do (SRC-43).
-    fn show(&self, desired: &BTreeMap<PodUid, Arc<Pod>>) {
+    /// What `/pods` lists is what the sources ask for, from the moment they do (SRC-43). The answer is
+    /// what they do not ask for any more.
+    fn show(&self, desired: &BTreeMap<PodUid, Arc<Pod>>) -> Vec<(PodUid, PodKey)> {
         let statuses = &self.context.statuses;
-        let shown: BTreeSet<PodUid> = statuses
+        let mut gone: Vec<_> = statuses
             .desired()
             .iter()
-            .map(|entry| PodUid::of(&entry.pod))
+            .map(|entry| (PodUid::of(&entry.pod), PodKey::of(&entry.pod)))
             .collect();
-        for uid in shown.iter().filter(|uid| !desired.contains_key(*uid)) {
+        gone.retain(|(uid, _)| !desired.contains_key(uid));
+        for (uid, _) in &gone {
             statuses.remove_desired(uid);
         }
         for pod in desired.values() {
@@ -296,6 +304,7 @@ impl SyncLoop {
             .desired_pods
             .with_label_values(&label)
             .set(count);
+        gone
     }
 
     fn stop(&mut self, uid: &PodUid) {

@@ -5,7 +5,7 @@
 //! gone, events for each change); nothing really runs. A test can let calls fail or wait, containers
 //! exit, and the whole runtime go away and come back.
 
-mod in_memory;
+mod in_process;
 mod model;
 mod script;
 mod service;
@@ -29,7 +29,9 @@ use cri_api::{
 use daemon::TaskGroup;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
 
+pub use in_process::InProcess;
 use model::Model;
 pub use model::{FakeContainer, FakeSandbox};
 use script::Script;
@@ -52,8 +54,8 @@ struct Shared {
     state: Mutex<State>,
     /// Counts changes, for those who wait for one.
     changed: watch::Sender<u64>,
-    /// Where connections that need no socket are made.
-    dialer: in_memory::Dialer,
+    /// Cancelled when the server that serves now ends; `None` while there is none.
+    open: Mutex<Option<CancellationToken>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +65,24 @@ struct State {
 }
 
 impl Shared {
+    fn open_until(&self) -> Option<CancellationToken> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.clone()
+    }
+
+    fn set_open_until(&self, token: Option<CancellationToken>) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes something about the calls, which is no change of what the runtime has.
+    fn note<T>(&self, work: impl FnOnce(&mut Script) -> T) -> T {
+        let value = work(&mut self.lock().script);
+        self.changed.send_modify(|count| *count += 1);
+        value
     }
 
     /// Changes the state and wakes those who wait for a change.
@@ -96,7 +114,7 @@ impl FakeCri {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: watch::Sender::new(0),
-            dialer: in_memory::Dialer::default(),
+            open: Mutex::default(),
         });
         let fake = Self {
             directory,
@@ -120,10 +138,10 @@ impl FakeCri {
         Endpoint::parse(&self.socket().display().to_string()).expect("an absolute path")
     }
 
-    /// A channel that needs no socket: under a paused clock time stands still while a call is under
-    /// way. Connects anew after [`Self::stop`] and [`Self::serve`].
-    pub fn channel(&self) -> tonic::transport::Channel {
-        in_memory::channel(Arc::clone(&self.shared))
+    /// The way to it that needs no socket: under a paused clock time stands still while a call is
+    /// under way. Under a [`crate::Replay`] calls take time, as its seed says.
+    pub fn in_process(&self) -> InProcess {
+        InProcess::new(Arc::clone(&self.shared))
     }
 
     /// Ends the server: the socket is gone and open calls are cut off. What it has stays.
@@ -138,7 +156,7 @@ impl FakeCri {
             .take();
         if let Some(server) = server {
             daemon::unix_listener::remove(&self.socket()).expect("it is ours");
-            self.shared.dialer.close();
+            self.shared.set_open_until(None);
             self.shared.change(|state| state.model.drop_listeners());
             match server.shutdown(DRAIN).await {
                 Ok(()) | Err(daemon::ShutdownError::Deadline { .. }) => {}
@@ -158,26 +176,21 @@ impl FakeCri {
             daemon::unix_listener::bind(&self.socket(), 0o600).expect("the directory is ours");
         let group = TaskGroup::new("fake-cri");
         let service = service::Service::new(Arc::clone(&self.shared));
-        let router = || {
-            let runtime = RuntimeServiceServer::new(service.clone())
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            let images = ImageServiceServer::new(service.clone())
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES);
-            tonic::transport::Server::builder()
-                .add_service(runtime)
-                .add_service(images)
-        };
-        let end = || group.token().clone().cancelled_owned();
+        let runtime = RuntimeServiceServer::new(service.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let images = ImageServiceServer::new(service)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let router = tonic::transport::Server::builder()
+            .add_service(runtime)
+            .add_service(images);
+        let end = group.token().clone().cancelled_owned();
         group.spawn(
             "server",
-            router().serve_with_incoming_shutdown(UnixListenerStream::new(listener), end()),
+            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), end),
         );
-        group.spawn(
-            "server in memory",
-            router().serve_with_incoming_shutdown(self.shared.dialer.open(), end()),
-        );
+        self.shared.set_open_until(Some(group.token().clone()));
         *server = Some(group);
     }
 

@@ -9,9 +9,13 @@ mod eventually;
 mod fake_cri;
 mod image;
 mod prerequisite;
+mod replay;
 
 pub use engine::{DockerEngine, EngineOptions, Reply};
 pub use eventually::{allowance, eventually, eventually_async};
-pub use fake_cri::{Call, CallRecord, FakeContainer, FakeCri, FakeSandbox, Held, OnStop};
+pub use fake_cri::{
+    Call, CallRecord, FakeContainer, FakeCri, FakeSandbox, Held, InProcess, OnStop,
+};
 pub use image::{TEST_IMAGE, test_image};
 pub use prerequisite::prerequisite;
+pub use replay::{Random, Replay, now, random};

@@ -23,12 +23,21 @@ enum Activity {
     Waiting,
     /// A request is on its way.
     Asking,
-    /// A request about an earlier container is on its way, or that of one that is held.
+    /// A request about an earlier container is on its way: its answer is no result of this one.
     AskingInVain,
     /// Nothing more to ask until another container comes.
     Held,
     /// Nothing more to ask, ever.
     Stopped,
+}
+
+/// What an answer has made of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ended {
+    /// The threshold is reached of this.
+    pub(super) reached: Option<ProbeResult>,
+    /// The result is another now.
+    pub(super) changed: bool,
 }
 
 impl Asker {
@@ -44,9 +53,8 @@ impl Asker {
         }
     }
 
-    /// Another container has come. The run of answers goes on in it (PROBE-05): what ended the last
-    /// one has begun anew in [`Self::hold`].
-    pub(super) fn another_container(&mut self) {
+    /// Another container has come. It takes the run of answers over (PROBE-05).
+    pub(super) fn next_container(&mut self) {
         (self.result, self.out_of_turn) = (None, None);
         self.activity = match self.activity {
             Activity::Asking | Activity::AskingInVain => Activity::AskingInVain,
@@ -55,8 +63,12 @@ impl Asker {
         };
     }
 
+    /// The probe has said all that it can say of its container: nothing is asked until another one
+    /// comes, and that begins a run of its own.
     pub(super) fn hold(&mut self) {
-        self.activity = Activity::Held;
+        if self.activity != Activity::Stopped && self.result.is_some() {
+            self.activity = Activity::Held;
+        }
         self.run = 0;
     }
 
@@ -98,27 +110,30 @@ impl Asker {
         }
     }
 
-    /// Whether the result is another now.
-    pub(super) fn end(&mut self, answer: Answer) -> bool {
-        match self.activity {
-            Activity::Asking => self.activity = Activity::Waiting,
-            Activity::AskingInVain => {
-                self.activity = Activity::Waiting;
-                return false;
-            }
-            Activity::Waiting | Activity::Held | Activity::Stopped => return false,
-        }
+    pub(super) fn end(&mut self, answer: Answer) -> Ended {
+        let in_vain = match self.activity {
+            Activity::Asking => false,
+            Activity::AskingInVain => true,
+            Activity::Waiting | Activity::Held | Activity::Stopped => return Ended::default(),
+        };
+        self.activity = Activity::Waiting;
         let (threshold, result) = match answer {
             Answer::Good => (self.timing.success_threshold, ProbeResult::Success),
             Answer::Bad => (self.timing.failure_threshold, ProbeResult::Failure),
-            Answer::None => return false,
+            Answer::None => return Ended::default(),
         };
         if self.last == Some(answer) {
             self.run = self.run.saturating_add(1);
         } else {
             (self.last, self.run) = (Some(answer), 1);
         }
-        self.run >= threshold && self.result.replace(result) != Some(result)
+        if self.run < threshold {
+            return Ended::default();
+        }
+        Ended {
+            reached: Some(result),
+            changed: !in_vain && self.result.replace(result) != Some(result),
+        }
     }
 
     /// The first unused tick at or after a moment.

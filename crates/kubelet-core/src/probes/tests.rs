@@ -230,7 +230,7 @@ fn a_slow_answer_uses_up_one_tick_and_no_more() {
 }
 
 #[test]
-fn an_answer_about_an_earlier_container_counts_for_nothing() {
+fn probe_05_an_answer_about_an_earlier_container_is_no_result_of_the_next() {
     let mut probes = probes(&with(None, Some(probe(0, 1, 1, 1)), None));
     probes.look(Some(running("a", 0)), seconds(0));
     probes.begin(ProbeKind::Liveness, seconds(0));
@@ -243,7 +243,61 @@ fn an_answer_about_an_earlier_container_counts_for_nothing() {
     );
     assert!(!changed);
     assert_eq!(results(&probes).liveness, Some(ProbeResult::Success));
-    assert!(probes.due().is_some());
+    assert!(probes.due().is_some(), "the next one is asked");
+}
+
+#[test]
+fn probe_05_a_late_answer_about_an_earlier_container_counts_in_the_run() {
+    let mut probes = probes(&with(None, Some(probe(0, 1, 1, 2)), None));
+    probes.look(Some(running("a", 0)), seconds(0));
+    probes.begin(ProbeKind::Liveness, seconds(0));
+    probes.look(Some(running("b", 1)), seconds(1));
+    let id = ContainerId::from("a");
+    probes.end(ProbeKind::Liveness, &id, Answer::Bad, seconds(2));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Failure));
+}
+
+#[test]
+fn probe_05_a_container_that_crashed_leaves_its_run_to_its_successor() {
+    let p = || Some(probe(0, 10, 1, 3));
+    let mut probes = probes(&with(None, p(), None));
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    probes.look(Some(ended("a")), seconds(21));
+    probes.look(Some(running("b", 22)), seconds(22));
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Success));
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Failure));
+}
+
+#[test]
+fn probe_05_a_startup_probe_takes_the_run_of_a_crashed_container_over() {
+    let mut probes = probes(&with(Some(probe(0, 10, 1, 3)), None, None));
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Startup, Answer::Bad);
+    ask(&mut probes, ProbeKind::Startup, Answer::Bad);
+    probes.look(Some(running("b", 22)), seconds(22));
+    ask(&mut probes, ProbeKind::Startup, Answer::Bad);
+    assert_eq!(results(&probes).startup, Some(ProbeResult::Failure));
+    // That run has come to its end.
+    probes.look(Some(running("c", 32)), seconds(32));
+    ask(&mut probes, ProbeKind::Startup, Answer::Bad);
+    assert_eq!(results(&probes).startup, Some(ProbeResult::Unknown));
+}
+
+#[test]
+fn probe_05_the_successor_of_a_ready_container_is_ready_at_its_first_good_answer() {
+    let mut probes = probes(&with(None, None, Some(probe(0, 10, 3, 3))));
+    probes.look(Some(running("a", 1)), seconds(1));
+    for _ in 0..3 {
+        ask(&mut probes, ProbeKind::Readiness, Answer::Good);
+    }
+    probes.look(Some(running("b", 40)), seconds(40));
+    assert_eq!(results(&probes).readiness, Some(ProbeResult::Failure));
+    ask(&mut probes, ProbeKind::Readiness, Answer::Good);
+    assert_eq!(results(&probes).readiness, Some(ProbeResult::Success));
 }
 
 fn answers() -> impl Strategy<Value = Answer> {

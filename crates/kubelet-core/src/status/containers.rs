@@ -103,6 +103,10 @@ impl One<'_> {
             }
             None => self.unreported(),
         };
+        // Differs: upstream shows what the runtime has, and counts backwards once somebody removed the
+        // newest container and left an older one there.
+        let shown = self.before.map_or(0, |before| before.restart_count);
+        status.restart_count = status.restart_count.max(shown);
         self.let_wait(&mut status, latest);
         self.judge(&mut status, latest);
         status

@@ -30,7 +30,10 @@ pub(super) fn compute_phase(input: &StatusInput<'_>, status: &PodStatus) -> &'st
     let waiting = regular.waiting + sidecars.waiting;
     let unknown = regular.unknown + sidecars.unknown;
     let sidecars_hold_back = sidecars.pending > 0 && !regular_container_active(input, observed);
-    if init.pending > 0 || sidecars_hold_back || waiting > 0 {
+    // Differs: nothing is left to initialise of a pod that is over and whose regular containers have
+    // all ended, though somebody removed its init containers; upstream shows it as Pending for good.
+    let has_ended = input.end == PodEnd::Over && regular.stopped == spec::containers(pod).len();
+    if !has_ended && (init.pending > 0 || sidecars_hold_back || waiting > 0) {
         return "Pending";
     }
     if running > 0 && unknown == 0 {

@@ -409,6 +409,39 @@ fn stat_10_container_that_vanished_is_not_one_that_never_ran() {
 }
 
 #[test]
+fn pod_that_is_over_has_ended_though_its_init_container_was_removed() {
+    let pod = pod("OnFailure", vec![container("i")], vec![container("c")]);
+    let (observed, history) = (world(vec![exited("c", 0)]), history());
+    let phase = |end| {
+        let input = StatusInput {
+            end,
+            ..input(&pod, &observed, &history)
+        };
+        compute_pod_status(&input).phase
+    };
+    assert_eq!(phase(PodEnd::Open).as_deref(), Some("Pending"));
+    assert_eq!(phase(PodEnd::Over).as_deref(), Some("Succeeded"));
+}
+
+#[test]
+fn restart_count_that_was_shown_never_falls() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let (mut older, mut newest) = (exited("c", 1), running("c"));
+    (older.restart_count, newest.restart_count) = (3, 4);
+    newest.created_at = Some(at(50));
+    newest.id = ContainerId::new("newest");
+    let before = status(&pod, vec![older.clone(), newest]);
+    assert_eq!(first(&before).restart_count, 4);
+    // Somebody removed the newest one.
+    let (observed, history) = (world(vec![older]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    assert_eq!(first(&after).restart_count, 4);
+}
+
+#[test]
 fn ended_container_that_was_collected_stays_visible() {
     let pod = pod("Never", vec![], vec![container("c")]);
     let before = status(&pod, vec![exited("c", 3)]);

@@ -54,8 +54,8 @@ impl Life {
         let registry = daemon::metrics::Metrics::new();
         let metrics = Metrics::register(&registry).unwrap();
         let runtime = CriClient::over(
-            fake.channel(),
-            fake.channel(),
+            fake.in_process(),
+            fake.in_process(),
             REQUEST_TIMEOUT,
             metrics.clone(),
         );

@@ -9,7 +9,7 @@ use kubelet_core::{
     backoff::{crash_loop_event, later, mount_delay},
     ids::{ContainerName, SandboxId},
     log_paths,
-    observed::ObservedPod,
+    observed::{ContainerState, ObservedPod},
     reasons::WaitingReason,
     spec,
     status::{
@@ -284,8 +284,12 @@ impl PodWorker {
         }
     }
 
-    /// Restart counts of containers that the runtime has forgotten, from their log files (CTR-21)
-    /// and from what was seen before: those of init containers go with their sandbox.
+    /// Restart counts that the runtime has forgotten, from log files (CTR-21) and from what was seen
+    /// before: those of init containers go with their sandbox.
+    ///
+    /// Differs: upstream asks the log files only where the runtime has no container of that name; where
+    /// somebody removed the newest one and left an older one, it counts on from there and writes
+    /// into the log of the one that is gone.
     async fn read_restarts_from_logs(&mut self, pod: &Pod, observed: &ObservedPod) {
         for container in &observed.containers {
             let next = container.restart_count.saturating_add(1);
@@ -295,7 +299,10 @@ impl PodWorker {
             .iter()
             .chain(spec::init_containers(pod))
             .map(|container| container.name.clone())
-            .filter(|name| observed.latest(name).is_none())
+            .filter(|name| {
+                let latest = observed.latest(name);
+                latest.is_none_or(|latest| latest.state != ContainerState::Running)
+            })
             .collect();
         if names.is_empty() {
             return;

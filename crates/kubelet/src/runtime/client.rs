@@ -12,12 +12,20 @@ use cri_api::{
         runtime_service_client::RuntimeServiceClient,
     },
 };
-use tonic::{Response, Status, Streaming, transport::Channel};
+use tonic::{Response, Status, Streaming};
 
 use crate::metrics::Metrics;
 
 mod exec;
 mod images;
+#[cfg(test)]
+mod transport;
+
+/// Where calls go.
+#[cfg(not(test))]
+use tonic::transport::Channel as Transport;
+#[cfg(test)]
+use transport::Transport;
 
 /// A CRI call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -76,8 +84,8 @@ impl CriError {
 /// Calls to one runtime. Cheap to clone; all clones share the connection.
 #[derive(Debug, Clone)]
 pub(crate) struct CriClient {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Transport>,
+    images: ImageServiceClient<Transport>,
     request_timeout: Duration,
     metrics: Metrics,
 }
@@ -104,16 +112,16 @@ impl CriClient {
 
     /// A client over channels that stand.
     pub(crate) fn over(
-        channel: Channel,
-        image_channel: Channel,
+        channel: impl Into<Transport>,
+        image_channel: impl Into<Transport>,
         request_timeout: Duration,
         metrics: Metrics,
     ) -> Self {
         Self {
-            runtime: RuntimeServiceClient::new(channel)
+            runtime: RuntimeServiceClient::new(channel.into())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            images: ImageServiceClient::new(image_channel)
+            images: ImageServiceClient::new(image_channel.into())
                 .max_decoding_message_size(MAX_MESSAGE_BYTES)
                 .max_encoding_message_size(MAX_MESSAGE_BYTES),
             request_timeout,

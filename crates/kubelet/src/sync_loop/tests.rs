@@ -280,3 +280,21 @@ async fn a_pod_waits_for_the_port_of_one_that_ends() {
     assert!(!bench.is_running("old") && bench.is_running("new"));
     bench.life.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_for_a_pod_that_is_refused_now_goes_with_its_manifest() {
+    let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
+    let held = bench.fake.hold(Call::RunPodSandbox);
+    tokio::time::sleep(A_WHILE).await;
+    let directory = bench.root.path().join("kubelet/pods/1");
+    assert!(directory.exists());
+    let bench = bench.restart(&[("pods", "0")]).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("1"), "Failed");
+    assert!(directory.exists() && bench.fake.sandboxes().is_empty());
+    bench.sets.send_replace(set(&[]));
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!directory.exists());
+    drop(held);
+    bench.life.end().await;
+}

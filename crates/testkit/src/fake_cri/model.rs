@@ -1,11 +1,6 @@
 //! The fake's sandboxes, containers and images. No I/O but log files, no waiting.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::UNIX_EPOCH};
 
 use cri_api::v1::{self, ContainerEventType, ContainerState, NamespaceMode, PodSandboxState};
 use tokio::sync::mpsc;
@@ -231,12 +226,7 @@ impl Model {
 
     /// Now in nanoseconds since the epoch, and later than any time given before.
     pub(super) fn now(&mut self) -> i64 {
-        // The system's clock, unless tokio's is paused: then it goes with that.
-        let (tokio, system) = (tokio::time::Instant::now().into_std(), Instant::now());
-        let ahead = tokio.saturating_duration_since(system);
-        let behind = system.saturating_duration_since(tokio);
-        let now = SystemTime::now() + ahead - behind;
-        let now = now
+        let now = crate::replay::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_nanos();
@@ -373,7 +363,14 @@ impl Model {
 
     pub(super) fn start_container(&mut self, id: &str) -> Result<(), Status> {
         let now = self.now();
+        let home = self.container(id)?.sandbox_id.clone();
+        let ready = self.sandbox(&home)?.state == PodSandboxState::SandboxReady;
         let container = self.container_mut(id)?;
+        if !ready {
+            return Err(Status::unknown(format!(
+                "cannot join network of a non running container: {home}"
+            )));
+        }
         if container.state != ContainerState::ContainerCreated {
             return Err(Status::failed_precondition(format!(
                 "container {id} was started before"

@@ -1,6 +1,6 @@
 //! What a test asks the fake to do differently, and what it was asked.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use cri_api::{Code, v1};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -55,6 +55,8 @@ pub struct CallRecord {
     pub call: Call,
     /// The id or name of what it was about; empty for calls about everything.
     pub object: String,
+    /// When it came.
+    pub at: SystemTime,
 }
 
 /// What a container does when it is stopped.

@@ -9,6 +9,8 @@ use cri_api::v1::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::replay;
+
 use super::{
     Shared, State,
     model::{FakeContainer, FakeSandbox},
@@ -39,6 +41,7 @@ impl Service {
             let answer = work(state);
             (answer, state.script.loses_answer(call))
         });
+        replay::travel().await;
         if lost {
             return Err(Status::unavailable("the answer was lost"));
         }
@@ -46,19 +49,18 @@ impl Service {
     }
 
     async fn enter(&self, call: Call, object: &str) -> Result<(), Status> {
-        let (gate, failure) = self.shared.change(|state| {
-            state.script.calls.push(CallRecord {
+        let (gate, failure) = self.shared.note(|script| {
+            script.calls.push(CallRecord {
                 call,
                 object: object.to_owned(),
+                at: replay::now(),
             });
-            (
-                state.script.holds.get(&call).cloned(),
-                state.script.take_failure(call),
-            )
+            (script.holds.get(&call).cloned(), script.take_failure(call))
         });
         if let Some(gate) = gate {
             gate.cancelled().await;
         }
+        replay::travel().await;
         match failure {
             Some(failure) => Err(Status::new(failure.code, failure.message)),
             None => Ok(()),

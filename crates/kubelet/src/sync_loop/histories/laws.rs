@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,12 +28,14 @@ struct Seen {
     started: BTreeSet<String>,
     /// Sandboxes and containers that were seen, by id.
     known: BTreeSet<String>,
-    /// The last attempt of what has a name in a pod (a sandbox has none).
+    /// The last attempt that ran of what has a name in a pod (a sandbox has none).
     attempts: BTreeMap<(String, String), u32>,
     /// When containers were started, by pod and name.
     starts: BTreeMap<(String, String), Vec<Instant>>,
     /// Pods that have ended for good.
     over: BTreeSet<String>,
+    /// Of all states seen, and when.
+    digest: DefaultHasher,
 }
 
 impl Laws {
@@ -53,6 +56,12 @@ impl Laws {
     pub(super) fn check(&self) -> Result<(), String> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Of all states seen so far, and when.
+    pub(super) fn digest(&self) -> u64 {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.digest.finish()
     }
 
     /// Delays grow anew: the kubelet was restarted, or the pod's sandbox died, or its definition
@@ -96,6 +105,13 @@ impl Seen {
         sandboxes: &[&FakeSandbox],
         containers: &[&FakeContainer],
     ) -> Result<(), String> {
+        testkit::now().hash(&mut self.digest);
+        for sandbox in sandboxes {
+            (&sandbox.id, sandbox.state).hash(&mut self.digest);
+        }
+        for container in containers {
+            (&container.id, container.state).hash(&mut self.digest);
+        }
         let ready = || {
             sandboxes
                 .iter()
@@ -116,6 +132,7 @@ impl Seen {
             let attempt = sandbox.config.metadata.as_ref().map_or(0, |m| m.attempt);
             if self.known.insert(sandbox.id.clone()) {
                 self.grows(&uid, "", attempt)?;
+                self.ran(&uid, "", attempt);
                 if self.over.contains(&uid) {
                     return Err(format!("{uid} has ended and got a sandbox"));
                 }
@@ -133,6 +150,7 @@ impl Seen {
                     return Err(format!("{name} of {uid} runs in no ready sandbox"));
                 }
                 if self.started.insert(container.id.clone()) {
+                    self.ran(&uid, name, container.attempt());
                     self.note_start(&uid, name)?;
                 }
             }
@@ -140,14 +158,25 @@ impl Seen {
         Ok(())
     }
 
-    fn grows(&mut self, uid: &str, name: &str, attempt: u32) -> Result<(), String> {
+    /// Attempts only grow: no attempt that ran is made again, whatever somebody removed, so that no log
+    /// is written twice.
+    ///
+    /// Upstream promises less: it counts on from what the runtime has, or from the log files where that
+    /// has nothing. One that never ran has no log, and may be made again once it was removed.
+    fn grows(&self, uid: &str, name: &str, attempt: u32) -> Result<(), String> {
         let key = (uid.to_owned(), name.to_owned());
-        match self.attempts.insert(key, attempt) {
-            Some(before) if attempt <= before => Err(format!(
+        match self.attempts.get(&key) {
+            Some(before) if attempt <= *before => Err(format!(
                 "attempt {attempt} of {name:?} of {uid} after attempt {before}"
             )),
             _ => Ok(()),
         }
+    }
+
+    fn ran(&mut self, uid: &str, name: &str, attempt: u32) {
+        let key = (uid.to_owned(), name.to_owned());
+        let last = self.attempts.entry(key).or_default();
+        *last = (*last).max(attempt);
     }
 
     fn note_start(&mut self, uid: &str, name: &str) -> Result<(), String> {

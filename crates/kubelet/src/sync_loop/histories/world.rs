@@ -1,14 +1,18 @@
 //! A node and what may happen to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use cri_api::{Code, v1::ContainerState};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kubelet_core::{admission::PREEMPTED_MESSAGE, ids::PodUid, spec};
-use testkit::{Call, CallRecord, FakeCri, Held, OnStop};
+use testkit::{Call, CallRecord, FakeCri, Held, OnStop, Random};
 use tokio::sync::watch;
 
-use super::{Random, laws::Laws};
+use super::laws::Laws;
 use crate::{
     assembly::testing::{self, Life},
     sources::SourceSet,
@@ -16,8 +20,8 @@ use crate::{
 };
 
 const OTHER_IMAGE: &str = "registry.invalid/image:2";
-/// Longer than any delay that can have grown.
-const A_LONG_TIME: Duration = Duration::from_mins(40);
+/// Longer than all delays that can have grown, one after the other: of a restart and of a pull.
+const A_LONG_TIME: Duration = Duration::from_mins(15);
 /// Two rounds of everything that looks at intervals.
 const A_QUIET_TIME: Duration = Duration::from_mins(5);
 /// Calls that change something, and can fail.
@@ -38,6 +42,20 @@ const READS: [Call; 5] = [
     Call::ImageStatus,
 ];
 
+/// The time of day there.
+pub(super) fn time() -> String {
+    time_text(testkit::now())
+}
+
+/// Minutes, seconds and thousandths.
+fn time_text(at: SystemTime) -> String {
+    let at = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let (minutes, seconds) = (at.as_secs() / 60 % 1440, at.as_secs() % 60);
+    format!("{minutes:02}:{seconds:02}.{:03}", at.subsec_millis())
+}
+
 /// The node.
 pub(super) struct World {
     fake: FakeCri,
@@ -53,6 +71,23 @@ pub(super) struct World {
     /// A container was lost: who begins anew cannot know how often it had been started, until it is
     /// started again.
     lost: bool,
+}
+
+/// Something runs and the rest has ended.
+fn all_run(status: &PodStatus) -> bool {
+    let states = status.container_statuses.iter().flatten();
+    let states: Vec<_> = states.filter_map(|one| one.state.as_ref()).collect();
+    states.iter().any(|state| state.running.is_some())
+        && states.iter().all(|state| state.waiting.is_none())
+}
+
+/// A `Never` pod that lost its sandbox when some containers had run and another had only been made.
+fn cut_short(pod: &Pod, status: &PodStatus) -> bool {
+    let states = status.container_statuses.iter().flatten();
+    let states: Vec<_> = states.filter_map(|one| one.state.as_ref()).collect();
+    spec::restart_policy(pod) == spec::RestartPolicy::Never
+        && states.iter().all(|state| state.running.is_none())
+        && states.iter().any(|state| state.terminated.is_some())
 }
 
 impl World {
@@ -340,11 +375,21 @@ impl World {
     /// What changed something, the newest last.
     pub(super) fn last_calls(&self) -> Vec<String> {
         let calls = self.fake.calls();
-        let changes = calls.iter().filter(|record| CHANGES.contains(&record.call));
-        let texts: Vec<_> = changes
-            .map(|record| format!("{:?} {}", record.call, record.object))
+        let shown = |call: &Call| CHANGES.contains(call) || *call == Call::PullImage;
+        let texts: Vec<_> = calls
+            .iter()
+            .filter(|record| shown(&record.call))
+            .map(|record| {
+                let (at, object) = (time_text(record.at), &record.object);
+                format!("{at} {:?} {object}", record.call)
+            })
             .collect();
-        texts[texts.len().saturating_sub(40)..].to_vec()
+        texts[texts.len().saturating_sub(60)..].to_vec()
+    }
+
+    /// Differs wherever two histories differ.
+    pub(super) fn digest(&self) -> u64 {
+        self.laws.digest()
     }
 
     fn heal(&mut self) {
@@ -361,6 +406,11 @@ impl World {
     }
 
     /// With nothing in the way every pod gets where it should be, and then nothing happens.
+    ///
+    /// A pod whose containers run or have ended has got there, even if it is shown as Pending: so
+    /// upstream shows one whose init container was removed behind its back before the kubelet began anew.
+    /// And a `Never` pod gets no other sandbox (CTR-04): where a container of it had only been made when it
+    /// lost the first, upstream shows it as Pending for good, and so do we.
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         self.heal();
         tokio::time::sleep(A_LONG_TIME).await;
@@ -370,7 +420,11 @@ impl World {
         for entry in statuses.desired() {
             let phase = entry.status.phase.as_deref().unwrap_or_default();
             let waits = !names.insert(entry.pod.metadata.name.clone());
-            if !matches!(phase, "Running" | "Succeeded" | "Failed") && !waits {
+            if !matches!(phase, "Running" | "Succeeded" | "Failed")
+                && !waits
+                && !all_run(&entry.status)
+                && !cut_short(&entry.pod, &entry.status)
+            {
                 let first = statuses.desired().into_iter().any(|other| {
                     other.pod.metadata.name == entry.pod.metadata.name
                         && other.status.phase.as_deref() == Some("Running")
