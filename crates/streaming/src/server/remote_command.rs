@@ -106,8 +106,9 @@ pub(super) async fn serve<R: Runtime>(
             websocket::Reader::new(Side::Server, inside.encoding),
             websocket::Writer::new(Side::Server, inside.encoding),
         );
+        // Before a byte is read: what comes for a channel that is not there yet would be dropped.
+        let opened = Opened::channels(&mux, wanted);
         let main = Box::pin(async {
-            let opened = Opened::channels(&mux, wanted);
             opened.greet().await;
             run(&shared.runtime, opened, version, work, &shutdown).await;
         });

@@ -2,13 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use streaming::{
-    Attach, Outcome, Request, TerminalSize,
+    Attach, Exec, Outcome, Request, TerminalSize,
     client::{self, ClientError, Transport},
     remote_command::Version,
+    websocket::frame::{self, Opcode},
 };
 use testkit::eventually_async;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Harness, SOON, TRANSPORTS, finish, wanted};
 
@@ -29,6 +31,35 @@ async fn outputs_and_end_arrive_over_every_transport() {
             (b"out".to_vec(), b"err".to_vec(), Outcome::Success),
             "{transport:?}"
         );
+    }
+}
+
+/// Clients do not wait for the greeting: their input may be there before the server looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_comes_with_the_upgrade_is_not_lost() {
+    let harness = Harness::start().await;
+    for _ in 0..20 {
+        let target = harness.target(Request::Exec(Exec {
+            container: "c".to_owned(),
+            command: vec!["cat".to_owned()],
+            wanted: wanted("stdin stdout"),
+        }));
+        let head = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
+            target.path, target.authority
+        );
+        let mut bytes = BytesMut::from(head.as_bytes());
+        let input = [&b"\0"[..], b"early end\n"];
+        frame::encode(&mut bytes, Opcode::Binary, Some([0; 4]), &input);
+        let mut io = harness.connect().await;
+        io.write_all(&bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(SOON, io.read_to_end(&mut answer));
+        read.await.expect("it ends by itself").unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("early end\n"), "{answer:?}");
     }
 }
 
