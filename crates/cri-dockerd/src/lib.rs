@@ -15,6 +15,7 @@
 mod checkpoint;
 mod cli;
 mod container;
+mod deadline;
 mod engine;
 mod error;
 mod exec;
