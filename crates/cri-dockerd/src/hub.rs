@@ -75,11 +75,25 @@ pub(crate) enum Health {
     Down(String),
 }
 
+/// A container's log, as Docker and the CRI name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogOf<'a> {
+    /// Where the CRI wants it.
+    pub(crate) path: &'a str,
+    /// Docker's own file in the engine's view; empty when it has none.
+    pub(crate) docker: &'a str,
+    /// The container has a terminal.
+    pub(crate) tty: bool,
+    /// The container has not ended.
+    pub(crate) running: bool,
+    /// Nanoseconds since 1970 by Docker's clock: nothing it says is older.
+    pub(crate) created_at: i64,
+}
+
 /// The logs of containers, as the hub needs them.
 pub(crate) trait ContainerLogs: std::fmt::Debug + Send + Sync {
-    /// A container runs (`running`) or has run: its log is to be at `log_path`. Called again and
-    /// again.
-    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool, running: bool);
+    /// A container runs or has run: its log is to be copied. Called again and again.
+    fn started(&self, id: &str, log: LogOf<'_>);
     /// Waits until the log of an ended container is complete.
     fn drained<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()>;
     /// A container is gone.
@@ -345,10 +359,13 @@ impl Hub {
         let ended = matches!(record.life, Life::Exited { .. });
         self.logs.started(
             &record.id,
-            &facts.log_path,
-            &facts.docker_log,
-            facts.tty,
-            !ended,
+            LogOf {
+                path: &facts.log_path,
+                docker: &facts.docker_log,
+                tty: facts.tty,
+                running: !ended,
+                created_at: record.created_at,
+            },
         );
         let before = lock(&self.cache).get(&record.id);
         let was_ended = before.is_some_and(|b| matches!(b.life, Life::Exited { .. }));

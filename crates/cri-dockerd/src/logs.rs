@@ -12,7 +12,8 @@
 //! - **Position.** The last complete line of the CRI log says how far copying came
 //!   ([`position`]). Nothing else is kept, in memory or on disk, so being killed at any
 //!   point neither loses nor repeats a line while Docker's backlog lasts. Where it did not last a
-//!   marker line says so, and `cri_dockerd_log_gaps_total` counts.
+//!   marker line says so, and `cri_dockerd_log_gaps_total` counts. A container may go on in the log of
+//!   one before it (same name and attempt): lines from before its creation are no position of its own.
 //! - **Format.** One record of Docker is one line: `F`, or `P` for pieces of lines over 16 KiB and for
 //!   a last line without newline ([`record`]). Bytes that are not UTF-8 have become U+FFFD in
 //!   Docker's file. Differs from upstream, which links Docker's file there (LOG-02).
@@ -35,8 +36,15 @@ use daemon::metrics::{IntCounter, MetricError, Metrics};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use self::pump::{Command, Pump, Wish, Wishes};
-use crate::{engine::Engine, hub::ContainerLogs, paths::PathView};
+use self::{
+    pump::{Command, Pump, Wish, Wishes},
+    record::Stamp,
+};
+use crate::{
+    engine::Engine,
+    hub::{ContainerLogs, LogOf},
+    paths::PathView,
+};
 
 /// Commands under way.
 const COMMANDS: usize = 64;
@@ -50,6 +58,9 @@ struct LogSource {
     docker_log: Option<PathBuf>,
     /// The container has a terminal: all it says is stdout (LOG-10).
     tty: bool,
+    /// When the container was created, where Docker said it: older lines in the CRI log are of a
+    /// container before it, whose place it has taken.
+    born: Option<Stamp>,
 }
 
 /// Why a log can't be copied as asked.
@@ -165,14 +176,16 @@ impl LogPump {
 }
 
 impl ContainerLogs for LogPump {
-    fn started(&self, id: &str, log_path: &str, docker_log: &str, tty: bool, running: bool) {
+    fn started(&self, id: &str, log: LogOf<'_>) {
         let source = LogSource {
-            log_path: log_path.into(),
-            docker_log: Some(docker_log)
+            log_path: log.path.into(),
+            docker_log: Some(log.docker)
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
-            tty,
+            tty: log.tty,
+            born: Stamp::from_nanoseconds(log.created_at),
         };
+        let running = log.running;
         self.wishes
             .leave(id.to_owned(), Wish::Copy { source, running });
     }

@@ -126,6 +126,15 @@ pub(super) struct Position {
     /// No line that is still to come is older than this. A line can be older than the one before
     /// it: the streams are timed apart, and the pieces of a long line have the time of the first.
     pub(super) since: Stamp,
+    /// It is older than the container: unless the clock was set back, another container wrote it.
+    foreign: bool,
+}
+
+impl Position {
+    /// Takes note of when the container was created whose place is looked for.
+    pub(super) fn compare(&mut self, born: Option<Stamp>) {
+        self.foreign = born.is_some_and(|born| self.stamp < born);
+    }
 }
 
 /// Where to go on in Docker's copy.
@@ -268,6 +277,7 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
                     stamp: group.stamp,
                     lines: group.lines.into_iter().map(|(hash, _)| hash).collect(),
                     since,
+                    foreign: false,
                 }));
             }
             (None, ..) if from == 0 => return Ok(None),
@@ -348,6 +358,8 @@ impl<'a> Search<'a> {
         }
         let located = match (self.aligned(), self.newer) {
             (Some(end), _) => Located::At(end),
+            // None of this container's lines has been written.
+            (None, _) if self.position.foreign => Located::At(0),
             (None, Some(newer)) => Located::Lost(newer),
             (None, None) => Located::At(all),
         };

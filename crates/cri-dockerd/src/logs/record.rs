@@ -27,6 +27,16 @@ impl Stamp {
         })
     }
 
+    /// A point in time from nanoseconds since 1970. `None` for 1970 itself, which Docker means by
+    /// no time at all, and for years of more than four digits.
+    pub(super) fn from_nanoseconds(nanoseconds: i64) -> Option<Self> {
+        if nanoseconds == 0 {
+            return None;
+        }
+        let time = jiff::Timestamp::from_nanosecond(nanoseconds.into()).ok()?;
+        Self::parse_utc(format!("{time:.9}").as_bytes())
+    }
+
     /// The form that Docker writes, without arithmetic.
     fn parse_utc(text: &[u8]) -> Option<Self> {
         const SHAPE: &[u8; 19] = b"0000-00-00T00:00:00";
@@ -281,6 +291,21 @@ mod tests {
         let mut out = Vec::new();
         Record::parse(line)?.write_cri(&mut out);
         Some(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn stamp_of_nanoseconds_is_the_text_that_docker_writes() {
+        let stamp = |nanoseconds| Stamp::from_nanoseconds(nanoseconds);
+        assert_eq!(
+            stamp(1_763_829_360_123_456_789),
+            Stamp::parse(b"2025-11-22T16:36:00.123456789Z")
+        );
+        assert_eq!(
+            stamp(1_763_829_360_000_000_000),
+            Stamp::parse(b"2025-11-22T16:36:00Z")
+        );
+        assert_eq!(stamp(0), None);
+        assert!(stamp(i64::MAX).is_some());
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
 use memchr::memrchr;
 use rustix::fs::OFlags;
 
-use super::position::{Position, complete_length, last_written};
+use super::{
+    position::{Position, complete_length, last_written},
+    record::Stamp,
+};
 
 /// Owner writes, group reads, as containerd's log files.
 const MODE: u32 = 0o640;
@@ -51,11 +54,16 @@ impl Sink {
     }
 
     /// The last line that was written, here or before the last rotation.
-    pub(super) fn position(&self) -> io::Result<Option<Position>> {
+    /// What is older than `born`, the container's creation, another container has written.
+    pub(super) fn position(&self, born: Option<Stamp>) -> io::Result<Option<Position>> {
         let older = rotated(&self.path)?.into_iter().map(File::open);
         let older = older.collect::<io::Result<Vec<_>>>()?;
         let newest_first: Vec<&File> = std::iter::once(&self.file).chain(&older).collect();
-        last_written(&newest_first)
+        let mut position = last_written(&newest_first)?;
+        if let Some(position) = &mut position {
+            position.compare(born);
+        }
+        Ok(position)
     }
 
     /// Appends complete lines. On an error they are kept as far as they are not written, and

@@ -23,7 +23,7 @@ use memchr::{memchr, memrchr};
 
 use super::{
     position::{Bytes, Chain, Located, MAX_LINE, locate},
-    record::{Record, write_gap},
+    record::{Record, Stamp, write_gap},
     sink::Sink,
 };
 
@@ -105,8 +105,8 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Opens the CRI log and finds where to go on in Docker's files, of which `docker` is the
-    /// newest; none need exist yet.
-    pub(super) fn open(docker: PathBuf, log: &Path) -> io::Result<Self> {
+    /// newest; none need exist yet. `born` is when the container was created, where that is known.
+    pub(super) fn open(docker: PathBuf, log: &Path, born: Option<Stamp>) -> io::Result<Self> {
         let sink = Sink::open(log)?;
         let mut tail = Self {
             docker,
@@ -116,7 +116,7 @@ impl Tail {
             tally: Tally::default(),
         };
         tail.held = tail.present()?.into();
-        if let Some(position) = tail.sink.position()? {
+        if let Some(position) = tail.sink.position(born)? {
             let chain = Chain::new(tail.held.iter().map(|held| &held.file))?;
             let located = locate(&chain, &position)?;
             let (Located::At(offset) | Located::Lost(offset)) = located;

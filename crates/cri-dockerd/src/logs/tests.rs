@@ -58,10 +58,13 @@ impl Fixture {
         let (log, docker) = (self.log(id), self.docker_log(id));
         self.pump.started(
             id,
-            log.to_str().unwrap(),
-            docker.to_str().unwrap(),
-            false,
-            running,
+            LogOf {
+                path: log.to_str().unwrap(),
+                docker: docker.to_str().unwrap(),
+                tty: false,
+                running,
+                created_at: 0,
+            },
         );
     }
 

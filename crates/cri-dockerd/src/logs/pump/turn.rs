@@ -18,6 +18,7 @@ use super::{Command, Key, Wish, Wishes};
 use crate::{
     logs::{
         LogError, LogMetrics, LogSource,
+        record::Stamp,
         sink::Sink,
         tail::{Progress, Scratch, Tail, TailError},
     },
@@ -44,6 +45,7 @@ enum Copy {
 #[derive(Debug)]
 struct Api {
     sink: Sink,
+    born: Option<Stamp>,
     generation: u64,
     /// Ends the follower.
     token: CancellationToken,
@@ -191,7 +193,7 @@ impl State {
             Command::Position { key, reply } => {
                 // Without an answer the follower ends.
                 if let Some(api) = self.api(&key) {
-                    match api.sink.position() {
+                    match api.sink.position(api.born) {
                         Ok(position) => drop(reply.send(position)),
                         Err(error) => {
                             let path = api.sink.path().display();
@@ -275,7 +277,8 @@ impl State {
             .as_deref()
             .and_then(|path| self.watch(id, path.parent()?));
         let copy = if let (Some(watch), Some(docker)) = (watch, docker) {
-            let tail = Tail::open(docker, &source.log_path).inspect_err(|_| self.unwatch(watch))?;
+            let tail = Tail::open(docker, &source.log_path, source.born)
+                .inspect_err(|_| self.unwatch(watch))?;
             self.watches.insert(watch, Arc::clone(id));
             Copy::File(Box::new(tail))
         } else {
@@ -293,6 +296,7 @@ impl State {
             });
             Copy::Api(Api {
                 sink,
+                born: source.born,
                 generation,
                 token,
                 written: None,

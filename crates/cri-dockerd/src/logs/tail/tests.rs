@@ -102,6 +102,7 @@ struct Copier {
     docker: PathBuf,
     log: PathBuf,
     tail: Option<Tail>,
+    born: Option<Stamp>,
     scratch: Scratch,
     kubelet_rotations: usize,
     /// Docker's rotations when it last looked; `None` since it was killed.
@@ -114,6 +115,7 @@ impl Copier {
             docker: docker.path.clone(),
             log: directory.join("pod/0.log"),
             tail: None,
+            born: None,
             scratch: Scratch {
                 read: vec![0; 700],
                 lines: Vec::new(),
@@ -124,7 +126,7 @@ impl Copier {
     }
 
     fn tail(&mut self) -> &mut Tail {
-        let open = || Tail::open(self.docker.clone(), &self.log).unwrap();
+        let open = || Tail::open(self.docker.clone(), &self.log, self.born).unwrap();
         self.tail.get_or_insert_with(open)
     }
 
@@ -226,6 +228,40 @@ proptest! {
         let tally = copier.tail().take_tally();
         prop_assert_eq!(tally, Tally::default());
     }
+}
+
+#[test]
+fn container_that_takes_over_a_log_misses_no_lines_and_marks_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut docker = Docker::new(dir.path());
+    let mut copier = Copier::new(dir.path(), &docker);
+    let before = "2026-11-22T16:49:04.999999999Z stdout F of the container before\n";
+    fs::create_dir_all(copier.log.parent().unwrap()).unwrap();
+    fs::write(&copier.log, before).unwrap();
+    copier.born = Stamp::parse(b"2026-11-22T16:49:05Z");
+    docker.write(StreamKind::Stderr, 1, "first", true);
+    docker.write(StreamKind::Stdout, 1, "second", true);
+    copier.sweep(&docker);
+    // Another cri-dockerd goes on.
+    copier.tail = None;
+    docker.write(StreamKind::Stdout, 1, "third", true);
+    copier.sweep(&docker);
+    assert_eq!(copier.text(), format!("{before}{}", docker.expected));
+    assert_eq!(copier.tail().take_tally(), Tally::default());
+}
+
+#[test]
+fn clock_that_was_set_back_behind_the_creation_repeats_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut docker = Docker::new(dir.path());
+    let mut copier = Copier::new(dir.path(), &docker);
+    copier.born = Stamp::parse(b"2026-11-22T17:49:05Z");
+    docker.write(StreamKind::Stdout, 1, "first", true);
+    copier.sweep(&docker);
+    copier.tail = None;
+    docker.write(StreamKind::Stdout, 1, "second", true);
+    copier.sweep(&docker);
+    assert_eq!(copier.text(), docker.expected);
 }
 
 #[test]
@@ -342,7 +378,7 @@ fn hundred_thousand_lines_take_well_under_a_second() {
         .unwrap();
     }
     fs::write(&path, lines).unwrap();
-    let mut tail = Tail::open(path, &dir.path().join("0.log")).unwrap();
+    let mut tail = Tail::open(path, &dir.path().join("0.log"), None).unwrap();
     let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     let before = spent();
     while tail.sweep(&mut Scratch::default(), usize::MAX).unwrap() == Progress::More {}
