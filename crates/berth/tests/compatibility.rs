@@ -74,6 +74,18 @@ const CRI_DOCKERD_NOTES: &[(&str, &str)] = &[
         "streaming-bind-addr",
         "supported; empty is 127.0.0.1 and any port (upstream: all interfaces)",
     ),
+    (
+        "streaming-client-ca-file",
+        "ours: only clients with a certificate that it signed may use streaming URLs",
+    ),
+    (
+        "streaming-tls-cert-file",
+        "ours: streaming over TLS, URLs of `https`; upstream has none",
+    ),
+    (
+        "streaming-tls-private-key-file",
+        "ours: goes with the certificate",
+    ),
     ("version", "supported; the text is our own version"),
 ];
 

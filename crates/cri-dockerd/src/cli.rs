@@ -5,10 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::streaming::TlsFiles;
 use daemon::pflag::{Flag, FlagSet, Kind, Parsed, utf8_args};
 
 use crate::engine::model::LogConfig;
 use crate::network::cni::CniSettings;
+
+const CERTIFICATE: &str = "streaming-tls-cert-file";
+const KEY: &str = "streaming-tls-private-key-file";
+const CLIENT_CA: &str = "streaming-client-ca-file";
 
 const FLAGS: &[Flag] = &[
     Flag::new(
@@ -52,6 +57,24 @@ const FLAGS: &[Flag] = &[
         Kind::String,
         "",
         "The address to bind the streaming server to: IP or IP:port. Empty: 127.0.0.1, any port.",
+    ),
+    Flag::new(
+        CERTIFICATE,
+        Kind::String,
+        "",
+        "File with the streaming server's certificate, and those between it and the root, in PEM. Empty: no TLS.",
+    ),
+    Flag::new(
+        KEY,
+        Kind::String,
+        "",
+        "File with the private key of the streaming server's certificate, in PEM.",
+    ),
+    Flag::new(
+        CLIENT_CA,
+        Kind::String,
+        "",
+        "File with authorities in PEM, one of which must have signed the certificate of a streaming client. Empty: clients need none.",
     ),
     Flag::new(
         "network-plugin",
@@ -174,6 +197,8 @@ pub(crate) struct Settings {
     pub(crate) pull_progress_deadline: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) streaming: SocketAddr,
+    /// Its TLS.
+    pub(crate) streaming_tls: Option<TlsFiles>,
     pub(crate) plugin: Plugin,
     /// `--bridge-network`.
     pub(crate) bridge_network: String,
@@ -262,6 +287,8 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
     check(listen.as_ref().map(drop).map_err(Clone::clone));
     let streaming = streaming(parsed.text("streaming-bind-addr"));
     check(streaming.as_ref().map(drop).map_err(Clone::clone));
+    let streaming_tls = streaming_tls([CERTIFICATE, KEY, CLIENT_CA].map(|name| parsed.text(name)));
+    check(streaming_tls.as_ref().map(drop).map_err(Clone::clone));
     let plugin = plugin(parsed.text("network-plugin"), parsed.text("cni-fallback"));
     check(plugin.as_ref().map(drop).map_err(Clone::clone));
     check(hairpin_mode(parsed.text("hairpin-mode")));
@@ -269,14 +296,24 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
     check(bridge_network.as_ref().map(drop).map_err(Clone::clone));
     let verbosity = verbosity(parsed.text("log-level"));
     check(verbosity.as_ref().map(drop).map_err(Clone::clone));
-    let (Ok(listen), Ok(streaming), Ok(plugin), Ok(verbosity), Ok(bridge_network), true) = (
+    let (
+        Ok(listen),
+        Ok(streaming),
+        Ok(streaming_tls),
+        Ok(plugin),
+        Ok(verbosity),
+        Ok(bridge_network),
+        true,
+    ) = (
         listen,
         streaming,
+        streaming_tls,
         plugin,
         verbosity,
         bridge_network,
         problems.is_empty(),
-    ) else {
+    )
+    else {
         return Err(Refused {
             usage: false,
             problems,
@@ -302,6 +339,7 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
             timeout => timeout,
         },
         streaming,
+        streaming_tls,
         plugin,
         bridge_network,
         cni: CniSettings {
@@ -351,6 +389,21 @@ fn streaming(text: &str) -> Result<SocketAddr, String> {
     }
     text.parse()
         .map_err(|_| format!("Could not parse the given streaming bind address: {text}"))
+}
+
+/// Differs: upstream's streaming has no TLS.
+fn streaming_tls([certificate, key, client_ca]: [&str; 3]) -> Result<Option<TlsFiles>, String> {
+    match (certificate, key) {
+        ("", "") if client_ca.is_empty() => Ok(None),
+        ("", _) | (_, "") => Err(format!("--{CERTIFICATE} and --{KEY} go together")),
+        (certificate, key) => Ok(Some(TlsFiles {
+            certificate: certificate.into(),
+            key: key.into(),
+            client_ca: Some(client_ca)
+                .filter(|path| !path.is_empty())
+                .map(Into::into),
+        })),
+    }
 }
 
 fn plugin(name: &str, fallback: &str) -> Result<Plugin, String> {
@@ -408,79 +461,4 @@ fn verbosity(level: &str) -> Result<u32, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(args: &[&str]) -> Result<Command, Refused> {
-        parse(args.iter().map(OsString::from).collect(), None)
-    }
-
-    fn settings_of(args: &[&str]) -> Settings {
-        match run(args) {
-            Ok(Command::Run(settings)) => *settings,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn defaults_are_upstreams() {
-        let settings = settings_of(&[]);
-        assert_eq!(
-            settings.listen,
-            Listen::Path("/var/run/cri-dockerd.sock".into())
-        );
-        assert_eq!(settings.sandbox_image, "registry.k8s.io/pause:3.10");
-        assert_eq!(settings.request_timeout, Duration::from_secs(119));
-        assert_eq!(settings.plugin, Plugin::Cni { fall_back: false });
-        assert!(settings.streaming.ip().is_loopback());
-    }
-
-    #[test]
-    fn every_problem_is_told_at_once() {
-        let refused = run(&["--network-plugin=none", "--log-level", "loud"]).unwrap_err();
-        assert_eq!(
-            refused.problems,
-            [
-                "network plugin \"none\" not found",
-                "Unknown log level: loud"
-            ]
-        );
-    }
-
-    #[test]
-    fn endpoints_and_addresses_have_their_forms() {
-        assert_eq!(listen("/run/x"), Ok(Listen::Path("/run/x".into())));
-        assert_eq!(listen("fd://"), Ok(Listen::Inherited));
-        assert!(listen("tcp://1").is_err());
-        assert_eq!(streaming("::1").unwrap().to_string(), "[::1]:0");
-        assert_eq!(streaming("[::1]:5").unwrap().to_string(), "[::1]:5");
-        assert!(streaming("localhost:1").is_err());
-    }
-
-    #[test]
-    fn network_words_are_checked() {
-        let problems = |flag: &str| run(&[flag]).unwrap_err().problems;
-        assert_eq!(
-            problems("--hairpin-mode=on"),
-            [
-                "invalid argument \"on\" for \"--hairpin-mode\" flag: \"on\" is not a valid hairpin-mode \
-              value, must be one of: [\"promiscuous-bridge\" \"hairpin-veth\" \"none\"]"
-            ]
-        );
-        settings_of(&["--hairpin-mode=promiscuous-bridge"]);
-        assert!(problems("--bridge-network=host")[0].contains("docker network"));
-        assert_eq!(settings_of(&["--bridge-network=bridge"]).bridge_network, "");
-        let cni = settings_of(&["--cni-bin-dir=/a,,/b", "--pod-cidr=10.1.0.0/24"]).cni;
-        assert_eq!(cni.bin_dirs, [PathBuf::from("/a"), PathBuf::from("/b")]);
-        assert_eq!(
-            (cni.conf_dir.to_str(), cni.pod_cidr.as_str()),
-            (Some("/etc/cni/net.d"), "10.1.0.0/24")
-        );
-    }
-
-    #[test]
-    fn stray_words_and_unknown_flags_show_the_usage() {
-        assert_eq!(run(&["go"]).unwrap_err().problems, ["Unknown command: go"]);
-        assert!(run(&["--nope"]).unwrap_err().usage);
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use ::streaming::{Tls, TlsError};
 use daemon::metrics::Metrics;
 use daemon::{Notifier, Shutdown, TaskGroup, Tidy};
 
@@ -59,6 +60,9 @@ pub(crate) enum StartError {
     /// The CRI socket can't be had.
     #[error("--container-runtime-endpoint")]
     Listen(#[source] ListenError),
+    /// Certificate or key of the streaming server can't be used.
+    #[error("certificate of the streaming server")]
+    StreamingTls(#[source] TlsError),
     /// The streaming server's address can't be had.
     #[error("--streaming-bind-addr={address}")]
     Streaming {
@@ -163,7 +167,14 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         calls.spawner(),
     );
     let execs = Execs::new(engine.clone(), Arc::clone(&hub), calls.spawner());
-    let streaming = streaming::bind(settings.streaming, &engine, &hub, &execs)
+    let tls = match settings.streaming_tls.clone() {
+        Some(files) => {
+            let loaded = daemon::blocking(move || Tls::load(&files)).await;
+            Some(loaded.map_err(StartError::StreamingTls)?)
+        }
+        None => None,
+    };
+    let streaming = streaming::bind(settings.streaming, tls, &engine, &hub, &execs)
         .await
         .map_err(|source| StartError::Streaming {
             address: settings.streaming,

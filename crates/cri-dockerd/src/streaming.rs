@@ -13,7 +13,7 @@ mod port_forward;
 use std::{io, net::SocketAddr, sync::Arc};
 
 use ::streaming::{
-    Attach, Config, Exec, Input, Output, PortForward, Request, Server, Streams, Wanted,
+    Attach, Config, Exec, Input, Output, PortForward, Request, Server, Streams, Tls, Wanted,
     server::Failure,
 };
 use carry::{Terminal, carry};
@@ -38,6 +38,7 @@ const BASE_PATH: &str = "/cri";
 /// When the address is taken or not ours.
 pub(crate) async fn bind(
     address: SocketAddr,
+    tls: Option<Tls>,
     engine: &Engine,
     hub: &Arc<Hub>,
     execs: &Execs,
@@ -47,7 +48,9 @@ pub(crate) async fn bind(
         hub: Arc::clone(hub),
         execs: execs.clone(),
     };
-    Server::bind(Config::new(address, BASE_PATH), containers).await
+    let mut config = Config::new(address, BASE_PATH);
+    config.tls = tls;
+    Server::bind(config, containers).await
 }
 
 impl Runtime {

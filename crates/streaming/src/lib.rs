@@ -25,7 +25,10 @@ pub mod websocket;
 
 pub use mux::{ConnectionError, End, Limits, Mux, ProtocolError, Side};
 pub use remote_command::{Outcome, TerminalSize, Wanted};
-pub use server::{Attach, Config, Exec, PortForward, Request, Runtime, Server, Streams, Urls};
+pub use server::{
+    Attach, Config, Exec, PortForward, Request, Runtime, Server, Streams, Tls, TlsError, TlsFiles,
+    Urls,
+};
 pub use spdy::Headers;
 pub use stream::{Gone, Input, Output, Stream};
 pub use tokens::TooMany;

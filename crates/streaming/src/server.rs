@@ -7,6 +7,7 @@
 mod http;
 mod port_forward;
 mod remote_command;
+mod tls;
 
 use std::{
     future::Future,
@@ -20,6 +21,7 @@ use std::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
@@ -30,6 +32,8 @@ use crate::{
     stream::{Input, Output},
     tokens::{Tokens, TooMany},
 };
+
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// Connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1000;
@@ -55,6 +59,8 @@ pub struct Config {
     pub idle: Option<Duration>,
     /// How long a client may take to open the streams of a request.
     pub stream_creation: Duration,
+    /// With it the URLs are of `https`.
+    pub tls: Option<Tls>,
 }
 
 impl Config {
@@ -65,6 +71,7 @@ impl Config {
             base_path,
             idle: Some(Duration::from_hours(4)),
             stream_creation: Duration::from_secs(30),
+            tls: None,
         }
     }
 }
@@ -249,9 +256,14 @@ impl<R: Runtime> Server<R> {
     pub async fn bind(config: Config, runtime: R) -> io::Result<Self> {
         let listener = TcpListener::bind(config.address).await?;
         let address = listener.local_addr()?;
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let urls = Urls {
             tokens: Arc::new(Mutex::new(Tokens::new())),
-            base: format!("http://{address}{}", config.base_path).into(),
+            base: format!("{scheme}://{address}{}", config.base_path).into(),
         };
         let shared = Arc::new(Shared {
             runtime,
@@ -326,33 +338,66 @@ impl<R: Runtime> Server<R> {
             };
             let shutdown = shutdown.clone();
             connections.spawn_job("streaming connection", async move {
-                let mut connection = pin!(
-                    hyper::server::conn::http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEADER_TIMEOUT)
-                        .max_buf_size(MAX_HEAD)
-                        .serve_connection(TokioIo::new(stream), service)
-                        .with_upgrades()
-                );
-                let served = tokio::select! {
-                    biased;
-                    // cancel-safe: a level. A request whose answer is on its way still becomes its
-                    // session, which then tells the client that the server ends.
-                    () = shutdown.cancelled() => {
-                        connection.as_mut().graceful_shutdown();
-                        match tokio::time::timeout(LAST_ANSWER, connection).await {
-                            Ok(served) => served,
-                            Err(_) => return,
-                        }
-                    }
-                    // cancel-safe: pinned outside, and carried on in the other arm.
-                    served = connection.as_mut() => served,
-                };
-                if let Err(error) = served {
-                    tracing::debug!(%error, "streaming connection");
-                }
+                serve(stream, service, &shutdown).await;
             });
         }
+    }
+}
+
+/// Serves one connection until it ends, becomes something else, or the server ends.
+async fn serve<R: Runtime>(
+    stream: TcpStream,
+    service: http::Service<R>,
+    shutdown: &CancellationToken,
+) {
+    let Some(tls) = &service.shared.config.tls else {
+        return serve_http(stream, service, shutdown).await;
+    };
+    let handshake = tokio::time::timeout(HEADER_TIMEOUT, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        biased;
+        // cancel-safe: a level; no request has come yet.
+        () = shutdown.cancelled() => return,
+        // cancel-safe: the connection is dropped with it.
+        shaken = handshake => shaken,
+    };
+    match shaken {
+        // On the heap: TLS's state is large.
+        Ok(Ok(stream)) => Box::pin(serve_http(stream, service, shutdown)).await,
+        Ok(Err(error)) => tracing::debug!(%error, "streaming connection: TLS"),
+        Err(_) => tracing::debug!("streaming connection: no TLS in time"),
+    }
+}
+
+async fn serve_http<I, R>(io: I, service: http::Service<R>, shutdown: &CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    R: Runtime,
+{
+    let mut connection = pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades()
+    );
+    let served = tokio::select! {
+        biased;
+        // cancel-safe: a level. A request whose answer is on its way still becomes its
+        // session, which then tells the client that the server ends.
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(LAST_ANSWER, connection).await {
+                Ok(served) => served,
+                Err(_) => return,
+            }
+        }
+        // cancel-safe: pinned outside, and carried on in the other arm.
+        served = connection.as_mut() => served,
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "streaming connection");
     }
 }
 

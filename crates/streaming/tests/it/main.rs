@@ -7,3 +7,4 @@ mod fuzz;
 mod harness;
 mod hostile;
 mod remote_commands;
+mod tls;
