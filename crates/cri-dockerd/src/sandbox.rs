@@ -71,7 +71,10 @@ impl Runtime {
                 (Ok(()), Ok(())) => Ok(()),
                 (_, Err(source)) => {
                     let clamp = rounds == 1 && self.learns_oom_limit(&source);
-                    Err((self.start_failure(pod, source), clamp))
+                    Err((
+                        self.start_failure(pod, &config.port_mappings, source),
+                        clamp,
+                    ))
                 }
                 (Err(error), Ok(())) => Err((error, false)),
             };
@@ -141,9 +144,9 @@ impl Runtime {
     }
 
     /// What a failed start is to the caller; a host port that is taken is named, and who has it.
-    fn start_failure(&self, pod: &str, source: EngineError) -> Error {
+    fn start_failure(&self, pod: &str, ports: &[v1::PortMapping], source: EngineError) -> Error {
         let mut step = format!("failed to start sandbox container for pod {pod:?}");
-        if let Some(port) = network::host_port_conflict(&source.to_string()) {
+        if let Some(port) = network::host_port_conflict(&source.to_string(), ports) {
             let holder = self.hub.holder_of_port(&port);
             let holder = holder.unwrap_or_else(|| "another process or container".to_owned());
             step = format!("{step}: host port {port} is in use by {holder}");

@@ -1,10 +1,28 @@
 //! Host ports that are taken, in words that name port and pod.
 
-/// What Docker says when a host port can't be had, as far as it is known; `None` for other failures.
-/// The port is `ADDRESS:PORT/PROTOCOL` or `ADDRESS:PORT`.
+use cri_api::v1::PortMapping;
+
+/// What Docker says when a host port of a pod can't be had, as far as it is known; `None` for other
+/// failures. The port is `ADDRESS:PORT/PROTOCOL`, or `ADDRESS:PORT` where neither Docker nor the pod's
+/// `mappings` tell which protocol's it is.
 ///
 /// Recorded from Docker 20.10 and 26.1: the proxy's and the allocator's words.
-pub(crate) fn host_port_conflict(text: &str) -> Option<String> {
+pub(crate) fn host_port_conflict(text: &str, mappings: &[PortMapping]) -> Option<String> {
+    let port = conflict(text)?;
+    if port.contains('/') {
+        return Some(port);
+    }
+    let number = port.rsplit_once(':').and_then(|(_, n)| n.parse().ok());
+    let own = mappings.iter().filter(|own| Some(own.host_port) == number);
+    let mut protocols: Vec<&str> = own.map(|own| own.protocol().as_str_name()).collect();
+    protocols.dedup();
+    match protocols[..] {
+        [protocol] => Some(format!("{port}/{}", protocol.to_ascii_lowercase())),
+        _ => Some(port),
+    }
+}
+
+fn conflict(text: &str) -> Option<String> {
     if !text.contains("port is already allocated") && !text.contains("address already in use") {
         return None;
     }
@@ -27,7 +45,26 @@ pub(crate) fn host_port_conflict(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::host_port_conflict;
+    use cri_api::v1::{PortMapping, Protocol};
+
+    fn host_port_conflict(text: &str) -> Option<String> {
+        super::host_port_conflict(text, &[])
+    }
+
+    #[test]
+    fn protocol_that_docker_does_not_name_is_the_pods() {
+        let text = "Bind for 0.0.0.0:53 failed: port is already allocated";
+        let port = |protocol: Protocol, host_port| PortMapping {
+            protocol: protocol.into(),
+            host_port,
+            ..Default::default()
+        };
+        let (udp, tcp) = (port(Protocol::Udp, 53), port(Protocol::Tcp, 80));
+        let named = super::host_port_conflict(text, &[tcp, udp.clone()]);
+        assert_eq!(named.as_deref(), Some("0.0.0.0:53/udp"));
+        let either = super::host_port_conflict(text, &[port(Protocol::Tcp, 53), udp]);
+        assert_eq!(either.as_deref(), Some("0.0.0.0:53"));
+    }
 
     #[test]
     fn taken_ports_are_found_in_what_docker_says() {

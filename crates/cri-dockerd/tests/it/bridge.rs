@@ -1,6 +1,9 @@
 //! Pods on Docker's own networks: host ports, names, both families.
 
-use std::net::{Ipv6Addr, TcpListener};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
+    time::Duration,
+};
 
 use cri_api::v1;
 use serde_json::Value;
@@ -9,9 +12,18 @@ use testkit::{DockerEngine, EngineOptions, eventually_async};
 use crate::harness::{Pod, SOON, Server, engine_with_image, start};
 
 fn config_with_port(name: &str, host_port: i32, host_ip: &str) -> v1::PodSandboxConfig {
+    config_with(v1::Protocol::Tcp, name, host_port, host_ip)
+}
+
+fn config_with(
+    protocol: v1::Protocol,
+    name: &str,
+    host_port: i32,
+    host_ip: &str,
+) -> v1::PodSandboxConfig {
     let mut config = Pod::config(name);
     config.port_mappings = vec![v1::PortMapping {
-        protocol: v1::Protocol::Tcp.into(),
+        protocol: protocol.into(),
         container_port: 8000,
         host_port,
         host_ip: host_ip.to_owned(),
@@ -59,7 +71,7 @@ async fn host_ports_listen_where_asked_and_a_taken_one_names_its_holder() {
         ..Default::default()
     };
     let error = server.client.run_pod_sandbox(second).await.unwrap_err();
-    let wanted = "host port 127.0.0.1:18741 is in use by pod \"it/holder\"";
+    let wanted = "host port 127.0.0.1:18741/tcp is in use by pod \"it/holder\"";
     assert!(error.message().contains(wanted), "{error}");
     first.remove(&mut server).await;
 
@@ -81,6 +93,106 @@ async fn host_ports_listen_where_asked_and_a_taken_one_names_its_holder() {
         fetches("[::1]:18742").await;
         sixth.remove(&mut server).await;
     }
+}
+
+/// Answers each datagram at a pod's port 8000, until the pod's user has said `end`. The test's image
+/// has no program that would.
+fn echo_datagrams(engine: &DockerEngine, pod: &Pod) -> std::thread::JoinHandle<()> {
+    let path = format!("/containers/{}/json", pod.id);
+    let inspect = engine.json("GET", &path, &Value::Null);
+    let pid = inspect["State"]["Pid"].as_u64().unwrap();
+    let network = node_os::netns::of_process(u32::try_from(pid).unwrap());
+    let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 8000));
+    let socket = node_os::netns::run(&network, bind).unwrap().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        loop {
+            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            socket.send_to(&buffer[..length], from).unwrap();
+            if &buffer[..length] == b"end" {
+                return;
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_to_a_udp_host_port_reach_the_pod_and_its_answers_come_back() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let config = config_with(v1::Protocol::Udp, "datagrams", 18743, "127.0.0.1");
+    let pod = Pod::run(&mut server, config).await;
+    let echo = echo_datagrams(&engine, &pod);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    client.connect((Ipv4Addr::LOCALHOST, 18743)).unwrap();
+    client
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    for text in ["first", "end"] {
+        eventually_async(SOON, async || {
+            // A datagram may be lost.
+            client.send(text.as_bytes()).map_err(|e| e.to_string())?;
+            let mut buffer = [0; 64];
+            let length = client.recv(&mut buffer).map_err(|e| e.to_string())?;
+            if &buffer[..length] == text.as_bytes() {
+                Ok(())
+            } else {
+                Err(String::from_utf8_lossy(&buffer[..length]).into_owned())
+            }
+        })
+        .await;
+    }
+    echo.join().unwrap();
+
+    // TCP's port of the same number is another one, UDP's is taken.
+    let other = Pod::run(&mut server, config_with_port("tcp", 18743, "127.0.0.1")).await;
+    let late = config_with(v1::Protocol::Udp, "late", 18743, "127.0.0.1");
+    let request = v1::RunPodSandboxRequest {
+        config: Some(late),
+        ..Default::default()
+    };
+    let error = server.client.run_pod_sandbox(request).await.unwrap_err();
+    let wanted = "host port 127.0.0.1:18743/udp is in use by pod \"it/datagrams\"";
+    assert!(error.message().contains(wanted), "{error}");
+    other.remove(&mut server).await;
+    pod.remove(&mut server).await;
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 18743)).expect("the port is free again");
+}
+
+/// Whether the kernel knows SCTP; many do not.
+fn has_sctp() -> bool {
+    use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+    socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::SCTP)).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sctp_host_port_is_dockers_or_the_kernels_refusal_is_told() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let config = config_with(v1::Protocol::Sctp, "sctp", 18744, "127.0.0.1");
+    if has_sctp() {
+        let pod = Pod::run(&mut server, config).await;
+        let path = format!("/containers/{}/json", pod.id);
+        let inspect = engine.json("GET", &path, &Value::Null);
+        let bound = &inspect["NetworkSettings"]["Ports"]["8000/sctp"][0];
+        assert_eq!(bound["HostPort"], "18744", "{inspect}");
+        pod.remove(&mut server).await;
+        return;
+    }
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let error = server.client.run_pod_sandbox(request).await.unwrap_err();
+    assert!(
+        error.message().contains("protocol not supported"),
+        "{error}"
+    );
+    let filter = v1::ListPodSandboxRequest::default();
+    let left = server.client.list_pod_sandbox(filter).await.unwrap();
+    let names = left.into_inner().items.into_iter();
+    let names: Vec<_> = names.filter_map(|pod| Some(pod.metadata?.name)).collect();
+    assert!(!names.contains(&"sctp".to_owned()), "{names:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
