@@ -387,7 +387,7 @@ impl World {
         texts[texts.len().saturating_sub(60)..].to_vec()
     }
 
-    /// Differs wherever two histories differ.
+    /// Is another one wherever two histories part.
     pub(super) fn digest(&self) -> u64 {
         self.laws.digest()
     }
