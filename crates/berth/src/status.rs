@@ -1,6 +1,8 @@
-//! `berth status`: the node on one screen (NODE-04), read from its health and read-only ports.
+//! `berth status`: the node on one screen (NODE-04), read from its health and read-only ports and from
+//! its runtime's socket.
 
 mod pods;
+mod runtime;
 
 use std::{
     ffi::OsString,
@@ -92,7 +94,8 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     } else {
         wait(&settings, patience)
     };
-    output::text(&screen(&settings, &seen, Timestamp::now()));
+    let runtime = runtime::ask(&settings.runtime.endpoint);
+    output::text(&screen(&settings, &seen, &runtime, Timestamp::now()));
     if is_good {
         ExitCode::SUCCESS
     } else {
@@ -178,7 +181,7 @@ fn first_line(body: &[u8]) -> String {
 }
 
 /// All that is shown.
-fn screen(settings: &Settings, seen: &Seen, now: Timestamp) -> String {
+fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> String {
     let name = settings
         .node_name(&node_os::proc::hostname())
         .unwrap_or_default();
@@ -202,7 +205,10 @@ fn screen(settings: &Settings, seen: &Seen, now: Timestamp) -> String {
     };
     let mut rows = vec![
         vec!["node".to_owned(), format!("{name}  {state}")],
-        vec!["runtime".to_owned(), settings.runtime.endpoint.clone()],
+        vec![
+            "runtime".to_owned(),
+            format!("{}  {runtime}", settings.runtime.endpoint),
+        ],
     ];
     if let Some(path) = &settings.sources.static_pod_path {
         rows.push(vec!["manifests".to_owned(), path.display().to_string()]);
@@ -243,7 +249,7 @@ mod tests {
             health: Health::Silent,
             pods: Pods::Unknown("refused".to_owned()),
         };
-        let text = screen(&settings, &seen, Timestamp::UNIX_EPOCH);
+        let text = screen(&settings, &seen, "ready", Timestamp::UNIX_EPOCH);
         assert!(
             text.starts_with("node     n1  NOT running: nobody listens on 127.0.0.1:10248"),
             "{text}"
@@ -259,8 +265,11 @@ mod tests {
             health: Health::Healthy,
             pods: Pods::Listed(Vec::new()),
         };
-        let text = screen(&settings, &seen, Timestamp::UNIX_EPOCH);
+        let away = "NOT ready: docker is down";
+        let text = screen(&settings, &seen, away, Timestamp::UNIX_EPOCH);
         assert!(text.contains("manifests  /m\n"), "{text}");
+        let runtime = text.lines().find(|line| line.starts_with("runtime"));
+        assert!(runtime.is_some_and(|line| line.ends_with(".sock  NOT ready: docker is down")));
         assert!(text.contains("put a manifest"), "{text}");
         assert!(answers(&seen));
         assert!(!all_run(&[]));
