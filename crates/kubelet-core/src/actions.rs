@@ -89,9 +89,12 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
     } = *input;
     let finished = plan_end(pod, observed);
 
+    // Differs: to upstream a container that was only made has had its chance too, and the pod stays
+    // Pending for good.
     let never = spec::restart_policy(pod) == RestartPolicy::Never;
+    let ran = |container: &ObservedContainer| container.state != ContainerState::Created;
     if pod.metadata.deletion_timestamp.is_some()
-        || (never && needed.attempt != 0 && !observed.containers.is_empty())
+        || (never && needed.attempt != 0 && observed.containers.iter().any(ran))
     {
         return finished;
     }
@@ -133,6 +136,9 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
 fn plan_in_sandbox(input: &ActionsInput<'_>) -> PodActions {
     let ActionsInput { pod, observed, .. } = *input;
     let mut plan = Plan::new(input);
+    if regular_containers_are_done(input) {
+        return plan.finish_pod();
+    }
     plan.actions.sandbox = observed.active_sandbox().map(|sandbox| sandbox.id.clone());
     plan.kill_strangers();
 
@@ -334,6 +340,30 @@ fn any_regular_created(pod: &Pod, observed: &ObservedPod) -> bool {
             .latest(&container.name)
             .is_some_and(|latest| latest.state != ContainerState::Unknown)
     })
+}
+
+/// Whether all regular containers have ended for good in the sandbox that stands: then nothing of the
+/// pod is left to do, whatever has become of its init containers.
+///
+/// Differs: upstream looks at init containers first, and starts a sidecar that does not run, or runs an
+/// init container again that somebody removed, only to end the pod then.
+fn regular_containers_are_done(input: &ActionsInput<'_>) -> bool {
+    let ActionsInput {
+        pod,
+        observed,
+        rules,
+        ..
+    } = *input;
+    let containers = spec::containers(pod);
+    let active = observed.active_sandbox().map(|sandbox| &sandbox.id);
+    !containers.is_empty()
+        && containers.iter().all(|container| {
+            observed.latest(&container.name).is_some_and(|latest| {
+                latest.state == ContainerState::Exited
+                    && latest.sandbox_id.as_ref() == active
+                    && !should_restart(pod, container, Some(latest), rules)
+            })
+        })
 }
 
 /// The plan as it grows.

@@ -111,11 +111,22 @@ pub fn compute_pod_status(input: &StatusInput<'_>) -> PodStatus {
     set_ips(&mut status, input, old);
     containers::fill(&mut status, input, old);
     set_phase(&mut status, input, old, own);
+    if input.end == PodEnd::Over {
+        status = compute_terminated_status(pod, &status);
+    }
     conditions::fill(&mut status, input, old);
 
     status.start_time = old.start_time.clone().or(Some(Time(now)));
     normalise(pod, &mut status);
     status
+}
+
+/// Whether the pod has ended for good by what its containers show, whether or not something of it still
+/// has to be stopped: then nothing of it is started any more (Kubernetes kubelet, `SyncPod`: the status
+/// comes first; CTR-01).
+pub fn has_ended(input: &StatusInput<'_>) -> bool {
+    let status = compute_pod_status(input);
+    spec::is_terminal_phase(status.phase.as_deref())
 }
 
 /// STAT-02: phase, reason and message.

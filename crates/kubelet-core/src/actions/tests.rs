@@ -227,8 +227,14 @@ fn ctr_04_finished_pods_get_no_sandbox() {
             "{policy} {code}"
         );
     }
-    // Nothing was ever created: the sandbox is tried again under every policy.
-    assert!(plan(&one("Never"), &gone(vec![])).create_sandbox.is_some());
+    // Nothing ever ran: the sandbox is tried again under every policy.
+    for containers in [vec![], vec![observed("c", ContainerState::Created, 0)]] {
+        assert!(
+            plan(&one("Never"), &gone(containers))
+                .create_sandbox
+                .is_some()
+        );
+    }
 }
 
 #[test]
@@ -543,6 +549,26 @@ fn ctr_32_sidecar_runs_again_even_under_never_until_the_pod_ends() {
         actions.kill_pod.containers[0].name,
         ContainerName::from("s")
     );
+}
+
+#[test]
+fn ctr_34_sidecar_is_not_started_once_the_containers_have_ended() {
+    let pod = pod(
+        "OnFailure",
+        vec![container("i"), sidecar("s")],
+        vec![container("c")],
+    );
+    let sidecar = |state| observed("s", state, 0);
+    let ended = |code| in_ready_sandbox(vec![sidecar(ContainerState::Created), exited("c", code)]);
+    let actions = plan(&pod, &ended(0));
+    assert!(actions.done && actions.start.is_empty());
+    let restarts = plan(&pod, &ended(1));
+    assert_eq!(starts(&restarts), [("s", StartReason::OnlyCreated)]);
+    // Of an earlier sandbox it says nothing: the pod begins anew.
+    let mut earlier = exited("c", 0);
+    earlier.sandbox_id = Some(SandboxId::from("earlier"));
+    let actions = plan(&pod, &in_ready_sandbox(vec![earlier]));
+    assert_eq!(starts(&actions), [("i", StartReason::Missing)]);
 }
 
 #[test]

@@ -30,9 +30,13 @@ pub(super) fn compute_phase(input: &StatusInput<'_>, status: &PodStatus) -> &'st
     let waiting = regular.waiting + sidecars.waiting;
     let unknown = regular.unknown + sidecars.unknown;
     let sidecars_hold_back = sidecars.pending > 0 && !regular_container_active(input, observed);
-    // Differs: nothing is left to initialise of a pod that is over and whose regular containers have
-    // all ended, though somebody removed its init containers; upstream shows it as Pending for good.
-    let has_ended = input.end == PodEnd::Over && regular.stopped == spec::containers(pod).len();
+    // Differs: a pod that is over has ended, also where somebody removed its init containers, and where
+    // it lost its sandbox before all its containers were started; upstream shows it as Pending for good.
+    let over = input.end == PodEnd::Over && running == 0;
+    let has_ended = over && regular.stopped == spec::containers(pod).len();
+    if over && !has_ended {
+        return "Failed";
+    }
     if !has_ended && (init.pending > 0 || sidecars_hold_back || waiting > 0) {
         return "Pending";
     }

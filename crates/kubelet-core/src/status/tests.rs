@@ -632,3 +632,43 @@ fn life_36_static_pod_keeps_its_phase_and_every_other_ends() {
     let ended = compute_terminated_status(&pod, &before);
     assert_eq!(ended.phase.as_deref(), Some("Failed"));
 }
+
+#[test]
+fn ctr_01_what_has_ended_is_told_by_the_status_before_anything_is_started() {
+    let ended = |policy: &str, containers| {
+        let pod = pod(policy, vec![sidecar("s")], vec![container("c")]);
+        let (observed, history) = (world(containers), history());
+        has_ended(&input(&pod, &observed, &history))
+    };
+    for (policy, code, expected) in [
+        ("Never", 1, true),
+        ("OnFailure", 0, true),
+        ("OnFailure", 1, false),
+        ("Always", 0, false),
+    ] {
+        let containers = vec![exited("s", 0), exited("c", code)];
+        assert_eq!(ended(policy, containers), expected, "{policy} {code}");
+    }
+    assert!(!ended("Never", vec![running("s"), exited("c", 0)]));
+}
+
+#[test]
+fn pod_that_is_over_before_all_its_containers_ran_has_failed() {
+    let containers = vec![container("a"), container("b")];
+    let pod = pod("Never", vec![container("i")], containers);
+    let only_created = observed("b", State::Created, 0);
+    for containers in [
+        vec![exited("i", 0), exited("a", 0), only_created.clone()],
+        vec![exited("i", 0), only_created],
+        vec![exited("i", 0)],
+    ] {
+        let (observed, history) = (world(containers), history());
+        let status = compute_pod_status(&StatusInput {
+            end: PodEnd::Over,
+            ..input(&pod, &observed, &history)
+        });
+        assert_eq!(status.phase.as_deref(), Some("Failed"));
+        let waits = |status: &ContainerStatus| is_waiting(status);
+        assert!(!status.container_statuses.iter().flatten().any(waits));
+    }
+}

@@ -14,6 +14,7 @@ use kubelet_core::{
     spec,
     status::{
         IpFamily, PodEnd, StatusInput, active_deadline, compute_pod_status, deadline_exceeded,
+        has_ended,
     },
 };
 
@@ -103,10 +104,13 @@ impl PodWorker {
     }
 
     fn decide(&mut self, pod: &Pod, observed: &ObservedPod) -> PodActions {
-        if self.verdict.is_some() || self.is_finished() {
+        self.history.probes = self.context.probes.results(&self.uid);
+        if self.verdict.is_some()
+            || self.is_finished()
+            || has_ended(&self.status_input(pod, observed, PodEnd::Open))
+        {
             return plan_end(pod, observed);
         }
-        self.history.probes = self.context.probes.results(&self.uid);
         compute_pod_actions(&ActionsInput {
             pod,
             observed,
@@ -228,21 +232,8 @@ impl PodWorker {
             }
         }
         self.history.probes = self.context.probes.results(&self.uid);
-        let status = compute_pod_status(&StatusInput {
-            pod,
-            observed,
-            previous: self.status.as_ref(),
-            history: &self.history,
-            rules: self.context.node.gates.restart_rules,
-            runtime_name: &self.context.runtime_name,
-            end: if over { PodEnd::Over } else { PodEnd::Open },
-            verdict: self.verdict.as_ref(),
-            primary_family: IpFamily::V4,
-            host_ips: &[],
-            recursive_read_only: self.context.health.now().features.recursive_read_only,
-            conditions: &[],
-            now: clock::now(),
-        });
+        let end = if over { PodEnd::Over } else { PodEnd::Open };
+        let status = compute_pod_status(&self.status_input(pod, observed, end));
         if !self.started && status.phase.as_deref() == Some("Running") {
             self.started = true;
             self.context
@@ -267,6 +258,29 @@ impl PodWorker {
                 .look(pod, observed, status.pod_ip.as_deref());
         }
         self.status = Some(status);
+    }
+
+    fn status_input<'a>(
+        &'a self,
+        pod: &'a Pod,
+        observed: &'a ObservedPod,
+        end: PodEnd,
+    ) -> StatusInput<'a> {
+        StatusInput {
+            pod,
+            observed,
+            previous: self.status.as_ref(),
+            history: &self.history,
+            rules: self.context.node.gates.restart_rules,
+            runtime_name: &self.context.runtime_name,
+            end,
+            verdict: self.verdict.as_ref(),
+            primary_family: IpFamily::V4,
+            host_ips: &[],
+            recursive_read_only: self.context.health.now().features.recursive_read_only,
+            conditions: &[],
+            now: clock::now(),
+        }
     }
 
     /// One `BackOff` event for each wait (CTR-22).

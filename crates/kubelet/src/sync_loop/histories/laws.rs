@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -28,8 +29,11 @@ struct Seen {
     started: BTreeSet<String>,
     /// Sandboxes and containers that were seen, by id.
     known: BTreeSet<String>,
-    /// The last attempt that ran of what has a name in a pod (a sandbox has none).
-    attempts: BTreeMap<(String, String), u32>,
+    /// The last attempt that ran of what has a name in a pod (a sandbox has none), and in which life of
+    /// the kubelet.
+    attempts: BTreeMap<(String, String), (u32, u32)>,
+    /// How often the kubelet was restarted.
+    lives: u32,
     /// When containers were started, by pod and name.
     starts: BTreeMap<(String, String), Vec<Instant>>,
     /// Pods that have ended for good.
@@ -69,6 +73,13 @@ impl Laws {
     pub(super) fn forget_starts(&self) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.starts.clear();
+    }
+
+    /// The kubelet was restarted.
+    pub(super) fn restarted(&self) {
+        self.forget_starts();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.lives += 1;
     }
 
     /// Nobody asks for the pod any more: one of the same uid is another.
@@ -131,7 +142,7 @@ impl Seen {
             let uid = uid_of(&sandbox.config.labels);
             let attempt = sandbox.config.metadata.as_ref().map_or(0, |m| m.attempt);
             if self.known.insert(sandbox.id.clone()) {
-                self.grows(&uid, "", attempt)?;
+                self.grows(&uid, "", attempt, None)?;
                 self.ran(&uid, "", attempt);
                 if self.over.contains(&uid) {
                     return Err(format!("{uid} has ended and got a sandbox"));
@@ -143,7 +154,8 @@ impl Seen {
             let uid = uid_of(&container.config.labels);
             let name = container.name();
             if self.known.insert(container.id.clone()) {
-                self.grows(&uid, name, container.attempt())?;
+                let log = container.log_path.as_deref();
+                self.grows(&uid, name, container.attempt(), log)?;
             }
             if container.state == ContainerState::ContainerRunning {
                 if !homes.contains(container.sandbox_id.as_str()) {
@@ -162,13 +174,19 @@ impl Seen {
     /// is written twice.
     ///
     /// Upstream promises less: it counts on from what the runtime has, or from the log files where that
-    /// has nothing. One that never ran has no log, and may be made again once it was removed.
-    fn grows(&self, uid: &str, name: &str, attempt: u32) -> Result<(), String> {
+    /// has nothing. One that never ran has no log, and may be made again once it was removed. So may one
+    /// that an earlier kubelet removed together with its log, as it does with init containers before it
+    /// makes another sandbox.
+    fn grows(&self, uid: &str, name: &str, attempt: u32, log: Option<&Path>) -> Result<(), String> {
         let key = (uid.to_owned(), name.to_owned());
         match self.attempts.get(&key) {
-            Some(before) if attempt <= *before => Err(format!(
-                "attempt {attempt} of {name:?} of {uid} after attempt {before}"
-            )),
+            Some((before, life))
+                if attempt <= *before && (*life == self.lives || log.is_none_or(Path::exists)) =>
+            {
+                Err(format!(
+                    "attempt {attempt} of {name:?} of {uid} after attempt {before}"
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -176,7 +194,7 @@ impl Seen {
     fn ran(&mut self, uid: &str, name: &str, attempt: u32) {
         let key = (uid.to_owned(), name.to_owned());
         let last = self.attempts.entry(key).or_default();
-        *last = (*last).max(attempt);
+        *last = (last.0.max(attempt), self.lives);
     }
 
     fn note_start(&mut self, uid: &str, name: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use cri_api::{Code, v1::ContainerState};
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use kubelet_core::{admission::PREEMPTED_MESSAGE, ids::PodUid, spec};
 use testkit::{Call, CallRecord, FakeCri, Held, OnStop, Random};
 use tokio::sync::watch;
@@ -73,21 +73,22 @@ pub(super) struct World {
     lost: bool,
 }
 
-/// Something runs and the rest has ended.
-fn all_run(status: &PodStatus) -> bool {
+/// An init container was removed behind a kubelet's back and the next kubelet knows nothing of it: the pod
+/// is shown as Pending although its containers run or have ended, as upstream shows it.
+fn lost_its_init_container(pod: &Pod, status: &PodStatus) -> bool {
+    let never_seen =
+        |one: &&ContainerStatus| one.container_id.is_none() && one.last_state.is_none();
+    let init = status.init_container_statuses.iter().flatten();
+    let mut lost = init.filter(never_seen);
+    let plain = |name: &str| {
+        let mut init = spec::init_containers(pod).iter();
+        init.any(|one| one.name == name && !spec::is_sidecar(one))
+    };
     let states = status.container_statuses.iter().flatten();
     let states: Vec<_> = states.filter_map(|one| one.state.as_ref()).collect();
-    states.iter().any(|state| state.running.is_some())
+    lost.any(|one| plain(&one.name))
+        && states.iter().any(|state| state.running.is_some())
         && states.iter().all(|state| state.waiting.is_none())
-}
-
-/// A `Never` pod that lost its sandbox when some containers had run and another had only been made.
-fn cut_short(pod: &Pod, status: &PodStatus) -> bool {
-    let states = status.container_statuses.iter().flatten();
-    let states: Vec<_> = states.filter_map(|one| one.state.as_ref()).collect();
-    spec::restart_policy(pod) == spec::RestartPolicy::Never
-        && states.iter().all(|state| state.running.is_none())
-        && states.iter().any(|state| state.terminated.is_some())
 }
 
 impl World {
@@ -231,7 +232,7 @@ impl World {
             11 | 12 => {
                 let life = self.life.take().unwrap();
                 life.end().await;
-                self.laws.forget_starts();
+                self.laws.restarted();
                 let down = random.below(2) == 0;
                 if down {
                     self.edit(random);
@@ -407,10 +408,7 @@ impl World {
 
     /// With nothing in the way every pod gets where it should be, and then nothing happens.
     ///
-    /// A pod whose containers run or have ended has got there, even if it is shown as Pending: so
-    /// upstream shows one whose init container was removed behind its back before the kubelet began anew.
-    /// And a `Never` pod gets no other sandbox (CTR-04): where a container of it had only been made when it
-    /// lost the first, upstream shows it as Pending for good, and so do we.
+    /// One exception: [`lost_its_init_container`].
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         self.heal();
         tokio::time::sleep(A_LONG_TIME).await;
@@ -422,8 +420,7 @@ impl World {
             let waits = !names.insert(entry.pod.metadata.name.clone());
             if !matches!(phase, "Running" | "Succeeded" | "Failed")
                 && !waits
-                && !all_run(&entry.status)
-                && !cut_short(&entry.pod, &entry.status)
+                && !lost_its_init_container(&entry.pod, &entry.status)
             {
                 let first = statuses.desired().into_iter().any(|other| {
                     other.pod.metadata.name == entry.pod.metadata.name
