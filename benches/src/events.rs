@@ -14,13 +14,16 @@ use std::{
 use rustix::net::Shutdown;
 use serde_json::Value;
 
-use crate::floor::{PART_LABEL, POD_LABEL};
+use crate::{
+    figures::since,
+    floor::{PART_LABEL, POD_LABEL},
+};
 
 /// No pod and no batch of pods takes longer.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// `{"type":["container"],"event":["create","start","destroy"]}`
+/// `{"type":["container"],"event":["create","start","die","destroy"]}`
 const PATH: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C%22event%22%3A%5B%22\
-                    create%22%2C%22start%22%2C%22destroy%22%5D%7D";
+                    create%22%2C%22start%22%2C%22die%22%2C%22destroy%22%5D%7D";
 
 /// The stream, and what it told so far.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ struct Told {
     starts: u32,
     /// What exists: pods by container id.
     present: HashMap<String, String>,
+    /// App containers of each pod in the order Docker made them, and when.
+    made: HashMap<String, Vec<(String, i64)>>,
+    /// When app containers died, by id.
+    died: HashMap<String, i64>,
     ended: bool,
 }
 
@@ -93,6 +100,25 @@ impl Events {
         });
     }
 
+    /// The id of a pod's latest app container.
+    pub(crate) fn container(&self, pod: &str) -> Option<String> {
+        let told = lock(&self.told.0);
+        told.made.get(pod)?.last().map(|(id, _)| id.clone())
+    }
+
+    /// Waits until a pod's container is dead and another one made in its place; what lay between.
+    pub(crate) fn replaced(&self, pod: &str, container: &str) -> Duration {
+        let (died, made) = self.wait("replaced", |told| {
+            let made = told.made.get(pod).into_iter().flatten();
+            let next = made.skip_while(|(id, _)| id != container).nth(1);
+            match (told.died.get(container), next) {
+                (Some(died), Some((_, made))) => Ok((*died, *made)),
+                _ => Err(pod.to_owned()),
+            }
+        });
+        since(died, &[made])
+    }
+
     /// How many app containers were started up to now.
     pub(crate) fn starts(&self) -> u32 {
         lock(&self.told.0).starts
@@ -134,14 +160,21 @@ impl Told {
             return;
         };
         let id = event["Actor"]["ID"].as_str().unwrap_or_default();
+        let at = event["timeNano"].as_i64().unwrap_or_default();
         match event["Action"].as_str().unwrap_or_default() {
             "create" => {
+                if is_app {
+                    let made = self.made.entry(pod.clone()).or_default();
+                    made.push((id.to_owned(), at));
+                }
                 self.present.insert(id.to_owned(), pod);
             }
             "start" if is_app => {
                 self.starts += 1;
-                let at = event["timeNano"].as_i64().unwrap_or_default();
                 self.running.entry(pod).or_insert(at);
+            }
+            "die" if is_app => {
+                self.died.insert(id.to_owned(), at);
             }
             "destroy" => {
                 self.present.remove(id);
@@ -186,8 +219,12 @@ mod tests {
         tell("create", "b", "container", 3);
         tell("start", "b", "container", 4);
         tell("destroy", "a", "podsandbox", 5);
+        tell("die", "b", "container", 6);
+        tell("create", "c", "container", 7);
         assert_eq!(told.running.get("web"), Some(&4));
-        assert_eq!(told.present.len(), 1);
+        assert_eq!(told.present.len(), 2);
         assert_eq!(told.starts, 1);
+        assert_eq!(told.died.get("b"), Some(&6));
+        assert_eq!(told.made["web"], [("b".to_owned(), 3), ("c".to_owned(), 7)]);
     }
 }

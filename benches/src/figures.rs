@@ -90,6 +90,25 @@ fn cpu_time(stat: &str) -> Duration {
     Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
+/// What all processors of the machine have done since it was started.
+pub(crate) fn busy() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    busy_of(&stat)
+}
+
+/// Of the first line all but idle, iowait, and the guests' time, which is counted twice.
+fn busy_of(stat: &str) -> Duration {
+    let words = stat.lines().next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = words
+        .skip(1)
+        .take(8)
+        .enumerate()
+        .filter(|(at, _)| !matches!(at, 3 | 4))
+        .filter_map(|(_, word)| word.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 /// The number after a word at the beginning of a line; 0 when there is none.
 fn field(text: &str, name: &str) -> u32 {
     text.lines()
@@ -139,6 +158,13 @@ mod tests {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 500 0 0 0 150 50 0 0 20 0 4 0 100";
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(cpu_time(stat), Duration::from_millis(200 * 1000 / ticks));
+    }
+
+    #[test]
+    fn a_machine_that_waits_is_not_busy() {
+        let stat = "cpu  100 0 50 9000 700 0 30 20 5 5\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let ticks = rustix::param::clock_ticks_per_second();
+        assert_eq!(busy_of(stat), Duration::from_millis(200 * 1000 / ticks));
     }
 
     #[test]

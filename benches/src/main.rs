@@ -11,6 +11,7 @@
 mod events;
 mod figures;
 mod floor;
+mod full;
 mod measure;
 mod node;
 mod proxy;
@@ -45,6 +46,14 @@ struct Plan {
     settle: Duration,
     /// How long rest is measured.
     silence: Duration,
+    /// Pods on a full node, each with a probe.
+    full: usize,
+    /// Of which so many die.
+    deaths: usize,
+    /// Containers whose statistics are listed at once, at least.
+    listed: usize,
+    /// How long probes are measured.
+    probing: Duration,
 }
 
 const WHOLE: Plan = Plan {
@@ -54,6 +63,10 @@ const WHOLE: Plan = Plan {
     sweep: 24,
     settle: Duration::from_secs(10),
     silence: Duration::from_secs(30),
+    full: 110,
+    deaths: 20,
+    listed: 200,
+    probing: Duration::from_mins(1),
 };
 
 /// For a look at whether it still works.
@@ -64,6 +77,10 @@ const QUICK: Plan = Plan {
     sweep: 6,
     settle: Duration::from_secs(3),
     silence: Duration::from_secs(5),
+    full: 10,
+    deaths: 3,
+    listed: 20,
+    probing: Duration::from_secs(5),
 };
 
 /// What every measurement needs. Fields are dropped in this order.
@@ -107,6 +124,7 @@ fn main() -> io::Result<()> {
     };
     let mut report = Report::default();
     measure::all(&bench, &mut report);
+    full::all(&bench, &mut report);
     let processors = std::thread::available_parallelism()?;
     report.remark(format!(
         "{processors} processors, load {load} before and {} after, {} s{}; Docker {}; binary {} bytes",

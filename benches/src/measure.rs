@@ -17,7 +17,7 @@ const LEVELS: [usize; 5] = [1, 2, 4, 8, 16];
 const RUNTIME_CALLS: &str = "kubelet_runtime_operations_total";
 
 /// Between two pods, so that what follows the start of one is no part of the next.
-const REST: Duration = Duration::from_millis(300);
+pub(crate) const REST: Duration = Duration::from_millis(300);
 
 /// All of them.
 pub(crate) fn all(bench: &Bench, report: &mut Report) {
@@ -312,7 +312,7 @@ fn calls_of_one_pod(bench: &Bench, report: &mut Report, node: &Node<'_>, proxy: 
 }
 
 /// Takes manifests away and waits until nothing of the pods is left in Docker.
-fn withdraw(bench: &Bench, pods: &[String]) {
+pub(crate) fn withdraw(bench: &Bench, pods: &[String]) {
     bench.place.withdraw(pods);
     bench.events.gone(pods);
 }
@@ -334,11 +334,11 @@ fn memory(node: &Node<'_>, report: &mut Report, when: &str, target: f64, origina
     report.beside("  RSS of each", each.collect::<Vec<_>>().join(", "));
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-fn list(times: &[f64]) -> String {
+pub(crate) fn list(times: &[f64]) -> String {
     let times: Vec<String> = times.iter().map(|time| format!("{time:.0}")).collect();
     format!("{} ms", times.join(", "))
 }

@@ -58,6 +58,7 @@ impl Place {
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
              containerRuntimeEndpoint: unix://{root}/cri.sock\nstaticPodPath: {root}/manifests\n\
              podLogsDir: {root}/logs/pods\nreadOnlyPort: {read_only}\nhealthzPort: {health}\n\
+             maxPods: 200\n\
              address: 127.0.0.1\nfailSwapOn: false\ncgroupRoot: /{cgroup}\n\
              authentication: {{anonymous: {{enabled: true}}, webhook: {{enabled: false}}}}\n\
              authorization: {{mode: AlwaysAllow}}\nlogging: {{verbosity: 2}}\n",
@@ -69,14 +70,25 @@ impl Place {
         place
     }
 
+    /// The program under test.
+    pub(crate) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// A path below the node's directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
+    /// Puts manifests of pods in place that need no registry: one container from the pause image,
+    /// which ends at once when told. See [`Place::apply_as`].
+    pub(crate) fn apply(&self, pods: &[String]) -> i64 {
+        self.apply_as(pods, |pod| manifest(pod, "", &[("app", PAUSE_IMAGE)]))
+    }
+
     /// Puts manifests in place, one rename each; the moment before the first, in nanoseconds since
     /// the epoch.
-    pub(crate) fn apply(&self, pods: &[String]) -> i64 {
+    pub(crate) fn apply_as(&self, pods: &[String], manifest: impl Fn(&str) -> String) -> i64 {
         let hidden = |pod: &String| self.path(&format!("manifests/.{pod}"));
         for pod in pods {
             fs::write(hidden(pod), manifest(pod)).expect("it is ours");
@@ -214,12 +226,15 @@ impl Drop for Node<'_> {
     }
 }
 
-/// A pod that needs no registry: one container from the pause image, which ends at once when told.
-fn manifest(pod: &str) -> String {
+/// A pod of these containers, by name and image; `more` is what else each of them says, in YAML.
+pub(crate) fn manifest(pod: &str, more: &str, containers: &[(&str, &str)]) -> String {
+    let containers = containers.iter().map(|(name, image)| {
+        format!("  - {{name: {name}, image: {image}, imagePullPolicy: Never{more}}}\n")
+    });
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}}}\nspec:\n  \
-         terminationGracePeriodSeconds: 5\n  containers:\n  - name: app\n    \
-         image: {PAUSE_IMAGE}\n    imagePullPolicy: Never\n"
+         terminationGracePeriodSeconds: 5\n  containers:\n{}",
+        containers.collect::<String>()
     )
 }
 
