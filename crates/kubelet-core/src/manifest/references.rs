@@ -56,37 +56,47 @@ fn has_secret(spec: &PodSpec) -> bool {
         || spec.volumes.iter().flatten().any(|volume| {
             volume.secret.is_some()
                 || volume.azure_file.is_some()
-                || volume
-                    .cephfs
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume
-                    .cinder
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume
-                    .flex_volume
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume
-                    .rbd
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume
-                    .iscsi
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume.scale_io.is_some()
-                || volume
-                    .storageos
-                    .as_ref()
-                    .is_some_and(|source| source.secret_ref.is_some())
-                || volume
-                    .csi
-                    .as_ref()
-                    .is_some_and(|source| source.node_publish_secret_ref.is_some())
+                || referred(volume).is_some_and(|secret| !secret.is_empty())
                 || projected(volume).any(|source| source.secret.is_some())
         })
+}
+
+/// The secret that a volume's type refers to beside all else; an empty name is no reference.
+fn referred(volume: &Volume) -> Option<&str> {
+    let secret = match volume {
+        Volume {
+            cephfs: Some(source),
+            ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            cinder: Some(source),
+            ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            flex_volume: Some(source),
+            ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            rbd: Some(source), ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            iscsi: Some(source),
+            ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            scale_io: Some(source),
+            ..
+        } => Some(&source.secret_ref),
+        Volume {
+            storageos: Some(source),
+            ..
+        } => source.secret_ref.as_ref(),
+        Volume {
+            csi: Some(source), ..
+        } => source.node_publish_secret_ref.as_ref(),
+        _ => None,
+    };
+    secret.map(|secret| secret.name.as_str())
 }
 
 fn has_config_map(spec: &PodSpec) -> bool {

@@ -372,6 +372,39 @@ fn node_name_is_lowered_in_the_pod_name() {
 }
 
 #[test]
+fn a_secret_without_name_is_no_reference() {
+    let with = |volume: &str| load(&format!("{NGINX}  volumes: [{{name: v, {volume}}}]\n"));
+    for volume in [
+        "scaleIO: {gateway: a, system: b, volumeName: c, secretRef: null}",
+        "cephfs: {monitors: [a], secretRef: {}}",
+        "rbd: {monitors: [a], image: b, secretRef: {}}",
+        "flexVolume: {driver: a/b, secretRef: {}}",
+    ] {
+        assert!(with(volume).is_ok(), "{volume}: {:?}", with(volume));
+        let named = volume
+            .replace("{}", "{name: s}")
+            .replace("null", "{name: s}");
+        let error = with(&named).unwrap_err().to_string();
+        assert_eq!(error, "static pods may not reference secrets", "{named}");
+    }
+    for (volume, field) in [
+        ("cinder: {volumeID: a, secretRef: {}}", "cinder.secretRef"),
+        (
+            "storageos: {volumeName: a, secretRef: {}}",
+            "storageos.secretRef",
+        ),
+        (
+            "csi: {driver: a.b, nodePublishSecretRef: {}}",
+            "csi.nodePublishSecretRef",
+        ),
+    ] {
+        let error = with(volume).unwrap_err().to_string();
+        let told = format!("invalid pod: [spec.volumes[0].{field}.name: Required value]");
+        assert_eq!(error, told);
+    }
+}
+
+#[test]
 fn a_refused_manifest_of_ten_megabytes_is_refused_at_once() {
     let mut text = NGINX.to_owned();
     text.push_str(&"# padding\n".repeat(2 << 20));

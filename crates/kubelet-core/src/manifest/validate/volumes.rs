@@ -90,6 +90,17 @@ fn source(volume: &Volume, path: &Path, errors: &mut Errors) {
                 errors.required(&path.child(name).child(field), "");
             }
         }
+        let secret = match name {
+            "cinder" | "storageos" => "secretRef",
+            "csi" => "nodePublishSecretRef",
+            _ => "",
+        };
+        if let Some(secret_ref) = source.get(secret)
+            && is_empty(secret_ref.get("name"))
+        {
+            let path = path.child(name).child(secret).child("name");
+            errors.required(&path, "");
+        }
         rules(name, volume, path, errors);
     }
     if !found {
