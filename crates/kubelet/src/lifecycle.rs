@@ -121,9 +121,9 @@ impl Hooks {
         if !named && ip.is_none() {
             return Err(("failed to find networking container".to_owned(), None));
         }
-        let user_agent = Purpose::Lifecycle.user_agent(&self.version);
         let ip = ip.unwrap_or_default();
-        let request = HttpRequest::new(action, target.ports, &ip, &user_agent)
+        let who = (Purpose::Lifecycle, self.version.as_str());
+        let request = HttpRequest::new(action, target.ports, &ip, who)
             .map_err(|error| (error.to_string(), None))?;
         let mut result = http::get(&request).await;
         if matches!(result, Err(HttpError::HttpNotTls)) {

@@ -62,6 +62,8 @@ enum Verdict {
         state: &'static str,
         error: String,
     },
+    /// The container had ended.
+    Gone,
 }
 
 impl Verdict {
@@ -409,7 +411,7 @@ impl Shared {
         let answer = match asked.verdict {
             Verdict::Success | Verdict::Warning(_) => Answer::Good,
             Verdict::Failure(_) => Answer::Bad,
-            Verdict::Unasked { .. } => Answer::None,
+            Verdict::Unasked { .. } | Verdict::Gone => Answer::None,
         };
         let current = entry
             .probes
@@ -440,7 +442,7 @@ impl Shared {
         self.config.series.count(pod, asked);
         let kind = asked.kind.as_str();
         let (reason, message) = match &asked.verdict {
-            Verdict::Success => return,
+            Verdict::Success | Verdict::Gone => return,
             Verdict::Warning(text) => ("ProbeWarning", format!("{kind} probe warning: {text}")),
             Verdict::Failure(text) => ("Unhealthy", format!("{kind} probe failed: {text}")),
             Verdict::Unasked { state, error } => (

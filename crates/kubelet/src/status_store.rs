@@ -104,6 +104,18 @@ impl StatusStore {
         }
     }
 
+    /// Shows for whose end a pod waits that has not been started yet, or that it waits no more.
+    ///
+    /// Differs: upstream shows such a pod as Pending and says no more.
+    pub(crate) fn set_waits_for(&self, uid: &PodUid, other: Option<&(PodUid, PodKey)>) {
+        if let Some(entry) = self.lock().desired.get_mut(uid)
+            && entry.status.start_time.is_none()
+        {
+            entry.status.message =
+                other.map(|(uid, key)| format!("waits for pod {key} ({uid}) to end"));
+        }
+    }
+
     /// The newest status of a pod that a source asks for; empty for any other.
     pub(crate) fn status(&self, uid: &PodUid) -> PodStatus {
         let inner = self.lock();
@@ -224,6 +236,32 @@ mod tests {
             ..PodStatus::default()
         });
         Arc::new(pod)
+    }
+
+    #[test]
+    fn a_pod_that_waits_says_for_whom_until_it_is_started() {
+        let store = StatusStore::default();
+        let uid = PodUid::new("a");
+        store.set_desired(&pod("a"));
+        let old = (PodUid::new("old"), PodKey::new("default", "web"));
+        let message = |store: &StatusStore| store.status(&uid).message;
+        store.set_waits_for(&uid, Some(&old));
+        assert_eq!(
+            message(&store).as_deref(),
+            Some("waits for pod default/web (old) to end")
+        );
+        store.set_waits_for(&uid, None);
+        assert_eq!(message(&store), None);
+        let failed = PodStatus {
+            message: Some("why".into()),
+            start_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                Timestamp::UNIX_EPOCH,
+            )),
+            ..PodStatus::default()
+        };
+        store.set_status(&uid, &failed);
+        store.set_waits_for(&uid, None);
+        assert_eq!(message(&store).as_deref(), Some("why"));
     }
 
     #[test]

@@ -234,6 +234,8 @@ impl SyncLoop {
             }
         }
         for (uid, pod) in desired {
+            let waits_for = self.waits_for(uid, pod, runtime_pods, &ending);
+            self.context.statuses.set_waits_for(uid, waits_for.as_ref());
             if let Some(worker) = self.workers.get(uid)
                 && worker.task == Task::Run
             {
@@ -279,6 +281,30 @@ impl SyncLoop {
         } else {
             Desire::Run
         }
+    }
+
+    /// The pod that has to end before this one is started.
+    fn waits_for(
+        &self,
+        uid: &PodUid,
+        pod: &Pod,
+        runtime_pods: &BTreeMap<PodUid, PodKey>,
+        ending: &[Arc<Pod>],
+    ) -> Option<(PodUid, PodKey)> {
+        if self.workers.contains_key(uid) || !self.gate.is_taken(uid) {
+            return None;
+        }
+        let key = PodKey::of(pod);
+        let workers = || self.workers.iter().map(|(uid, worker)| (uid, &worker.key));
+        let namesake = workers()
+            .chain(runtime_pods)
+            .find(|(other, name)| **name == key && *other != uid);
+        let victim = || workers().find(|(other, _)| self.gate.after(uid).any(|one| one == *other));
+        let clash = || ending.iter().find(|old| must_wait_for(pod, old));
+        namesake
+            .or_else(victim)
+            .map(|(uid, key)| (uid.clone(), key.clone()))
+            .or_else(|| clash().map(|old| (PodUid::of(old), PodKey::of(old))))
     }
 
     /// What `/pods` lists is what the sources ask for, from the moment they do (SRC-43). The answer is

@@ -210,6 +210,42 @@ fn answers_are_those_of_upstream() {
     );
 }
 
+/// Kubernetes, `validatePodResourceClaims`. The names are checked also where the choice is wrong.
+#[test]
+fn claims_name_one_object_by_a_valid_name() {
+    let problems = |claim: Value| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "resourceClaims": [claim]});
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec,
+        });
+        let Err(ManifestError::Invalid(errors)) = load(&pod.to_string()) else {
+            return Vec::new();
+        };
+        let fields = errors.into_iter().map(|error| error.field);
+        fields.collect::<Vec<_>>()
+    };
+    let at = "spec.resourceClaims[0]";
+    for (claim, fields) in [
+        (json!({"name": "g", "resourceClaimName": "gpu"}), vec![]),
+        (json!({"name": "g"}), vec![""]),
+        (
+            json!({"name": "G", "resourceClaimName": "gpu"}),
+            vec![".name"],
+        ),
+        (
+            json!({"name": "g", "resourceClaimName": ""}),
+            vec![".resourceClaimName"],
+        ),
+        (
+            json!({"name": "g", "resourceClaimName": "a.b", "resourceClaimTemplateName": "A_b"}),
+            vec!["", ".resourceClaimTemplateName"],
+        ),
+    ] {
+        let fields: Vec<_> = fields.iter().map(|field| format!("{at}{field}")).collect();
+        assert_eq!(problems(claim.clone()), fields, "{claim}");
+    }
+}
+
 /// What each file of the corpus is: `ok`, or the error that its reader sees.
 const CORPUS: &[(&str, &str)] = &[
     ("etcd.yaml", "ok"),

@@ -195,16 +195,28 @@ fn claims(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         } else {
             errors.duplicate(&path.child("name"), name);
         }
-        let object = claim.resource_claim_name.as_ref();
-        let template = claim.resource_claim_template_name.as_ref();
+        let object = claim.resource_claim_name.as_deref();
+        let template = claim.resource_claim_template_name.as_deref();
         let problem = match (object, template) {
-            (Some(_), Some(_)) => {
-                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+            (Some(_), Some(_)) => Some(
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            ),
+            (None, None) => {
+                Some("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
             }
-            (None, None) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-            _ => continue,
+            _ => None,
         };
-        errors.invalid(&path, json(claim), problem);
+        if let Some(problem) = problem {
+            errors.invalid(&path, json(claim), problem);
+        }
+        for (field, name) in [
+            ("resourceClaimName", object),
+            ("resourceClaimTemplateName", template),
+        ] {
+            if let Some(name) = name {
+                errors.each(&path.child(field), name, names::dns_subdomain(name));
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use thiserror::Error;
 
-/// Who asks, in the `User-Agent` (PROBE-10, CTR-45).
+/// Who asks: told by the `User-Agent`, and by what Go's transport adds (PROBE-10, CTR-45).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// `kube-probe/1.34`
@@ -21,6 +21,25 @@ impl Purpose {
         match self {
             Self::Probe => format!("kube-probe/{version}"),
             Self::Lifecycle => format!("kube-lifecycle/{version}"),
+        }
+    }
+
+    /// What the original's transport adds: that of probes keeps no connection, that of hooks has Go's
+    /// defaults, and asks for compressed answers unless the manifest says how it wants them.
+    fn transport_header(
+        self,
+        headers: &[(String, String)],
+    ) -> Option<(&'static str, &'static str)> {
+        let has = |wanted: &str| {
+            let named = |(name, value): &(String, String)| {
+                name.eq_ignore_ascii_case(wanted) && !value.is_empty()
+            };
+            headers.iter().any(named)
+        };
+        match self {
+            Self::Probe => Some(("Connection", "close")),
+            Self::Lifecycle if has("Accept-Encoding") || has("Range") => None,
+            Self::Lifecycle => Some(("Accept-Encoding", "gzip")),
         }
     }
 }
@@ -55,7 +74,8 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// The request of an action; `pod_ip` is asked where it names no host.
+    /// The request of an action; `pod_ip` is asked where it names no host. `version` is the kubelet's
+    /// (major and minor).
     ///
     /// # Errors
     /// When its port is none.
@@ -63,8 +83,9 @@ impl HttpRequest {
         action: &HTTPGetAction,
         ports: &[ContainerPort],
         pod_ip: &str,
-        user_agent: &str,
+        (purpose, version): (Purpose, &str),
     ) -> Result<Self, RequestError> {
+        let user_agent = purpose.user_agent(version);
         let port = resolve_port(&action.port, ports)?;
         let host = action
             .host
@@ -82,7 +103,7 @@ impl HttpRequest {
             host_header: authority(host, port),
             headers: Vec::new(),
         };
-        let mut defaults = vec![("User-Agent", user_agent), ("Accept", "*/*")];
+        let mut defaults = vec![("User-Agent", user_agent.as_str()), ("Accept", "*/*")];
         for header in action.http_headers.iter().flatten() {
             let name = header.name.as_str();
             if name.eq_ignore_ascii_case("host") {
@@ -101,7 +122,8 @@ impl HttpRequest {
                 request.headers.push(pair);
             }
         }
-        for (name, value) in defaults {
+        let added = purpose.transport_header(&request.headers);
+        for (name, value) in defaults.into_iter().chain(added) {
             request.headers.push((name.to_owned(), value.to_owned()));
         }
         Ok(request)
@@ -277,7 +299,7 @@ mod tests {
     }
 
     fn request(action: &HTTPGetAction) -> HttpRequest {
-        HttpRequest::new(action, &[], "10.1.2.3", "kube-probe/1.34").unwrap()
+        HttpRequest::new(action, &[], "10.1.2.3", (Purpose::Probe, "1.34")).unwrap()
     }
 
     fn header<'a>(request: &'a HttpRequest, name: &str) -> Vec<&'a str> {
@@ -296,7 +318,24 @@ mod tests {
         assert_eq!(header(&request, "User-Agent"), ["kube-probe/1.34"]);
         assert_eq!(header(&request, "Accept"), ["*/*"]);
         assert_eq!(header(&request, "X-A"), ["1", "2"]);
-        assert_eq!(Purpose::Lifecycle.user_agent("1.34"), "kube-lifecycle/1.34");
+        assert_eq!(header(&request, "Connection"), ["close"]);
+        assert!(header(&request, "Accept-Encoding").is_empty());
+    }
+
+    #[test]
+    fn ctr_45_hooks_are_asked_as_by_gos_default_transport() {
+        let hook = |headers: &[(&str, &str)]| {
+            let who = (Purpose::Lifecycle, "1.34");
+            HttpRequest::new(&action("/", headers), &[], "10.1.2.3", who).unwrap()
+        };
+        let plain = hook(&[]);
+        assert_eq!(header(&plain, "User-Agent"), ["kube-lifecycle/1.34"]);
+        assert_eq!(header(&plain, "Accept-Encoding"), ["gzip"]);
+        assert!(header(&plain, "Connection").is_empty());
+        let own = hook(&[("Accept-Encoding", "br")]);
+        assert_eq!(header(&own, "Accept-Encoding"), ["br"]);
+        let part = hook(&[("range", "bytes=0-1")]);
+        assert!(header(&part, "Accept-Encoding").is_empty());
     }
 
     #[test]
@@ -310,7 +349,8 @@ mod tests {
         assert_eq!(request.host_header, "example.org");
         assert_eq!(
             request.headers,
-            [("User-Agent".to_owned(), "me".to_owned())]
+            [("User-Agent", "me"), ("Connection", "close")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
         assert_eq!(request.target, "/");
     }

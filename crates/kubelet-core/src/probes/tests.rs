@@ -259,20 +259,6 @@ fn probe_05_a_late_answer_about_an_earlier_container_counts_in_the_run() {
 }
 
 #[test]
-fn probe_05_a_container_that_crashed_leaves_its_run_to_its_successor() {
-    let p = || Some(probe(0, 10, 1, 3));
-    let mut probes = probes(&with(None, p(), None));
-    probes.look(Some(running("a", 1)), seconds(1));
-    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
-    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
-    probes.look(Some(ended("a")), seconds(21));
-    probes.look(Some(running("b", 22)), seconds(22));
-    assert_eq!(results(&probes).liveness, Some(ProbeResult::Success));
-    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
-    assert_eq!(results(&probes).liveness, Some(ProbeResult::Failure));
-}
-
-#[test]
 fn probe_05_a_startup_probe_takes_the_run_of_a_crashed_container_over() {
     let mut probes = probes(&with(Some(probe(0, 10, 1, 3)), None, None));
     probes.look(Some(running("a", 1)), seconds(1));

@@ -152,9 +152,8 @@ where
 }
 
 fn message(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, HttpError> {
-    let mut builder = Request::get(request.target.as_str())
-        .header(header::HOST, request.host_header.as_str())
-        .header(header::CONNECTION, "close");
+    let mut builder =
+        Request::get(request.target.as_str()).header(header::HOST, request.host_header.as_str());
     for (name, value) in &request.headers {
         builder = builder.header(name.as_str(), value.as_str());
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use cri_api::v1;
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, GRPCAction, HTTPGetAction, TCPSocketAction,
 };
@@ -98,15 +99,30 @@ impl Question {
                 "command timed out: \"{words}\" timed out after {}",
                 go_duration(timeout)
             )),
-            Err(error) => Verdict::unasked(&error.rpc_text()),
+            Err(error) => {
+                if self.container_has_ended().await {
+                    Verdict::Gone
+                } else {
+                    Verdict::unasked(&error.rpc_text())
+                }
+            }
+        }
+    }
+
+    /// A container that ends takes its commands with it: then nobody could be asked, and the end says
+    /// all there is to say.
+    async fn container_has_ended(&self) -> bool {
+        match self.config.runtime.container_status(self.id.as_str()).await {
+            Ok(status) => status.state == v1::ContainerState::ContainerExited as i32,
+            Err(_) => false,
         }
     }
 
     /// PROBE-10.
     async fn http(&self, action: &HTTPGetAction, timeout: Duration) -> Verdict {
         let ports = self.container.ports.as_deref().unwrap_or_default();
-        let user_agent = Purpose::Probe.user_agent(&self.config.version);
-        let request = match HttpRequest::new(action, ports, &self.pod_ip, &user_agent) {
+        let who = (Purpose::Probe, self.config.version.as_str());
+        let request = match HttpRequest::new(action, ports, &self.pod_ip, who) {
             Ok(request) => request,
             Err(error) => return Verdict::unasked(&error.to_string()),
         };

@@ -56,7 +56,7 @@ impl ProbeSeries {
             Verdict::Success | Verdict::Warning(_) => "successful",
             Verdict::Failure(_) => "failed",
             // Thrown away, as upstream throws it away.
-            Verdict::Unasked { .. } => return,
+            Verdict::Unasked { .. } | Verdict::Gone => return,
         };
         let key = PodKey::of(pod);
         let (kind, container) = (asked.kind.as_str(), asked.container.as_str());

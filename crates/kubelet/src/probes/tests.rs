@@ -4,7 +4,7 @@ use cri_api::v1;
 use daemon::TaskGroup;
 use k8s_openapi::api::core::v1::{ExecAction, PodSpec, PodStatus, Probe};
 use kubelet_core::{actions::ProbeResult, observed::container_from_status};
-use testkit::{FakeCri, eventually_async};
+use testkit::{Call, FakeCri, eventually_async};
 
 use super::*;
 use crate::{events::EventSink, runtime::fixture};
@@ -228,11 +228,9 @@ async fn readiness_reaches_the_status_without_the_worker() {
 #[tokio::test]
 async fn probe_05_a_question_that_cannot_be_asked_counts_for_nothing() {
     let world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
-    world.cri.fail(
-        testkit::Call::ExecSync,
-        cri_api::Code::Internal,
-        "no such container",
-    );
+    world
+        .cri
+        .fail(Call::ExecSync, cri_api::Code::Internal, "no such container");
     let running = v1::ContainerState::ContainerRunning;
     world
         .probes
@@ -248,7 +246,24 @@ async fn probe_05_a_question_that_cannot_be_asked_counts_for_nothing() {
     })
     .await;
     assert_eq!(world.results().liveness, Some(ProbeResult::Success));
-    assert_eq!(world.cri.call_count(testkit::Call::ExecSync), 3);
+    assert_eq!(world.cri.call_count(Call::ExecSync), 3);
+}
+
+#[tokio::test]
+async fn a_command_that_ended_with_its_container_is_not_told_of() {
+    let world = world(container(|c| c.readiness_probe = Some(exec_probe(1)))).await;
+    world.cri.exit("one", 1);
+    let running = v1::ContainerState::ContainerRunning;
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, running), None);
+    // The second question comes when the answer to the first has been dealt with.
+    eventually_async(SOON, async || match world.cri.call_count(Call::ExecSync) {
+        0 | 1 => Err("not asked twice".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    assert_eq!(*world.told.0.lock().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]

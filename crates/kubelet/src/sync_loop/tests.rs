@@ -275,9 +275,35 @@ async fn a_pod_waits_for_the_port_of_one_that_ends() {
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(bench.is_running("old") && !bench.is_running("new"));
     assert_eq!(bench.phase("2"), "Pending");
+    assert_eq!(
+        bench.status("2").message.as_deref(),
+        Some("waits for pod default/old (1) to end")
+    );
     drop(held);
     tokio::time::sleep(A_WHILE).await;
     assert!(!bench.is_running("old") && bench.is_running("new"));
+    assert_eq!(bench.status("2").message, None);
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn src_40_a_pod_that_is_replaced_ends_before_its_successor_starts_which_says_so() {
+    let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let held = bench.fake.hold(Call::StopContainer);
+    bench.sets.send_replace(set(&[pod("a", "2", "Always")]));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let waiting = bench.status("2");
+    assert_eq!(waiting.phase.as_deref(), Some("Pending"));
+    assert_eq!(
+        waiting.message.as_deref(),
+        Some("waits for pod default/a (1) to end")
+    );
+    drop(held);
+    tokio::time::sleep(A_WHILE).await;
+    let running = bench.status("2");
+    assert_eq!(running.phase.as_deref(), Some("Running"));
+    assert_eq!(running.message, None);
     bench.life.end().await;
 }
 

@@ -14,6 +14,8 @@ use tokio_rustls::{
     },
 };
 
+use kubelet_core::probes::http::Purpose;
+
 use super::*;
 
 /// Answers each connection with the next of these texts and notes what it was asked.
@@ -91,7 +93,7 @@ fn request(port: u16, path: &str, scheme: &str) -> HttpRequest {
         scheme: Some(scheme.to_owned()),
         ..HTTPGetAction::default()
     };
-    HttpRequest::new(&action, &[], "127.0.0.1", "kube-probe/1.34").unwrap()
+    HttpRequest::new(&action, &[], "127.0.0.1", (Purpose::Probe, "1.34")).unwrap()
 }
 
 fn ok(body: &str) -> String {
