@@ -31,12 +31,14 @@ use crate::{
 };
 
 mod credentials;
+mod service;
 mod text;
 mod throttle;
 
 pub(crate) use credentials::CredentialPaths;
 use credentials::{Credential, NodeKeyring};
 pub(crate) use kubelet_core::translate::ImageUser;
+pub(crate) use service::ImageService;
 use text::{call_text, classify, pull_text, to_millis};
 use throttle::TokenBucket;
 
@@ -78,39 +80,6 @@ pub(crate) struct ImageError {
     pub(crate) message: String,
     /// When another try makes sense; `None`: when something changes.
     pub(crate) retry_at: Option<Timestamp>,
-}
-
-/// The two calls that are needed of the runtime.
-pub(crate) trait ImageService: Send + Sync {
-    /// The image, if it is there.
-    fn status(
-        &self,
-        image: &str,
-    ) -> impl Future<Output = Result<Option<v1::Image>, CriError>> + Send;
-
-    /// Pulls it and returns its reference.
-    fn pull(
-        &self,
-        image: &str,
-        auth: Option<v1::AuthConfig>,
-        sandbox: v1::PodSandboxConfig,
-    ) -> impl Future<Output = Result<String, CriError>> + Send;
-}
-
-impl ImageService for CriClient {
-    async fn status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
-        self.image_status(image).await
-    }
-
-    async fn pull(
-        &self,
-        image: &str,
-        auth: Option<v1::AuthConfig>,
-        sandbox: v1::PodSandboxConfig,
-    ) -> Result<String, CriError> {
-        // Large: the request carries the whole sandbox configuration.
-        Box::pin(self.pull_image(image, auth, sandbox)).await
-    }
 }
 
 /// When an image is pulled (IMG-01).

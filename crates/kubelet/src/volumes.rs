@@ -417,6 +417,8 @@ impl Volumes {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_content;

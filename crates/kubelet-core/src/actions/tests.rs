@@ -4,9 +4,12 @@ use k8s_openapi::api::core::v1::Probe;
 
 use super::*;
 use crate::backoff::BackoffPolicy;
+use crate::hash::container_hash;
 use crate::ids::{ContainerId, PodUid, SandboxId};
 use crate::observed::{NetworkMode, ObservedSandbox, SandboxState};
 
+mod ends;
+mod init;
 mod properties;
 
 pub(super) const UID: &str = "u1";
@@ -129,6 +132,15 @@ fn kills(actions: &PodActions) -> Vec<(&str, KillReason, i64)> {
 
 fn one(policy: &str) -> Pod {
     pod(policy, vec![], vec![container("c")])
+}
+
+/// The image could not be pulled, and is tried again then.
+fn no_image(retry_at: i64) -> StartFailure {
+    StartFailure {
+        reason: WaitingReason::ErrImagePull,
+        message: "no such host".to_owned(),
+        retry_at: Some(at(retry_at)),
+    }
 }
 
 #[test]
@@ -385,42 +397,23 @@ fn ctr_22_crashed_container_waits_for_backoff() {
 #[test]
 fn ctr_23_failed_start_is_tried_again_at_its_time() {
     let mut history = history();
-    let failure = StartFailure {
-        reason: WaitingReason::ErrImagePull,
-        message: "no such host".to_owned(),
-        retry_at: Some(at(1010)),
+    let mut plan_at = |retry_at| {
+        let name = ContainerName::from("c");
+        history.start_failures.insert(name, no_image(retry_at));
+        plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history)
     };
-    history
-        .start_failures
-        .insert(ContainerName::from("c"), failure.clone());
-    let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
+    let actions = plan_at(1010);
     assert!(actions.is_empty());
     assert_eq!(actions.wait[0].reason, WaitingReason::ErrImagePull);
     assert_eq!(actions.retry_at, Some(at(1010)));
-    let due = StartFailure {
-        retry_at: Some(at(1000)),
-        ..failure
-    };
-    history.start_failures.insert(ContainerName::from("c"), due);
-    assert_eq!(
-        plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history)
-            .start
-            .len(),
-        1
-    );
+    assert_eq!(plan_at(1000).start.len(), 1);
 }
 
 #[test]
 fn an_edited_pod_does_not_wait_for_what_failed_before() {
     let mut history = history();
-    let failure = StartFailure {
-        reason: WaitingReason::ErrImagePull,
-        message: "no such host".to_owned(),
-        retry_at: Some(at(1010)),
-    };
-    history
-        .start_failures
-        .insert(ContainerName::from("c"), failure);
+    let name = ContainerName::from("c");
+    history.start_failures.insert(name, no_image(1010));
     history.pod_changed();
     let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
     assert_eq!(actions.start.len(), 1);
@@ -434,171 +427,12 @@ fn an_edited_pod_does_not_wait_for_what_failed_before() {
 #[test]
 fn container_that_is_replaced_does_not_wait_for_an_older_failure() {
     let mut history = history();
-    let failure = StartFailure {
-        reason: WaitingReason::ErrImagePull,
-        message: String::new(),
-        retry_at: Some(at(1010)),
-    };
-    history
-        .start_failures
-        .insert(ContainerName::from("c"), failure);
+    let name = ContainerName::from("c");
+    history.start_failures.insert(name, no_image(1010));
     let mut old = running("c");
     old.hash = 1;
     let actions = plan_with(&one("Never"), &in_ready_sandbox(vec![old]), &history);
     assert_eq!(starts(&actions), [("c", StartReason::Replaced)]);
-}
-
-#[test]
-fn ctr_30_init_containers_run_one_after_the_other() {
-    let pod = pod(
-        "Always",
-        vec![container("i1"), container("i2")],
-        vec![container("c")],
-    );
-    for (containers, expected) in [
-        (vec![], vec!["i1"]),
-        (vec![running("i1")], vec![]),
-        (vec![exited("i1", 0)], vec!["i2"]),
-        (vec![exited("i1", 0), exited("i2", 0)], vec!["c"]),
-        // Earlier ones may have been removed: the last one tells.
-        (vec![exited("i2", 0)], vec!["c"]),
-        // A regular container proves that initialisation is over.
-        (vec![running("c")], vec![]),
-    ] {
-        let actions = plan(&pod, &in_ready_sandbox(containers.clone()));
-        let names: Vec<_> = actions
-            .start
-            .iter()
-            .map(|start| start.name.as_str())
-            .collect();
-        assert_eq!(names, expected, "{containers:?}");
-        if names == ["i2"] {
-            assert_eq!(actions.start[0].on_failure, OnStartFailure::Abort);
-        }
-    }
-}
-
-#[test]
-fn container_created_in_an_earlier_sandbox_proves_no_initialisation() {
-    let pod = pod("Always", vec![container("i")], vec![container("c")]);
-    let created = observed("c", ContainerState::Created, 0);
-    let sandboxes = vec![sandbox("s1", 1, SandboxState::Ready)];
-    let containers = vec![running("i"), created.clone()];
-    let observed = ObservedPod::new(PodUid::from(UID), sandboxes, containers);
-    assert!(plan(&pod, &observed).is_empty());
-    let here = in_ready_sandbox(vec![exited("i", 0), created]);
-    assert_eq!(
-        starts(&plan(&pod, &here)),
-        [("c", StartReason::OnlyCreated)]
-    );
-}
-
-#[test]
-fn ctr_31_failed_init_container_ends_the_pod_under_never_only() {
-    for (policy, failed) in [("Never", true), ("OnFailure", false), ("Always", false)] {
-        for how in [exited("i", 1), observed("i", ContainerState::Unknown, 0), {
-            let mut killed = exited("i", 0);
-            killed.reason = "OOMKilled".to_owned();
-            killed
-        }] {
-            let pod = pod(policy, vec![container("i")], vec![container("c")]);
-            let actions = plan(&pod, &in_ready_sandbox(vec![how]));
-            assert_eq!(actions.done, failed);
-            assert_eq!(actions.start.len(), usize::from(!failed));
-        }
-    }
-}
-
-#[test]
-fn ctr_32_next_init_container_waits_for_the_sidecar_to_be_started() {
-    let mut slow = sidecar("s");
-    slow.startup_probe = Some(Probe::default());
-    let pod = pod("Never", vec![slow, container("i")], vec![container("c")]);
-    let observed = in_ready_sandbox(vec![running("s")]);
-    assert!(plan(&pod, &observed).is_empty());
-    let mut history = history();
-    let mut set = |startup| {
-        let results = ProbeResults {
-            startup: Some(startup),
-            ..Default::default()
-        };
-        history.probes.insert(ContainerId::from("id-s"), results);
-        plan_with(&pod, &observed, &history)
-    };
-    assert_eq!(
-        starts(&set(ProbeResult::Success)),
-        [("i", StartReason::Missing)]
-    );
-    assert!(set(ProbeResult::Unknown).is_empty());
-    let failed = set(ProbeResult::Failure);
-    assert_eq!(
-        failed.kill[0].message,
-        "Init container s failed startup probe"
-    );
-    assert_eq!(starts(&failed), [("s", StartReason::Replaced)]);
-}
-
-#[test]
-fn ctr_32_sidecar_runs_again_even_under_never_until_the_pod_ends() {
-    let pod = pod("Never", vec![sidecar("s")], vec![container("c")]);
-    let actions = plan(&pod, &in_ready_sandbox(vec![exited("s", 1), running("c")]));
-    assert_eq!(starts(&actions), [("s", StartReason::Exited)]);
-    let actions = plan(&pod, &in_ready_sandbox(vec![running("s"), exited("c", 0)]));
-    assert!(actions.done && actions.start.is_empty());
-    assert_eq!(
-        actions.kill_pod.containers[0].name,
-        ContainerName::from("s")
-    );
-}
-
-#[test]
-fn ctr_34_sidecar_is_not_started_once_the_containers_have_ended() {
-    let pod = pod(
-        "OnFailure",
-        vec![container("i"), sidecar("s")],
-        vec![container("c")],
-    );
-    let sidecar = |state| observed("s", state, 0);
-    let ended = |code| in_ready_sandbox(vec![sidecar(ContainerState::Created), exited("c", code)]);
-    let actions = plan(&pod, &ended(0));
-    assert!(actions.done && actions.start.is_empty());
-    let restarts = plan(&pod, &ended(1));
-    assert_eq!(starts(&restarts), [("s", StartReason::OnlyCreated)]);
-    // Of an earlier sandbox it says nothing: the pod begins anew.
-    let mut earlier = exited("c", 0);
-    earlier.sandbox_id = Some(SandboxId::from("earlier"));
-    let actions = plan(&pod, &in_ready_sandbox(vec![earlier]));
-    assert_eq!(starts(&actions), [("i", StartReason::Missing)]);
-}
-
-#[test]
-fn ctr_33_changed_image_counts_for_sidecars_only() {
-    let pod = pod(
-        "Always",
-        vec![container("i"), sidecar("s")],
-        vec![container("c")],
-    );
-    let changed = |mut container: ObservedContainer| {
-        container.hash = 1;
-        container
-    };
-    let containers = vec![changed(exited("i", 0)), changed(running("s")), running("c")];
-    let actions = plan(&pod, &in_ready_sandbox(containers));
-    assert_eq!(kills(&actions), [("s", KillReason::DefinitionChanged, 30)]);
-    assert_eq!(starts(&actions), [("s", StartReason::Replaced)]);
-}
-
-#[test]
-fn ctr_35_ephemeral_container_starts_once() {
-    let mut pod = pod("Never", vec![container("i")], vec![container("c")]);
-    pod.spec.as_mut().unwrap().ephemeral_containers =
-        Some(vec![k8s_openapi::api::core::v1::EphemeralContainer {
-            name: "e".to_owned(),
-            ..Default::default()
-        }]);
-    let actions = plan(&pod, &in_ready_sandbox(vec![running("i")]));
-    assert_eq!(starts(&actions), [("e", StartReason::Missing)]);
-    assert!(plan(&pod, &in_ready_sandbox(vec![running("i"), exited("e", 1)])).is_empty());
 }
 
 #[test]
@@ -655,72 +489,4 @@ fn older_twin_of_a_running_container_is_stopped() {
     assert_eq!(kills(&actions), [("c", KillReason::Superseded, 30)]);
     assert_eq!(actions.kill[0].id, ContainerId::from("older"));
     assert!(actions.start.is_empty());
-}
-
-#[test]
-fn ctr_40_grace_order_and_minimum() {
-    let mut pod = one("Always");
-    let container = running("c");
-    let grace = |pod: &Pod| container_grace_seconds(pod, None, &container, KillReason::PodStops);
-    assert_eq!(grace(&pod), 30);
-    pod.metadata.deletion_grace_period_seconds = Some(3);
-    assert_eq!(grace(&pod), 3);
-    assert_eq!(grace(&Pod::default()), MIN_STOP_SECONDS);
-    for (grace, spent, timeout) in [(30, 0, 30), (30, 10, 20), (30, 40, 2), (1, 0, 2), (0, 0, 2)] {
-        assert_eq!(stop_timeout_seconds(grace, spent), timeout);
-    }
-}
-
-#[test]
-fn ctr_42_sidecars_end_last_and_in_reverse_order() {
-    let pod = pod(
-        "Always",
-        vec![sidecar("s1"), container("i"), sidecar("s2")],
-        vec![container("c")],
-    );
-    let containers = vec![running("s1"), running("s2"), running("c"), exited("i", 0)];
-    let kill = plan_pod_kill(Some(&pod), &in_ready_sandbox(containers), None);
-    let order: Vec<_> = kill
-        .containers
-        .iter()
-        .map(|kill| {
-            let after: Vec<_> = kill.after.iter().map(ContainerName::as_str).collect();
-            (kill.name.as_str(), after)
-        })
-        .collect();
-    assert_eq!(
-        order,
-        [("c", vec![]), ("s2", vec!["c"]), ("s1", vec!["c", "s2"])]
-    );
-    assert_eq!(kill.containers[0].message, "Stopping container c");
-    assert_eq!(kill.sandboxes, [SandboxId::from("s0")]);
-}
-
-#[test]
-fn src_44_orphan_is_killed_with_what_its_annotations_say_or_the_override() {
-    let mut container = running("c");
-    container.grace_seconds = Some(12);
-    let observed = in_ready_sandbox(vec![container]);
-    assert_eq!(
-        plan_pod_kill(None, &observed, None).containers[0].grace_seconds,
-        12
-    );
-    assert_eq!(
-        plan_pod_kill(None, &observed, Some(1)).containers[0].grace_seconds,
-        1
-    );
-}
-
-#[test]
-fn deleted_pod_starts_nothing() {
-    let mut pod = one("Always");
-    pod.metadata.deletion_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
-    for observed in [
-        ObservedPod::new(PodUid::from(UID), vec![], vec![]),
-        in_ready_sandbox(vec![exited("c", 1)]),
-    ] {
-        let actions = plan(&pod, &observed);
-        assert!(actions.start.is_empty() && actions.create_sandbox.is_none() && actions.done);
-    }
 }

@@ -1,4 +1,9 @@
+use std::collections::BTreeMap;
+
+use cri_api::v1;
+
 use super::*;
+use crate::ids::PodUid;
 
 fn labels(uid: &str, container: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([

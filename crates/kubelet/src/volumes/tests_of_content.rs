@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{
-    tests::{NoObjects, empty_dir, host_path, node, node_seen, pod},
+    testing::{NoObjects, empty_dir, host_path, node, node_seen, pod},
     *,
 };
 

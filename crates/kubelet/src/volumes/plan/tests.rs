@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 use proptest::prelude::*;
 
-use super::{super::tests::NoObjects, *};
+use super::{super::testing::NoObjects, *};
 
 const BOUNDS: MemoryBounds = MemoryBounds {
     allocatable_bytes: 1000,

@@ -1,0 +1,252 @@
+//! What is shown of containers.
+
+use super::*;
+
+#[test]
+fn stat_06_order_and_seconds() {
+    let pod = pod(
+        "Always",
+        vec![container("z"), container("y")],
+        vec![container("b"), container("a")],
+    );
+    let mut fine = running("a");
+    fine.started_at = Some(Timestamp::new(1_000_011, 999).unwrap());
+    let status = status(&pod, vec![fine]);
+    let names = |list: &Option<Vec<ContainerStatus>>| {
+        list.iter()
+            .flatten()
+            .map(|status| status.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&status.container_statuses), ["a", "b"]);
+    assert_eq!(names(&status.init_container_statuses), ["z", "y"]);
+    let running = first(&status)
+        .state
+        .as_ref()
+        .unwrap()
+        .running
+        .as_ref()
+        .unwrap();
+    assert_eq!(running.started_at.as_ref().unwrap().0, at(11));
+}
+
+#[test]
+fn stat_07_what_the_runtime_says() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut current = running("c");
+    current.restart_count = 2;
+    let mut last = exited("c", 3);
+    last.id = ContainerId::from("older");
+    last.created_at = Some(at(1));
+    let status = status(&pod, vec![last, current]);
+    let found = first(&status);
+    assert_eq!(found.container_id.as_deref(), Some("docker://id-c"));
+    assert_eq!(
+        (found.image.as_str(), found.image_id.as_str()),
+        ("busybox:latest", "sha256:abc")
+    );
+    assert_eq!(found.restart_count, 2);
+    assert_eq!(last_end(found).unwrap().exit_code, 3);
+    assert_eq!(
+        last_end(found).unwrap().container_id.as_deref(),
+        Some("docker://older")
+    );
+}
+
+#[test]
+fn stat_08_started_and_ready_follow_the_probes() {
+    let mut pod = pod("Always", vec![], vec![container("c")]);
+    let judged = |pod: &Pod, results: Option<ProbeResults>| {
+        let mut history = history();
+        if let Some(results) = results {
+            history.probes.insert(ContainerId::from("id-c"), results);
+        }
+        let status = compute_pod_status(&input(pod, &world(vec![running("c")]), &history));
+        (first(&status).started.unwrap(), first(&status).ready)
+    };
+    assert_eq!(judged(&pod, None), (true, true));
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.startup_probe = Some(Probe::default());
+    container.readiness_probe = Some(Probe::default());
+    let results = |startup, readiness| ProbeResults {
+        startup,
+        readiness,
+        liveness: None,
+    };
+    let (yes, no) = (Some(ProbeResult::Success), Some(ProbeResult::Failure));
+    assert_eq!(judged(&pod, None), (false, false));
+    assert_eq!(judged(&pod, Some(results(yes, None))), (true, false));
+    assert_eq!(judged(&pod, Some(results(yes, yes))), (true, true));
+    assert_eq!(judged(&pod, Some(results(yes, no))), (true, false));
+    assert_eq!(judged(&pod, Some(results(no, yes))), (false, false));
+}
+
+#[test]
+fn stat_09_first_waiting_reasons() {
+    let plain = pod("Always", vec![], vec![container("c")]);
+    assert_eq!(
+        waiting_reason(first(&status(&plain, vec![]))),
+        Some("ContainerCreating")
+    );
+    let init = pod("Always", vec![container("i")], vec![container("c")]);
+    assert_eq!(
+        waiting_reason(first(&status(&init, vec![]))),
+        Some("PodInitializing")
+    );
+}
+
+#[test]
+fn stat_10_container_that_vanished_is_not_one_that_never_ran() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let before = status(&pod, vec![running("c")]);
+    let (observed, history) = (world(vec![]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    let end = last_end(first(&after)).unwrap();
+    assert_eq!(
+        (end.reason.as_deref(), end.exit_code),
+        (Some("ContainerStatusUnknown"), 137)
+    );
+    assert_eq!(first(&after).restart_count, 1);
+    assert_eq!(after.phase.as_deref(), Some("Running"));
+}
+
+#[test]
+fn pod_that_is_over_has_ended_though_its_init_container_was_removed() {
+    let pod = pod("OnFailure", vec![container("i")], vec![container("c")]);
+    let (observed, history) = (world(vec![exited("c", 0)]), history());
+    let phase = |end| {
+        let input = StatusInput {
+            end,
+            ..input(&pod, &observed, &history)
+        };
+        compute_pod_status(&input).phase
+    };
+    assert_eq!(phase(PodEnd::Open).as_deref(), Some("Pending"));
+    assert_eq!(phase(PodEnd::Over).as_deref(), Some("Succeeded"));
+}
+
+#[test]
+fn restart_count_that_was_shown_never_falls() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let (mut older, mut newest) = (exited("c", 1), running("c"));
+    (older.restart_count, newest.restart_count) = (3, 4);
+    newest.created_at = Some(at(50));
+    newest.id = ContainerId::new("newest");
+    let before = status(&pod, vec![older.clone(), newest]);
+    assert_eq!(first(&before).restart_count, 4);
+    // Somebody removed the newest one.
+    let (observed, history) = (world(vec![older]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    assert_eq!(first(&after).restart_count, 4);
+}
+
+#[test]
+fn ended_container_that_was_collected_stays_visible() {
+    let pod = pod("Never", vec![], vec![container("c")]);
+    let before = status(&pod, vec![exited("c", 3)]);
+    let (observed, history) = (world(vec![]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    assert_eq!(after, before);
+}
+
+#[test]
+fn the_last_end_goes_with_its_container_once_the_next_has_ended_too() {
+    let pod = pod("OnFailure", vec![], vec![container("c")]);
+    let before = status(&pod, vec![exited("c", 1)]);
+    let mut second = exited("c", 0);
+    second.id = "second".into();
+    let (observed, history) = (world(vec![second]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    assert_eq!(last_end(first(&after)), None);
+}
+
+#[test]
+fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut history = history();
+    let key = CrashKey::new(&pod, &spec::containers(&pod)[0]);
+    history
+        .crash_backoff
+        .fail(key, at(95), at(95), std::time::Duration::ZERO);
+    let mut ended = exited("c", 1);
+    ended.finished_at = Some(at(95));
+    let status = compute_pod_status(&input(&pod, &world(vec![ended]), &history));
+    assert_eq!(waiting_reason(first(&status)), Some("CrashLoopBackOff"));
+    assert_eq!(last_end(first(&status)).unwrap().exit_code, 1);
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+}
+
+#[test]
+fn a_sidecar_that_waits_is_shown_so_only_where_the_pods_policy_would_run_it_again() {
+    let shown = |policy: &str, code: i32| {
+        let pod = pod(policy, vec![sidecar("s")], vec![container("c")]);
+        let mut history = history();
+        let key = CrashKey::new(&pod, &sidecar("s"));
+        history
+            .crash_backoff
+            .fail(key, at(95), at(95), std::time::Duration::ZERO);
+        let mut ended = exited("s", code);
+        ended.finished_at = Some(at(95));
+        let observed = world(vec![running("c"), ended]);
+        let status = compute_pod_status(&input(&pod, &observed, &history));
+        let init = status.init_container_statuses.unwrap().remove(0);
+        waiting_reason(&init).map(str::to_owned)
+    };
+    assert_eq!(shown("Always", 1).as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(shown("OnFailure", 1).as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(shown("Always", 0), None);
+    assert_eq!(shown("Never", 1), None);
+}
+
+#[test]
+fn ctr_23_failed_start_shows_its_reason() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut history = history();
+    let failure = StartFailure {
+        reason: WaitingReason::ImagePullBackOff,
+        message: "Back-off pulling image \"x\"".to_owned(),
+        retry_at: None,
+    };
+    history
+        .start_failures
+        .insert(ContainerName::from("c"), failure);
+    let status = compute_pod_status(&input(&pod, &world(vec![]), &history));
+    assert_eq!(waiting_reason(first(&status)), Some("ImagePullBackOff"));
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    // A container that runs has no failure to show.
+    let status = compute_pod_status(&input(&pod, &world(vec![running("c")]), &history));
+    assert_eq!(waiting_reason(first(&status)), None);
+}
+
+#[test]
+fn ctr_50_messages_share_the_pods_budget() {
+    let pod = pod(
+        "Never",
+        vec![],
+        vec![container("a"), container("b"), container("c")],
+    );
+    let mut ended = exited("a", 1);
+    ended.message = "é".repeat(4000);
+    let status = status(&pod, vec![ended]);
+    assert_eq!(
+        current_end(first(&status))
+            .unwrap()
+            .message
+            .as_ref()
+            .unwrap()
+            .len(),
+        4096
+    );
+}
