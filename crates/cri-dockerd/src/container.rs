@@ -185,7 +185,7 @@ impl Runtime {
     /// StopContainer; an unknown container is a stopped one (CRT-16).
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        match self.hub.find(id).await? {
+        match self.hub.find_to_end(id).await? {
             None => Ok(()),
             Some(record) => self.stop(&record.id, grace).await,
         }
@@ -193,7 +193,7 @@ impl Runtime {
 
     /// RemoveContainer, running or not (CTR-27); an unknown container is a removed one (CRT-17).
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        let Some(record) = self.hub.find(id).await? else {
+        let Some(record) = self.hub.find_to_end(id).await? else {
             return Ok(());
         };
         let id = &record.id;

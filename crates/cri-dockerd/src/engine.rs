@@ -17,6 +17,7 @@
 //! For streams the limit covers the response header only; their readers set idle limits. Every
 //! future here may be dropped: the connection is closed and Docker stops the work where it can.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
@@ -99,5 +100,10 @@ impl Engine {
             timeout: config.request_timeout,
             api: Arc::new(AtomicU16::new(0)),
         })
+    }
+
+    /// Docker's socket, unless it is reached over TCP.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.transport.socket()
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!             negotiate, info,          list + inspects
 //!  Down ────▶ open event stream ────▶ Syncing ────▶ Fresh
-//!   ▲   back-off 100 ms .. 5 s            │            │
+//!   ▲   back-off, or its socket appears   │            │
 //!   └─────────────────────────────────────┴────────────┘ stream lost, or a call failed
 //! ```
 //!
@@ -11,11 +11,14 @@
 //! [`Operation`]. Outputs: the cache (read through [`Hub`]), [`Health`], CRI events. While Docker
 //! is quiet nothing is sent to it. Nothing survives a restart; all is read again.
 //!
-//! Reads are answered from memory while `Fresh`. While `Syncing` they wait; while `Down` they fail.
+//! Reads are answered from memory while `Fresh`. While `Syncing` they wait; while `Down` they fail. A
+//! container that Docker can't tell of is doubted by itself (see `doubt`).
 
 mod connection;
+mod doubt;
 mod follow;
 mod operation;
+mod retry;
 mod show;
 mod stamp;
 
@@ -35,9 +38,10 @@ use crate::error::Error;
 use crate::identity;
 use crate::network::{Kind, Networks};
 use crate::paths::PathView;
-use crate::state::{Cache, Life, Record, Ticket};
+use crate::state::{self, Cache, Life, Record, Ticket};
 use crate::translate::CgroupDriver;
 
+use doubt::Doubts;
 use operation::Busy;
 
 pub(crate) use operation::Operation;
@@ -48,6 +52,8 @@ const INSPECTS: usize = 8;
 const EVENT_QUEUE: usize = 1024;
 /// How long a read waits for a sync before it fails.
 const SYNC_WAIT: Duration = Duration::from_secs(30);
+/// How long Docker may take to answer a new connection before it is taken to be going down.
+const DOOR_WAIT: Duration = Duration::from_secs(2);
 /// How long an ended container is kept back for its log to be written (DEC-10).
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -133,6 +139,7 @@ pub(crate) struct Hub {
     /// Ids waiting for an inspect.
     pending: Mutex<HashSet<String>>,
     inspects: Semaphore,
+    doubts: Mutex<Doubts>,
     /// Docker's clock is ours: event times can be compared.
     same_clock: bool,
 }
@@ -188,6 +195,7 @@ impl Hub {
             starts: Mutex::default(),
             pending: Mutex::default(),
             inspects: Semaphore::new(INSPECTS),
+            doubts: Mutex::default(),
             same_clock,
         })
     }
@@ -243,16 +251,25 @@ impl Hub {
         let _ = health.wait_for(|health| *health == Health::Fresh).await;
     }
 
-    /// All records that `filter` takes, newest first.
+    /// All records that `filter` takes, newest first. Doubted ones are as Docker's list has them.
     ///
     /// # Errors
-    /// As [`Hub::fresh`].
+    /// As [`Hub::fresh`], or as that list.
     pub(crate) async fn list(
         &self,
         filter: impl Fn(&Record) -> bool,
     ) -> Result<Vec<Arc<Record>>, Error> {
         self.fresh().await?;
+        let doubted = self.doubted().await;
+        let sketches = if doubted.is_empty() {
+            Vec::new()
+        } else {
+            self.sketch(&doubted).await?
+        };
         let mut all = lock(&self.cache).all();
+        if !doubted.is_empty() {
+            all = state::with_sketches(all, &doubted, sketches);
+        }
         all.retain(|record| filter(record));
         Ok(all)
     }
@@ -260,10 +277,30 @@ impl Hub {
     /// The record of an id or an unambiguous beginning of one.
     ///
     /// # Errors
-    /// As [`Hub::fresh`].
+    /// As [`Hub::fresh`], and while Docker can't tell of that container.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
         self.fresh().await?;
+        let known = self.known(id);
+        self.certain(known.as_ref().map_or(id, |record| &record.id))
+            .await?;
         Ok(self.known(id))
+    }
+
+    /// As [`Hub::find`] for calls that end a container: also of one that Docker can't tell of, which
+    /// may be in any state then.
+    ///
+    /// # Errors
+    /// As [`Hub::fresh`].
+    pub(crate) async fn find_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+        self.fresh().await?;
+        let known = self.known(id);
+        let unknown = self
+            .certain(known.as_ref().map_or(id, |record| &record.id))
+            .await;
+        match (self.known(id), unknown) {
+            (None, Err(error)) => Err(error),
+            (known, _) => Ok(known),
+        }
     }
 
     /// As [`Hub::find`] from what is in memory now, fresh or not.
@@ -328,6 +365,7 @@ impl Hub {
         let Some(mut record) = Record::from_inspect(&inspect) else {
             return Ok(None);
         };
+        self.check_door(&record).await?;
         if record
             .sandbox()
             .is_some_and(|facts| facts.kind == Kind::Cni)
@@ -346,6 +384,29 @@ impl Hub {
         let change = lock(&self.cache).put(open.ticket, record);
         self.publish(change);
         Ok(lock(&self.cache).get(&id))
+    }
+
+    /// A container that ended unasked may be the first of all: a Docker that goes down ends them one
+    /// after another and would start, and end, whatever the kubelet has started in their place. So a
+    /// death is told only by a Docker that takes new connections.
+    ///
+    /// # Errors
+    /// [`EngineError::GoingDown`]; nothing is answered from memory then until Docker is back.
+    async fn check_door(&self, record: &Record) -> Result<(), EngineError> {
+        let before = lock(&self.cache).get(&record.id);
+        let died = matches!(record.life, Life::Exited { .. })
+            && before.is_some_and(|before| before.life.is_running());
+        if !died || self.health() != Health::Fresh || lock(&self.busy).contains_key(&record.id) {
+            return Ok(());
+        }
+        match self.engine.knock(DOOR_WAIT).await {
+            Ok(_) => Ok(()),
+            Err(source) => {
+                self.distrust();
+                let source = Box::new(source);
+                Err(EngineError::GoingDown { source })
+            }
+        }
     }
 
     /// Hands the log to the pump, and keeps an ended container back until its log is complete.

@@ -248,7 +248,7 @@ impl Runtime {
     /// StopPodSandbox: workload killed (SBX-33 BEAT), network down while the sandbox still has its
     /// namespace, pause stopped. Idempotent; an unknown sandbox is a stopped one.
     pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error> {
-        let Some(record) = self.hub.find(id).await? else {
+        let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
         let id = record.id.as_str();
@@ -256,11 +256,11 @@ impl Runtime {
         let containers = self.hub.containers_of(id);
         let running = containers
             .iter()
-            .filter(|container| container.life.is_running());
+            .filter(|record| record.life.is_running() || self.hub.is_doubted(&record.id));
         let stops = running.map(|container| self.stop(&container.id, Duration::ZERO));
         errors.extend(join_all(stops).await.into_iter().filter_map(Result::err));
         errors.extend(self.tear_down_network(&record).await.err());
-        if record.life.is_running()
+        if (record.life.is_running() || self.hub.is_doubted(id))
             && let Err(error) = self.stop(id, STOP_GRACE).await
         {
             errors.push(error);
@@ -271,7 +271,7 @@ impl Runtime {
     /// RemovePodSandbox: its containers, its network if that still stands (SBX-40 BEAT), itself, its
     /// checkpoint. Idempotent.
     pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Error> {
-        let Some(record) = self.hub.find(id).await? else {
+        let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
         let id = record.id.as_str();
@@ -311,6 +311,7 @@ impl Runtime {
         };
         let containers = self.hub.containers_of(&record.id);
         for container in &containers {
+            self.hub.certain(&container.id).await?;
             self.hub.load_image_names(&container.image_id).await;
         }
         Ok(v1::PodSandboxStatusResponse {
@@ -353,8 +354,11 @@ impl Runtime {
                 return Err(Error::Docker { step, source });
             }
         }
-        operation.finish().await?;
-        Ok(())
+        match operation.finish().await {
+            // It is stopped, by Docker's word, whatever else can't be told of it now.
+            Err(error) if !error.is_lost() => Ok(()),
+            ended => Ok(ended.map(drop)?),
+        }
     }
 }
 

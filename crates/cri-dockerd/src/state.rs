@@ -9,12 +9,14 @@
 
 mod cache;
 mod record;
+mod sketch;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub(crate) use cache::{Cache, Change, Ticket};
 pub(crate) use record::{Life, Record};
+pub(crate) use sketch::with_sketches;
 pub(crate) use view::{
     container_item, container_status, event, matches_container, matches_sandbox, sandbox_item,
     sandbox_status,

@@ -1,5 +1,6 @@
 //! Container calls.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -19,6 +20,8 @@ pub(crate) struct ListContainers {
     pub(crate) all: bool,
     /// Labels that must be there: `key` or `key=value`.
     pub(crate) labels: Vec<String>,
+    /// Only these, if any are named.
+    pub(crate) ids: Vec<String>,
 }
 
 /// What [`Engine::logs`] reads.
@@ -47,9 +50,10 @@ impl Engine {
         if query.all {
             call = call.query("all", "1");
         }
-        if !query.labels.is_empty() {
-            let filters = serde_json::json!({ "label": query.labels }).to_string();
-            call = call.query("filters", &filters);
+        let filters = [("label", &query.labels), ("id", &query.ids)];
+        let filters: BTreeMap<_, _> = filters.into_iter().filter(|(_, v)| !v.is_empty()).collect();
+        if !filters.is_empty() {
+            call = call.query("filters", &serde_json::json!(filters).to_string());
         }
         self.fetch(call, self.timeout).await
     }

@@ -35,6 +35,13 @@ pub(crate) enum EngineError {
         #[source]
         source: hyper_util::client::legacy::Error,
     },
+    /// The daemon serves the connections that it has, but takes no more.
+    #[error("docker takes no new connections: it is going down")]
+    GoingDown {
+        /// What a new one met.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// The connection broke in the middle of a call.
     #[error("connection to docker lost during {call}")]
     Http {
@@ -125,11 +132,16 @@ impl EngineError {
                 Some(502..=504) => Class::Unavailable,
                 _ => Class::Internal,
             },
-            Self::Connect { .. } | Self::Http { .. } => Class::Unavailable,
+            Self::Connect { .. } | Self::GoingDown { .. } | Self::Http { .. } => Class::Unavailable,
             Self::Timeout { .. } => Class::Timeout,
             Self::Endpoint { .. } => Class::Invalid,
             Self::Decode { .. } | Self::TooLarge { .. } | Self::TooOld { .. } => Class::Internal,
         }
+    }
+
+    /// What failed is the connection, not one object: the engine is gone, or going.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.class() == Class::Unavailable
     }
 
     /// The object does not exist.

@@ -4,7 +4,7 @@
 //! serves one call at a time, so a long call (pull, events, attach) never delays a short one.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,7 +41,10 @@ enum Address {
 #[derive(Debug, Clone)]
 pub(super) struct Transport {
     client: Client<Connector, Full<Bytes>>,
+    /// Makes a connection for each request.
+    unpooled: Client<Connector, Full<Bytes>>,
     endpoint: Arc<str>,
+    socket: Option<Arc<Path>>,
 }
 
 impl Transport {
@@ -76,13 +79,29 @@ impl Transport {
             None if endpoint.starts_with('/') => Address::Unix(endpoint.into()),
             None => return Err(bad("no scheme; write unix:///path or tcp://host:port")),
         };
+        let socket = match &address {
+            Address::Unix(path) => Some(path.as_path().into()),
+            Address::Tcp(_) => None,
+        };
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .build(Connector {
+                address: address.clone(),
+            });
+        let unpooled = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
             .build(Connector { address });
         Ok(Self {
             client,
+            unpooled,
             endpoint: endpoint.into(),
+            socket,
         })
+    }
+
+    /// The socket in the file system, unless it is TCP.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     fn client_error(&self, call: &str, source: ClientError) -> EngineError {
@@ -215,11 +234,13 @@ impl Engine {
             minor => ApiVersion(minor),
         };
         let prefix = format!("/v{version}");
-        within(&name, limit, self.exchange(&name, &prefix, call)).await
+        let client = &self.transport.client;
+        within(&name, limit, self.exchange(client, &name, &prefix, call)).await
     }
 
     async fn exchange(
         &self,
+        client: &Client<Connector, Full<Bytes>>,
         name: &str,
         prefix: &str,
         call: Call,
@@ -241,9 +262,7 @@ impl Engine {
                 .map(|(name, value)| (Some(name), value)),
         );
 
-        let response = self
-            .transport
-            .client
+        let response = client
             .request(request)
             .await
             .map_err(|source| self.transport.client_error(name, source))?;
@@ -304,20 +323,33 @@ impl Engine {
         .await
     }
 
+    /// `GET /_ping` over a new connection: whether the daemon takes any. One that goes down serves the
+    /// connections that it has until its last container has ended, and would still start new ones.
+    ///
+    /// # Errors
+    /// As any call.
+    pub(crate) async fn knock(
+        &self,
+        limit: Duration,
+    ) -> Result<http::response::Parts, EngineError> {
+        let call = Call::get("/_ping");
+        let name = call.name();
+        within(&name, limit, async {
+            let client = &self.transport.unpooled;
+            let response = self.exchange(client, &name, "", call).await?;
+            let (head, body) = response.into_parts();
+            read_all(&name, Response::from_parts(head.clone(), body)).await?;
+            Ok(head)
+        })
+        .await
+    }
+
     /// Asks the daemon for its newest API and settles on the newest that both sides know.
     ///
     /// # Errors
     /// [`EngineError::TooOld`] below [`OLDEST_API`]; else as any call.
     pub(crate) async fn negotiate(&self) -> Result<ApiVersion, EngineError> {
-        let call = Call::get("/_ping");
-        let name = call.name();
-        let response = within(&name, self.timeout, async {
-            let response = self.exchange(&name, "", call).await?;
-            let (head, body) = response.into_parts();
-            read_all(&name, Response::from_parts(head.clone(), body)).await?;
-            Ok(head)
-        })
-        .await?;
+        let response = self.knock(self.timeout).await?;
         // The header is as old as API 1.24; a daemon without it is far too old.
         let server = response
             .headers

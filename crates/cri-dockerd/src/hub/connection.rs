@@ -2,20 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use daemon::ErrorChain;
 use futures_util::{TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
+use super::doubt::SHORT_LOOK;
+use super::retry::Retry;
 use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket, lock};
 use crate::engine::{EngineError, ListContainers};
 use crate::labels;
 use crate::paths::PathError;
 use crate::translate::CgroupDriver;
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,16 +33,23 @@ enum Lost {
     Distrusted,
 }
 
+impl Lost {
+    /// Nobody listens where Docker should.
+    fn is_unheard(&self) -> bool {
+        matches!(self, Self::Connect(EngineError::Connect { .. }))
+    }
+}
+
 impl Hub {
     /// Keeps the connection until `token` is cancelled.
     pub(crate) async fn run(self: Arc<Self>, token: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
+        let mut retry = Retry::new(self.engine.socket());
         loop {
             let lost = tokio::select! {
                 biased;
                 // cancel-safe: ending drops the connection, which Docker notices.
                 () = token.cancelled() => return,
-                lost = self.session(&mut pause) => lost,
+                lost = self.session(&mut retry) => lost,
             };
             let why = format!("docker: {}", ErrorChain(&lost));
             // Said once per change, not per try.
@@ -57,14 +63,13 @@ impl Hub {
                 biased;
                 // cancel-safe: nothing is under way.
                 () = token.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = retry.wait(lost.is_unheard()) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
     /// One connection from its beginning to its loss.
-    async fn session(self: &Arc<Self>, pause: &mut Duration) -> Lost {
+    async fn session(self: &Arc<Self>, retry: &mut Retry) -> Lost {
         let mut events = match self.connect().await {
             Ok(events) => events,
             Err(error) => return Lost::Connect(error),
@@ -88,7 +93,7 @@ impl Hub {
                 result = &mut sync, if !synced => match result {
                     Ok(count) => {
                         synced = true;
-                        *pause = FIRST_PAUSE;
+                        retry.succeeded();
                         tracing::info!(containers = count, "in step with docker");
                         // Unless somebody has come to distrust it meanwhile.
                         self.health.send_if_modified(|health| {
@@ -152,6 +157,7 @@ impl Hub {
         let query = ListContainers {
             all: true,
             labels: vec![labels::TYPE.to_owned()],
+            ..ListContainers::default()
         };
         let listed: BTreeSet<String> = self
             .engine
@@ -172,10 +178,21 @@ impl Hub {
         }
         let count = listed.len();
         stream::iter(listed.into_iter().map(Ok))
-            .try_for_each_concurrent(
-                INSPECTS,
-                |id| async move { self.refresh(&id).await.map(drop) },
-            )
+            .try_for_each_concurrent(INSPECTS, |id| async move {
+                match self.refresh_within(&id, SHORT_LOOK).await {
+                    Err(error) if matches!(error, EngineError::Connect { .. }) => Err(error),
+                    // The event stream tells if that was not this container alone.
+                    Err(error) => {
+                        tracing::warn!(
+                            container.id = id, error = %ErrorChain(&error),
+                            "docker can't tell of a container, the others go on"
+                        );
+                        self.doubt(&id, Some(&error));
+                        Ok(())
+                    }
+                    Ok(_) => Ok(()),
+                }
+            })
             .await?;
         Ok(count)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::doubt::LOOK;
 use super::{Hub, lock, now, stamp};
 use crate::engine::Event;
 use crate::labels;
@@ -76,6 +77,11 @@ impl Hub {
 
     /// Has a container inspected soon. One waiting inspect serves all events before it begins.
     pub(super) fn schedule(self: &Arc<Self>, id: &str) {
+        if self.is_doubted(id) {
+            // It is looked at anyway, and once more after this.
+            self.doubt(id, None);
+            return;
+        }
         if !lock(&self.pending).insert(id.to_owned()) {
             return;
         }
@@ -85,10 +91,15 @@ impl Hub {
                 return;
             };
             lock(&hub.pending).remove(&id);
-            if let Err(error) = hub.refresh(&id).await {
-                // The cache now lacks something: read everything in again.
-                tracing::warn!(container.id = id, %error, "can't inspect a container after an event");
+            let Err(error) = hub.refresh_within(&id, LOOK).await else {
+                return;
+            };
+            tracing::warn!(container.id = id, %error, "can't inspect a container after an event");
+            // The cache now lacks something.
+            if error.is_lost() {
                 hub.distrust();
+            } else {
+                hub.doubt(&id, Some(&error));
             }
         });
     }

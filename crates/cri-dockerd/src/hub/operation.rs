@@ -57,6 +57,15 @@ impl Hub {
     }
 }
 
+impl Hub {
+    /// Whether a call of ours other than the asker's own, which began by `name`, works on the container
+    /// of that name.
+    pub(crate) fn is_worked_on(&self, name: &str, id: &str) -> bool {
+        let busy = lock(&self.busy);
+        busy.get(name).is_some_and(|entry| entry.calls > 1) || busy.contains_key(id)
+    }
+}
+
 impl Operation {
     /// Docker gave the container its id.
     pub(crate) fn created(&mut self, id: &str) {
@@ -74,9 +83,11 @@ impl Operation {
         };
         let record = self.hub.refresh(&id).await;
         self.finished = true;
-        if record.is_err() {
+        match &record {
+            Ok(_) => {}
             // The call has had its effect, and nothing older may be answered any more.
-            self.hub.distrust();
+            Err(error) if error.is_lost() => self.hub.distrust(),
+            Err(error) => self.hub.doubt(&id, Some(error)),
         }
         record
     }
@@ -84,12 +95,18 @@ impl Operation {
     /// Ends with a failure. What Docker refused is looked at once more; where only its answer was
     /// lost, the call may have had its effect, and nothing older may be answered any more.
     pub(crate) async fn failed(mut self, error: &EngineError) {
-        if matches!(error.class(), Class::Unavailable | Class::Timeout) {
-            self.finished = true;
-            self.hub.distrust();
-        } else {
+        let id = self.id.clone();
+        match (error.class(), id) {
+            (Class::Timeout, Some(id)) => {
+                self.finished = true;
+                self.hub.doubt(&id, None);
+            }
+            (Class::Unavailable | Class::Timeout, _) => {
+                self.finished = true;
+                self.hub.distrust();
+            }
             // Its failure is told by the cache.
-            drop(self.finish().await);
+            _ => drop(self.finish().await),
         }
     }
 
@@ -122,7 +139,10 @@ impl Drop for Operation {
             time.is_some_and(|time| !self.hub.is_told(id, action, time))
         };
         let is_gone = self.finished && lock(&self.hub.cache).get(id).is_none();
-        if !is_gone && (!self.finished || missed.iter().any(is_new)) {
+        if !self.finished {
+            // What has become of it is not known, and not to be guessed.
+            self.hub.doubt(id, None);
+        } else if !is_gone && missed.iter().any(is_new) {
             self.hub.schedule(id);
         }
     }

@@ -20,6 +20,8 @@ pub(crate) enum Trouble {
     Held,
     /// It is answered with 500.
     Failing,
+    /// It is answered with this status and this message.
+    Answered(u16, &'static str),
     /// It is answered with 404: something that it needs is missing.
     Lacking,
     /// It is served, and the connection breaks before the answer.
@@ -37,6 +39,8 @@ struct State {
     log: Vec<String>,
     /// Where events go; all are closed when cleared.
     streams: Vec<UnixStream>,
+    /// All connections since it came up.
+    clients: Vec<UnixStream>,
 }
 
 struct Shared {
@@ -68,22 +72,47 @@ impl FakeEngine {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("docker.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let for_clients = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let shared = Arc::clone(&for_clients);
-                std::thread::spawn(move || while serve(&shared, &client).is_some() {});
-            }
-        });
-        Self {
+        let engine = Self {
             shared,
             socket,
             _directory: directory,
+        };
+        engine.up();
+        engine
+    }
+
+    /// Listens, at first or again.
+    pub(crate) fn up(&self) {
+        let listener = UnixListener::bind(&self.socket).unwrap();
+        let shared = Arc::clone(&self.shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let copy = client.try_clone().unwrap();
+                shared.state.lock().unwrap().clients.push(copy);
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    while serve(&shared, &client).is_some() {}
+                    let _ = client.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+    }
+
+    /// Takes no more connections, as a Docker that was told to end; those that it has are served.
+    pub(crate) fn closes(&self) {
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    /// Is gone, with its socket, until it is up again.
+    pub(crate) fn down(&self) {
+        let _ = std::fs::remove_file(&self.socket);
+        self.cut();
+        for client in self.state().clients.drain(..) {
+            let _ = client.shutdown(std::net::Shutdown::Both);
         }
     }
 
@@ -234,6 +263,7 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
     }
     let (status, answer) = match trouble {
         Some(Trouble::Failing) => (500, json!({"message": "out of order"})),
+        Some(Trouble::Answered(status, message)) => (status, json!({"message": message})),
         Some(Trouble::Lacking) => (404, json!({"message": "network x not found"})),
         _ => answer(
             &mut shared.state.lock().unwrap(),
@@ -304,16 +334,26 @@ fn answer(state: &mut State, method: &str, path: &str, query: &str, body: &Value
             let list: Vec<Value> = state
                 .containers
                 .values()
+                // The only ids in a query are those of a filter.
+                .filter(|c| !query.contains("%22id%22") || query.contains(c["Id"].as_str().unwrap()))
                 .map(|c| json!({"Id": c["Id"], "Names": [c["Name"]], "Labels": c["Config"]["Labels"], "State": c["State"]["Status"]}))
                 .collect();
             (200, json!(list))
         }
         ("POST", ["containers", "create"]) => {
+            let name = query.split('&').find_map(|pair| pair.strip_prefix("name="));
+            let full = format!("/{}", name.unwrap_or_default());
+            if let Some(holder) = state.containers.values().find(|c| c["Name"] == full) {
+                let text = format!(
+                    "Conflict. The container name {full:?} is already in use by container {}.",
+                    holder["Id"]
+                );
+                return (409, json!({"message": text}));
+            }
             state.created += 1;
             let id = format!("{:064x}", state.created);
-            let name = query.split('&').find_map(|pair| pair.strip_prefix("name="));
             let container = json!({
-                "Id": id, "Name": format!("/{}", name.unwrap_or_default()), "Created": now(), "Image": "sha256:1",
+                "Id": id, "Name": full, "Created": now(), "Image": "sha256:1",
                 "State": {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z", "FinishedAt": "0001-01-01T00:00:00Z"},
                 "Config": {"Image": body["Image"], "Labels": body["Labels"]},
                 "HostConfig": {"NetworkMode": body["HostConfig"]["NetworkMode"]},

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod cni;
+mod doubt;
 mod fake_engine;
 mod harness;
 mod lifecycle;

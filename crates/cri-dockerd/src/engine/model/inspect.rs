@@ -20,6 +20,24 @@ pub(crate) struct ContainerSummary {
     pub(crate) labels: Labels,
     /// Exact state word (DKR-08).
     pub(crate) state: String,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+    /// Image as named at create, or its id.
+    pub(crate) image: String,
+    /// Image id.
+    #[serde(rename = "ImageID")]
+    pub(crate) image_id: String,
+    /// The little that a list tells of these.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) host_config: SummaryHostConfig,
+}
+
+/// Host settings in a list.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct SummaryHostConfig {
+    /// As in an inspect, but `default` for the default bridge.
+    pub(crate) network_mode: String,
 }
 
 /// `GET /containers/{id}/json`.
