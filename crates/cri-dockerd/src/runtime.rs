@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use daemon::{Spawner, Tidy};
+use tokio::time::{Instant, timeout};
 
 use crate::checkpoint::CheckpointStore;
 use crate::engine::model::{CreateContainer, LogConfig};
@@ -19,12 +20,13 @@ use crate::names::{self, Name};
 use crate::network::Networks;
 use crate::paths::PathView;
 use crate::sandbox::Remembered;
-use crate::state::Record;
 use crate::stats::Stats;
 use crate::translate::Facts;
 
-/// How long a removal that somebody else began is waited for (CTR-25).
+/// How long a removal is tried that somebody else began, or that a dying container delays (CTR-25).
 const REMOVAL_WAIT: Duration = Duration::from_secs(10);
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_REMOVAL_PAUSE: Duration = Duration::from_secs(2);
 
 /// Settings of the handlers.
 #[derive(Debug, Clone)]
@@ -91,8 +93,11 @@ impl Runtime {
     /// Creates a container under its name. The answered operation has the id and is to be
     /// finished by the caller.
     ///
-    /// A name that is taken by a dead container, or by one of the same pod, is freed within this
-    /// call (NAM-06). Differs: upstream removes a dead holder and fails once.
+    /// A name that is held by what does not run, and no call of ours works on, is freed within this
+    /// call (NAM-06). Differs: upstream removes such a holder and fails once.
+    ///
+    /// What runs keeps its name and the call fails, as upstream's and containerd's: a kubelet that lost
+    /// the answer of the first call lists it and goes on with it.
     pub(crate) async fn create(
         &self,
         name: &Name,
@@ -104,8 +109,9 @@ impl Runtime {
         if let Err(error) = &created
             && error.class() == Class::Conflict
             && let Some(holder) = names::conflict_holder(&error.to_string())
+            && !self.hub.is_worked_on(&text, holder)
         {
-            created = match self.free_name(holder, name).await? {
+            created = match self.free_name(holder).await? {
                 Freed::Yes => self.engine.create_container(&text, body).await,
                 Freed::No => created,
             };
@@ -134,17 +140,21 @@ impl Runtime {
         Ok((id, operation))
     }
 
-    async fn free_name(&self, holder: &str, name: &Name) -> Result<Freed, EngineError> {
+    async fn free_name(&self, holder: &str) -> Result<Freed, EngineError> {
         let inspect = match self.engine.inspect_container(holder).await {
             Ok(inspect) => inspect,
             Err(error) if error.is_not_found() => return Ok(Freed::Yes),
             Err(error) => return Err(error),
         };
-        let same_pod = Record::from_inspect(&inspect).is_some_and(|r| r.name.uid == name.uid);
-        if inspect.state.running && !same_pod {
+        if inspect.state.running {
             return Ok(Freed::No);
         }
-        tracing::info!(container.id = inspect.id, %name, "removing a leftover that holds the name");
+        let name = &inspect.name;
+        tracing::info!(
+            container.id = inspect.id,
+            name,
+            "removing a leftover that holds the name"
+        );
         self.remove(&inspect.id).await?;
         Ok(Freed::Yes)
     }
@@ -152,24 +162,54 @@ impl Runtime {
     /// Removes a container by force, with its anonymous volumes; gone already is fine (CTR-25).
     pub(crate) async fn remove(&self, id: &str) -> Result<(), EngineError> {
         let operation = self.hub.begin(id, Some(id));
-        match self.engine.remove_container(id, true).await {
-            Ok(()) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) if error.class() == Class::Conflict => {
-                // Somebody else removes it: done when it is gone.
-                let gone = tokio::time::timeout(REMOVAL_WAIT, self.hub.gone(id)).await;
-                if gone.is_err() {
-                    operation.failed(&error).await;
-                    return Err(error);
-                }
-            }
-            Err(error) => {
+        let end = Instant::now() + REMOVAL_WAIT;
+        let mut pause = REMOVAL_PAUSE;
+        loop {
+            let error = match self.engine.remove_container(id, true).await {
+                Err(error) if !error.is_not_found() => error,
+                _ => break,
+            };
+            // Somebody else removes it, or it is dying: done when it is gone, and tried again where
+            // that comes to nothing.
+            if !settles(&error) || Instant::now() >= end {
                 operation.failed(&error).await;
                 return Err(error);
             }
+            tracing::debug!(container.id = id, %error, "docker can't remove it yet");
+            let gone = async {
+                // Of what memory lacks nothing is told.
+                if self.hub.known(id).is_none() {
+                    std::future::pending::<()>().await;
+                }
+                self.hub.gone(id).await;
+            };
+            if timeout(pause, gone).await.is_ok() {
+                break;
+            }
+            pause = (pause * 2).min(LONGEST_REMOVAL_PAUSE);
         }
         operation.removed();
         Ok(())
+    }
+}
+
+/// Whether a removal that failed so may succeed in a moment: somebody else removes the container, or its
+/// processes or mounts are still going away. Docker says the latter with 500 and its text alone.
+fn settles(error: &EngineError) -> bool {
+    const DYING: [&str; 5] = [
+        "did not receive an exit event",
+        "device or resource busy",
+        "directory not empty",
+        "cannot remove a running container",
+        "is already in progress",
+    ];
+    match error.class() {
+        Class::Conflict => true,
+        Class::Internal => {
+            let text = error.to_string().to_lowercase();
+            DYING.iter().any(|words| text.contains(words))
+        }
+        _ => false,
     }
 }
 
@@ -208,7 +248,36 @@ fn random() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{forbids_negative_oom_score, lacks_sys_resource};
+    use super::{forbids_negative_oom_score, lacks_sys_resource, settles};
+    use crate::engine::EngineError;
+
+    #[test]
+    fn removal_of_what_is_dying_is_tried_again_and_no_other() {
+        let error = |status: u16, message: &str| EngineError::Api {
+            call: "DELETE /containers/6ad2".to_owned(),
+            status,
+            message: message.to_owned(),
+        };
+        // As Docker 20.10 and 26.1 say it.
+        for (status, message) in [
+            (409, "removal of container 6ad2 is already in progress"),
+            (
+                500,
+                "Could not kill running container 6ad2, cannot remove - tried to kill container, but did \
+                 not receive an exit event",
+            ),
+            (
+                500,
+                "container 6ad2: driver \"overlay2\" failed to remove root filesystem: unlinkat \
+                 /var/lib/docker/overlay2/x/merged: device or resource busy",
+            ),
+        ] {
+            assert!(settles(&error(status, message)), "{message}");
+        }
+        assert!(!settles(&error(500, "out of order")));
+        assert!(!settles(&error(404, "No such container: 6ad2")));
+        assert!(!settles(&error(503, "device or resource busy")));
+    }
 
     #[test]
     fn refused_oom_scores_are_known_by_their_texts() {

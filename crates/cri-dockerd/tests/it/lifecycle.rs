@@ -228,9 +228,49 @@ async fn name_held_by_a_leftover_is_freed_within_the_call() {
     let mut server = Server::start(&engine.host()).await;
     let config = Pod::config("leftover");
     let first = Pod::run(&mut server, config.clone()).await;
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: first.id.clone(),
+    };
+    server.client.stop_pod_sandbox(stop).await.unwrap();
     let second = Pod::run(&mut server, config).await;
     assert_ne!(first.id, second.id);
     second.remove(&mut server).await;
+}
+
+/// As upstream and containerd: a kubelet that lost the answer of the first call lists the pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn name_held_by_a_running_pod_is_refused_and_the_pod_goes_on() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("twice")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    let request = v1::RunPodSandboxRequest {
+        config: Some(pod.config.clone()),
+        ..Default::default()
+    };
+    let refused = server.client.run_pod_sandbox(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains(&pod.id), "{refused}");
+    let refused = pod.create_with(&mut server, Pod::container("web", "true"));
+    let refused = refused.await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let filter = v1::PodSandboxFilter {
+        label_selector: pod.config.labels.clone(),
+        ..Default::default()
+    };
+    let request = v1::ListPodSandboxRequest {
+        filter: Some(filter),
+    };
+    let listed = server.client.list_pod_sandbox(request).await.unwrap();
+    let listed = listed.into_inner().items;
+    let ids: Vec<_> = listed.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, [pod.id.as_str()]);
+    assert_eq!(
+        status(&mut server, &id).await.state(),
+        ContainerState::ContainerRunning
+    );
+    pod.remove(&mut server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

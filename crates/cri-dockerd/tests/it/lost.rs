@@ -193,3 +193,127 @@ async fn container_that_lacks_something_at_its_start_is_not_called_missing_itsel
         "{status:?}"
     );
 }
+
+/// The caller gives up and asks again while the first call is under way: that goes on, and nothing of it
+/// is taken away or left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_that_is_asked_for_twice_is_made_once() {
+    let node = Node::start("twice").await;
+    let config = Pod::config("again");
+    let request = || v1::RunPodSandboxRequest {
+        config: Some(config.clone()),
+        ..Default::default()
+    };
+    let starts = node.engine.count("POST /containers/");
+    node.engine
+        .trouble("POST /containers/0000", Some(Trouble::Held));
+    let mut first = tonic::Request::new(request());
+    first.set_timeout(std::time::Duration::from_millis(300));
+    let mut client = node.server.client.clone();
+    client.run_pod_sandbox(first).await.unwrap_err();
+    node.engine.asked("POST /containers/", starts + 2).await;
+    let refused = client.run_pod_sandbox(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    node.engine.trouble("POST /containers/0000", None);
+    eventually_async(SOON, || async {
+        let request = v1::ListPodSandboxRequest::default();
+        let listed = node.server.client.clone().list_pod_sandbox(request).await;
+        let items = listed.unwrap().into_inner().items;
+        let ready = |item: &&v1::PodSandbox| item.state() == v1::PodSandboxState::SandboxReady;
+        if items.len() == 2 && items.iter().filter(ready).count() == 2 {
+            Ok(())
+        } else {
+            Err(items)
+        }
+    })
+    .await;
+    assert_eq!(node.engine.count("DELETE "), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_of_a_dying_container_is_tried_until_it_is_gone() {
+    for (status, message) in [
+        (409, "removal of container 1 is already in progress"),
+        (
+            500,
+            "Could not kill running container 1, cannot remove - tried to kill container, but did not receive an exit event",
+        ),
+        (
+            500,
+            "container 1: driver \"overlay2\" failed to remove root filesystem: unlinkat /x/merged: device or resource busy",
+        ),
+    ] {
+        let node = Node::start("dying").await;
+        let request = format!("DELETE /containers/{}", node.id);
+        node.engine
+            .trouble(&request, Some(Trouble::Answered(status, message)));
+        let mut client = node.server.client.clone();
+        let remove = v1::RemoveContainerRequest {
+            container_id: node.id.clone(),
+        };
+        let settles = async {
+            node.engine.asked(&request, 2).await;
+            node.engine.trouble(&request, None);
+        };
+        let (removed, ()) = tokio::join!(client.remove_container(remove), settles);
+        removed.unwrap();
+        assert_eq!(states(&node.server).await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_that_comes_back_after_long_is_noticed_at_once() {
+    let node = Node::start("back").await;
+    node.engine.down();
+    // Until the loss is noticed memory answers.
+    eventually_async(SOON, || async {
+        match states(&node.server).await {
+            Err(status) if status.code() == Code::Unavailable => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    // Away for so long that tries alone would be far apart.
+    let long = std::time::Duration::from_millis(3500);
+    let served = eventually_async(SOON, || async { states(&node.server).await });
+    assert!(tokio::time::timeout(long, served).await.is_err());
+    node.engine.up();
+    let soon = std::time::Duration::from_secs(2);
+    eventually_async(soon, || async { states(&node.server).await }).await;
+}
+
+/// A Docker that was told to end ends its containers one after another, and serves the connections that
+/// it has all the while: what it would start now it would end too.
+#[tokio::test(flavor = "multi_thread")]
+async fn deaths_are_not_told_by_a_docker_that_is_going_down() {
+    let node = Node::start("closing").await;
+    let inspect = format!("GET /containers/{}/json", node.id);
+    let inspects = node.engine.count(&inspect);
+    node.engine.closes();
+    node.engine.end(&node.id, 0);
+    node.engine.event("die", &node.id);
+    node.engine.asked(&inspect, inspects + 1).await;
+    let running = (node.id.clone(), ContainerState::ContainerRunning);
+    // Before the death is known the container runs; then nothing is known until Docker is back.
+    eventually_async(SOON, || async {
+        match states(&node.server).await {
+            Err(status) if status.code() == Code::Unavailable => Ok(()),
+            Ok(seen) => {
+                assert_eq!(seen, std::slice::from_ref(&running));
+                Err("served".to_owned())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let request = v1::RunPodSandboxRequest {
+        config: Some(Pod::config("late")),
+        ..Default::default()
+    };
+    let mut client = node.server.client.clone();
+    let refused = client.run_pod_sandbox(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    node.engine.down();
+    node.engine.up();
+    reaches(&node.server, &node.id, ContainerState::ContainerExited).await;
+}
