@@ -6,8 +6,8 @@
 //!  retry timer ──▶ └────────────────┘ ◀─────────────────── └────────────────────────────┘
 //! ```
 //!
-//! Nothing wakes it while no container writes. Under load one turn copies what came in
-//! [`PACE`], for all containers.
+//! Nothing wakes it while no container writes. A line after silence is copied at once; while more
+//! come, one turn copies for all containers what came in the rest after the last ([`Pace`]).
 
 mod turn;
 
@@ -31,9 +31,33 @@ use self::turn::{Start, State};
 use super::{LogError, LogMetrics, LogSource, follow::Follower, position::Position};
 use crate::{engine::Engine, paths::PathView};
 
-/// Time between two turns while containers write without pause: what they write meanwhile is
-/// copied together.
-const PACE: Duration = Duration::from_millis(10);
+/// Rest after a turn while containers write much: what they write meanwhile is copied together, and
+/// Docker keeps only so much for us.
+const SHORT_REST: Duration = Duration::from_millis(10);
+/// Rest after a turn while a few lines come all the time: what a turn costs is then shared by them.
+const LONG_REST: Duration = Duration::from_millis(80);
+/// A turn that reads so much reads much.
+const MUCH_BYTES: u64 = 64 << 10;
+/// What comes so soon after a turn comes all the time.
+const STEADY: Duration = Duration::from_millis(100);
+
+/// How long to rest after turns.
+#[derive(Debug)]
+struct Pace {
+    rest: Duration,
+}
+
+impl Pace {
+    /// The rest after a turn that read `bytes`, and began so long after the one before had ended.
+    fn rest_after(&mut self, bytes: u64, quiet: Duration) -> Duration {
+        self.rest = if bytes >= MUCH_BYTES || quiet >= STEADY {
+            SHORT_REST
+        } else {
+            (self.rest * 2).min(LONG_REST)
+        };
+        self.rest
+    }
+}
 
 /// A container's log, and which of its followers is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,7 +183,9 @@ impl Pump {
         // When the next turn is due: because the last one left something to do, and because of events.
         let mut next: Option<Instant> = None;
         let mut events_wait = false;
-        let mut rested = Instant::now();
+        let mut pace = Pace { rest: SHORT_REST };
+        let mut ended = Instant::now();
+        let mut rested = ended;
         let mut batch = Vec::new();
         loop {
             let due = [next, events_wait.then_some(rested)]
@@ -182,6 +208,7 @@ impl Pump {
                     continue;
                 }
             }
+            let quiet = ended.elapsed();
             let commands = std::mem::take(&mut batch);
             let mut state = self.state.take().expect("given back after each turn");
             let (state, turn) = daemon::blocking(move || {
@@ -190,7 +217,9 @@ impl Pump {
             })
             .await;
             self.state = Some(state);
-            (next, events_wait, rested) = (turn.next, false, Instant::now() + PACE);
+            ended = Instant::now();
+            rested = ended + pace.rest_after(turn.bytes, quiet);
+            (next, events_wait) = (turn.next, false);
             for start in turn.start {
                 self.start(start);
             }
@@ -225,5 +254,32 @@ async fn readable(events: Option<&AsyncFd<Arc<OwnedFd>>>) {
         Ok(mut guard) => guard.clear_ready(),
         // Only a runtime that goes away refuses.
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rest_grows_with_a_trickle_and_not_with_a_flood() {
+        let mut pace = Pace { rest: SHORT_REST };
+        let ms = Duration::from_millis;
+        let mut rests = |turns: &[(u64, u64)]| -> Vec<u128> {
+            turns
+                .iter()
+                .map(|(bytes, quiet)| pace.rest_after(*bytes, ms(*quiet)).as_millis())
+                .collect()
+        };
+        // A line after silence, and the next after silence again.
+        assert_eq!(rests(&[(90, 5000), (90, 300)]), [10, 10]);
+        // Lines all the time.
+        assert_eq!(
+            rests(&[(90, 10), (180, 20), (300, 40), (700, 80)]),
+            [20, 40, 80, 80]
+        );
+        // A flood, and its end.
+        assert_eq!(rests(&[(1 << 20, 80), (90 << 10, 10)]), [10, 10]);
+        assert_eq!(rests(&[(90, 10), (90, 100)]), [20, 10]);
     }
 }

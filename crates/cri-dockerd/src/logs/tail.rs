@@ -101,6 +101,8 @@ pub(super) struct Tail {
     gap: bool,
     sink: Sink,
     tally: Tally,
+    /// Bytes that were read since they were asked for.
+    bytes: u64,
 }
 
 impl Tail {
@@ -114,6 +116,7 @@ impl Tail {
             gap: false,
             sink,
             tally: Tally::default(),
+            bytes: 0,
         };
         tail.held = tail.present()?.into();
         if let Some(position) = tail.sink.position(born)? {
@@ -243,7 +246,12 @@ impl Tail {
             convert(complete, &mut scratch.lines, &mut self.gap, &mut self.tally);
             source.offset += complete.len() as u64;
             copied += complete.len();
+            self.bytes += complete.len() as u64;
             self.sink.append(&scratch.lines).map_err(TailError::Write)?;
+            if read < scratch.read.len() && !rotated {
+                // The file ended there: what comes later is an event of its own.
+                return Ok(Progress::CaughtUp);
+            }
         }
         Ok(Progress::More)
     }
@@ -251,6 +259,11 @@ impl Tail {
     /// See [`Sink::reopen`].
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         self.sink.reopen()
+    }
+
+    /// How many bytes of Docker's files were copied since the last call.
+    pub(super) fn take_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes)
     }
 
     /// What there is to count since the last call.

@@ -99,6 +99,8 @@ pub(super) struct Turn {
     pub(super) start: Vec<Start>,
     /// When to have the next turn by itself.
     pub(super) next: Option<Instant>,
+    /// Bytes of Docker's files that were read.
+    pub(super) bytes: u64,
 }
 
 /// A follower that is wanted.
@@ -431,6 +433,7 @@ impl State {
                 }
                 self.metrics.gaps.inc_by(tally.gaps);
                 self.metrics.malformed.inc_by(tally.malformed);
+                turn.bytes += tail.take_bytes();
                 result
             }
             Some(Copy::Api(api)) if api.sink.is_blocked() => api
