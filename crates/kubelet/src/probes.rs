@@ -297,8 +297,11 @@ impl Prober {
                 .enable_all()
                 .max_blocking_threads(1)
                 .build()?;
-            runtime.block_on(self.ask(shutdown));
-            Ok(())
+            // A task of its own, not the future that is blocked on: to wake that one costs a write
+            // to the poller and a look at it more, once a probe.
+            runtime
+                .block_on(runtime.spawn(self.ask(shutdown)))
+                .map_err(std::io::Error::other)
         })
         .await
     }
