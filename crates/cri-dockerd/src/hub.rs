@@ -37,6 +37,7 @@ use crate::engine::{ApiVersion, Engine, EngineError};
 use crate::error::Error;
 use crate::identity;
 use crate::network::{Kind, Networks};
+use crate::oom::PodKills;
 use crate::paths::PathView;
 use crate::state::{self, Cache, Life, Record, Ticket};
 use crate::translate::CgroupDriver;
@@ -120,6 +121,7 @@ pub(crate) struct Hub {
     networks: Arc<Networks>,
     logs: Arc<dyn ContainerLogs>,
     paths: Arc<dyn PathView>,
+    memory: PodKills,
     spawner: Spawner,
     cache: Mutex<Cache>,
     /// Set at each connect; read by whoever talks to the engine.
@@ -136,6 +138,8 @@ pub(crate) struct Hub {
     busy: Mutex<HashMap<String, Busy>>,
     /// When each container was last started, as events tell.
     starts: Mutex<HashMap<String, Instant>>,
+    /// Those that Docker was asked to kill, by us or by others.
+    killed: Mutex<HashSet<String>>,
     /// Ids waiting for an inspect.
     pending: Mutex<HashSet<String>>,
     inspects: Semaphore,
@@ -174,6 +178,7 @@ impl Hub {
         networks: Arc<Networks>,
         logs: Arc<dyn ContainerLogs>,
         paths: Arc<dyn PathView>,
+        memory: PodKills,
         spawner: Spawner,
         same_clock: bool,
     ) -> Arc<Self> {
@@ -182,6 +187,7 @@ impl Hub {
             networks,
             logs,
             paths,
+            memory,
             spawner,
             cache: Mutex::default(),
             facts: Mutex::default(),
@@ -193,6 +199,7 @@ impl Hub {
             execs: Mutex::default(),
             busy: Mutex::default(),
             starts: Mutex::default(),
+            killed: Mutex::default(),
             pending: Mutex::default(),
             inspects: Semaphore::new(INSPECTS),
             doubts: Mutex::default(),
@@ -378,6 +385,13 @@ impl Hub {
             self.load_image_names(&record.image_id).await;
             let before = self.known(&record.id);
             identity::note(&mut record, before.as_deref()).await;
+            let driver = self
+                .known_facts()
+                .and_then(|facts| facts.cgroup_driver.ok());
+            let asked = lock(&self.killed).contains(&record.id);
+            self.memory
+                .note(&mut record, before.as_deref(), driver, asked)
+                .await;
         }
         self.follow_log(&record).await;
         let id = record.id.clone();
@@ -443,8 +457,14 @@ impl Hub {
         }
     }
 
+    /// Notes that Docker is asked to kill a container: that it dies of it is no news.
+    pub(crate) fn kills(&self, id: &str) {
+        lock(&self.killed).insert(id.to_owned());
+    }
+
     /// Notes that Docker removed a container at our request.
     pub(crate) fn removed(&self, id: &str) {
+        lock(&self.killed).remove(id);
         let change = {
             let mut cache = lock(&self.cache);
             let ticket = cache.open(Instant::now());

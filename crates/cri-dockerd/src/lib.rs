@@ -26,6 +26,7 @@ mod labels;
 mod logs;
 mod names;
 mod network;
+mod oom;
 mod paths;
 mod runtime;
 mod runtime_rpcs;

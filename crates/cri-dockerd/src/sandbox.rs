@@ -342,6 +342,7 @@ impl Runtime {
     /// Stops one container of either kind; gone already is fine.
     pub(crate) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
         let operation = self.hub.begin(id, Some(id));
+        self.hub.kills(id);
         match self.engine.stop_container(id, grace).await {
             Ok(()) => {}
             Err(error) if error.is_not_found() => {

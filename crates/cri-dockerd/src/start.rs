@@ -24,6 +24,7 @@ use crate::images::{self, ImageService, Images};
 use crate::logs::LogPump;
 use crate::network::cni::{Cni, CniSettings};
 use crate::network::{self, Networks};
+use crate::oom::PodKills;
 use crate::paths::{self, PathView};
 use crate::runtime::{self, Runtime};
 use crate::sandbox::Remembered;
@@ -146,6 +147,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         Arc::clone(&networks),
         Arc::new(logs.clone()),
         Arc::clone(&paths),
+        daemon::blocking(PodKills::open).await,
         calls.spawner(),
         same_clock,
     );

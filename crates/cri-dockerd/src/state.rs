@@ -11,7 +11,7 @@ mod cache;
 mod record;
 mod sketch;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 pub(crate) use cache::{Cache, Change, Ticket};

@@ -31,7 +31,7 @@ pub(crate) use self::kernel::Kernel;
 use self::kernel::Reading;
 pub(crate) use self::layers::Layers;
 use self::layers::Wanted;
-pub(crate) use self::locate::is_of;
+pub(crate) use self::locate::{is_of, of_pod as group_of_pod};
 use self::rates::Rates;
 use crate::error::Error;
 use crate::hub::lock;

@@ -11,9 +11,9 @@ use super::{Engine, EngineError};
 
 /// What is listened to. The list keeps health checks and the first two of the three events of each
 /// exec away, which on a node with many probes are most of all.
-const ACTIONS: [&str; 18] = [
-    "create", "start", "die", "oom", "pause", "unpause", "rename", "update", "destroy", "exec_die",
-    "pull", "tag", "untag", "delete", "import", "load", "prune", "restart",
+const ACTIONS: [&str; 19] = [
+    "create", "start", "kill", "die", "oom", "pause", "unpause", "rename", "update", "destroy",
+    "exec_die", "pull", "tag", "untag", "delete", "import", "load", "prune", "restart",
 ];
 
 /// One event. Old fields (`id`, `status`, `from`) are gone in API 1.52 and not read.

@@ -173,6 +173,7 @@ impl Hub {
             .collect();
         for id in gone {
             lock(&self.starts).remove(&id);
+            lock(&self.killed).remove(&id);
             let change = lock(&self.cache).remove(open.ticket, &id);
             self.publish(change);
         }

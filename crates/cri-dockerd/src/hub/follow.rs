@@ -33,6 +33,11 @@ impl Hub {
             // Of commands in containers: they change nothing of the container.
             "exec_create" | "exec_start" | "exec_detach" => {}
             _ if !event.actor.attributes.contains_key(labels::TYPE) => {}
+            "kill" => {
+                if attribute("signal") == Some("9") {
+                    self.kills(id);
+                }
+            }
             "destroy" => {
                 lock(&self.starts).remove(id);
                 self.removed(id);
@@ -44,6 +49,7 @@ impl Hub {
                 }
                 if matches!(action, "start" | "restart") {
                     lock(&self.starts).insert(id.to_owned(), time);
+                    lock(&self.killed).remove(id);
                 }
                 let mut is_busy = false;
                 for key in [Some(id), attribute("name")].into_iter().flatten() {

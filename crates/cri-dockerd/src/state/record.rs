@@ -129,6 +129,8 @@ pub(crate) struct ContainerFacts {
     pub(crate) stop_signal: i32,
     /// As whom its first process began, once it was seen to run.
     pub(crate) user: Option<v1::LinuxContainerUser>,
+    /// What the memory limit had killed in its pod before it was started, once that was seen.
+    pub(crate) kills_before: Option<u64>,
 }
 
 impl Record {
@@ -149,6 +151,7 @@ impl Record {
                 resources: resources(&inspect.host_config),
                 stop_signal: stop_signal(&inspect.config.stop_signal),
                 user: None,
+                kills_before: None,
             })),
             _ => return None,
         };
@@ -196,6 +199,20 @@ impl Record {
     pub(crate) fn began_as(&mut self, user: Option<v1::LinuxContainerUser>) {
         if let Role::Container(facts) = &mut self.role {
             facts.user = user;
+        }
+    }
+
+    /// Notes what the memory limit had killed in its pod before it was started.
+    pub(crate) fn note_kills_before(&mut self, count: Option<u64>) {
+        if let Role::Container(facts) = &mut self.role {
+            facts.kills_before = count;
+        }
+    }
+
+    /// The memory limit ended it, whatever Docker says.
+    pub(crate) fn ended_by_memory(&mut self) {
+        if let Life::Exited { reason, .. } = &mut self.life {
+            *reason = "OOMKilled";
         }
     }
 

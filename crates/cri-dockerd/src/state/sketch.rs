@@ -46,6 +46,7 @@ impl Record {
                 resources: LinuxContainerResources::default(),
                 stop_signal: 0,
                 user: None,
+                kills_before: None,
             })),
             _ => return None,
         };

@@ -57,6 +57,21 @@ fn created() -> State {
     }
 }
 
+/// A container of a pod that was never started.
+pub(crate) fn made() -> Record {
+    record("c", created())
+}
+
+/// As [`made`], while it runs.
+pub(crate) fn running() -> Record {
+    record("c", state(true, 0, NEVER))
+}
+
+/// As [`made`], after its end.
+pub(crate) fn ended(exit_code: i64) -> Record {
+    record("c", state(false, exit_code, LATER))
+}
+
 #[test]
 fn docker_states_become_lives_as_upstream_maps_them() {
     assert_eq!(record("c", created()).life, Life::Created);

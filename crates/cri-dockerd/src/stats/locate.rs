@@ -38,7 +38,7 @@ pub(super) fn of_container(driver: CgroupDriver, parent: &str, id: &str) -> Opti
 }
 
 /// The group of a pod: the parent that its sandbox was given. `None` when it was given none.
-pub(super) fn of_pod(driver: CgroupDriver, parent: &str) -> Option<CgroupPath> {
+pub(crate) fn of_pod(driver: CgroupDriver, parent: &str) -> Option<CgroupPath> {
     if parent.is_empty() {
         return None;
     }

@@ -135,6 +135,11 @@ pub(super) fn read_details(
     })
 }
 
+/// What `memory.events` says of kills in a group and below.
+pub(super) fn memory_kills(events: &str) -> Option<u64> {
+    Table(events.to_owned()).get("oom_kill")
+}
+
 fn shared(cpu: &Table, pids_limit: Option<u64>) -> CgroupDetails {
     CgroupDetails {
         cpu_periods: cpu.get("nr_periods"),

@@ -83,6 +83,13 @@ impl CgroupFs {
         })
     }
 
+    /// How many processes of a group and of those below it were killed for want of memory. `None`
+    /// where the kernel does not tell: version 1 counts each group alone.
+    pub fn memory_kills(&self, group: &CgroupPath) -> Option<u64> {
+        let file = self.directory("memory", group)?.join("memory.events");
+        details::memory_kills(&read::optional_text(&file).ok()??)
+    }
+
     /// The group's directory in each hierarchy.
     fn directories(&self, group: &CgroupPath) -> Vec<PathBuf> {
         self.hierarchies

@@ -114,7 +114,7 @@ impl<F: Fn(&str) -> Option<PathBuf>> Files<F> {
 }
 
 /// Lines of a name and a number.
-pub(super) struct Table(String);
+pub(super) struct Table(pub(super) String);
 
 impl Table {
     pub(super) fn get(&self, name: &str) -> Option<u64> {
