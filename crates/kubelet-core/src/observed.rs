@@ -201,6 +201,8 @@ pub struct ObservedContainer {
     pub user: Option<ObservedUser>,
     /// Its limits, where known.
     pub resources: Option<ObservedResources>,
+    /// The signal that ends it, by the API's name, where the runtime tells.
+    pub stop_signal: Option<String>,
 }
 
 /// All that the runtime has of one pod. Made by [`ObservedPod::new`], which orders the parts.

@@ -88,6 +88,8 @@ pub struct StatusInput<'a> {
     pub primary_family: IpFamily,
     /// Addresses of the node in connected mode, else empty (STAT-20).
     pub host_ips: &'a [IpAddr],
+    /// Gate `ContainerStopSignals`: stop signals are shown (CTR-46).
+    pub stop_signals: bool,
     /// Whether the runtime can mount read-only recursively (STAT-07).
     pub recursive_read_only: bool,
     /// Conditions decided elsewhere: resize and disruption (STAT-03).

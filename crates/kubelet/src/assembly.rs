@@ -31,7 +31,8 @@ use crate::{
     logs::rotate::{LogRotation, LogRotationConfig},
     metrics::Metrics,
     node::{
-        addresses, capacity::CapacityError, cgroups::PodCgroupError, ready, system::SystemError,
+        addresses, capacity::CapacityError, cgroups::PodCgroupError, ready, resolv_conf,
+        system::SystemError,
     },
     pod_dirs::PodDirError,
     runtime::{health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
@@ -200,6 +201,12 @@ pub(crate) async fn start(
     tasks.spawn("prober", async move { prober.run(token).await });
     let pod_cgroups =
         cgroups::start_cgroups(&settings, driver, &machine, &node_name, &events).await?;
+    if let Some(path) = settings.dns.resolv_conf.clone() {
+        let domain = settings.dns.cluster_domain.clone().unwrap_or_default();
+        let name = node_name.clone();
+        let events = events.clone();
+        daemon::blocking(move || resolv_conf::check(&path, &domain, &name, &events)).await;
+    }
     let (wanted, name) = (settings.node.ips.clone(), node_name.clone());
     let host_ips = daemon::blocking(move || addresses::find(&wanted, &name)).await;
     let tidy = Arc::new(Tidy::new());
@@ -209,7 +216,7 @@ pub(crate) async fn start(
         runtime_name: version.runtime_name,
         health,
         wakes: wakes.clone(),
-        events,
+        events: events.clone(),
         control_plane: control_plane.clone(),
         statuses: statuses.clone(),
         metrics: metrics.clone(),
@@ -242,6 +249,7 @@ pub(crate) async fn start(
             ),
             check_frequency: settings.sources.http_check_period,
             node_name: node_name.clone(),
+            events,
         });
         let token = tasks.token().clone();
         tasks.spawn("URL source", async move { source.run(token).await });

@@ -22,6 +22,7 @@ use kubelet_core::{
     image_name::{self, Reference},
     reasons::{EventReason, WaitingReason},
 };
+use prometheus::HistogramVec;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
@@ -39,7 +40,7 @@ pub(crate) use credentials::CredentialPaths;
 use credentials::{Credential, NodeKeyring};
 pub(crate) use kubelet_core::translate::ImageUser;
 pub(crate) use service::ImageService;
-use text::{call_text, classify, pull_text, to_millis};
+use text::{call_text, classify, pull_text, size_label, to_millis};
 use throttle::TokenBucket;
 
 /// How long a failed pull is shown as such before it is shown as a wait (IMG-04): the original, woken
@@ -115,6 +116,7 @@ struct History {
 pub(crate) struct ImagePuller<S = CriClient> {
     service: S,
     events: Events,
+    durations: HistogramVec,
     keyring: NodeKeyring,
     /// First come, first served.
     slots: Option<Semaphore>,
@@ -127,7 +129,13 @@ pub(crate) struct ImagePuller<S = CriClient> {
 
 impl<S: ImageService> ImagePuller<S> {
     /// Starts nothing and reads nothing.
-    pub(crate) fn new(service: S, events: Events, config: PullConfig) -> Self {
+    /// Pulls are timed in `durations`, by the size of the image (IMG-21).
+    pub(crate) fn new(
+        service: S,
+        events: Events,
+        durations: HistogramVec,
+        config: PullConfig,
+    ) -> Self {
         let now = Instant::now();
         let slots = config.parallel.map(|count| {
             Semaphore::new(usize::try_from(count.max(1)).unwrap_or(Semaphore::MAX_PERMITS))
@@ -137,6 +145,7 @@ impl<S: ImageService> ImagePuller<S> {
         Self {
             service,
             events,
+            durations,
             keyring: NodeKeyring::new(config.credentials),
             slots,
             rate,
@@ -251,6 +260,9 @@ impl<S: ImageService> ImagePuller<S> {
             go_duration(to_millis(pulled.in_all)),
         );
         self.tell(job, EventType::Normal, EventReason::Pulled, &message);
+        self.durations
+            .with_label_values(&[size_label(size)])
+            .observe(to_millis(pulled.in_all).as_secs_f64());
         let status = self.inspected(job, &image, status)?;
         Ok(ensured(requested, pulled.reference, status.as_ref()))
     }

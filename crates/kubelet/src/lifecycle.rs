@@ -24,8 +24,8 @@ const MAX_OUTPUT_BYTES: usize = 10 * 1024;
 /// What a hook needs to know of its container.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HookTarget<'a> {
-    /// The pod, where it is known.
-    pub(crate) pod: Option<&'a Pod>,
+    /// The pod.
+    pub(crate) pod: &'a Pod,
     /// Name of the container.
     pub(crate) name: &'a str,
     /// The runtime's id.
@@ -88,7 +88,7 @@ impl Hooks {
             return Err(HookError(text.to_owned()));
         };
         outcome.map_err(|(error, output)| {
-            let pod = target.pod.map(pod_in_message).unwrap_or_default();
+            let pod = pod_in_message(target.pod);
             let output = output
                 .map(|output| format!(", message: {}", quote(&output)))
                 .unwrap_or_default();
@@ -147,16 +147,14 @@ impl Hooks {
     }
 
     fn tell_fallback(&self, target: HookTarget<'_>, authority: &str) {
-        if let Some(pod) = target.pod {
-            let message = format!(
-                "request to HTTPS lifecycle hook {authority} got HTTP response, \
-                 retry with HTTP succeeded"
-            );
-            let object = ObjectRef::pod(pod);
-            let reason = "LifecycleHTTPFallback";
-            self.events
-                .record(&object, EventType::Warning, reason, &message);
-        }
+        let message = format!(
+            "request to HTTPS lifecycle hook {authority} got HTTP response, \
+             retry with HTTP succeeded"
+        );
+        let object = ObjectRef::pod(target.pod);
+        let reason = "LifecycleHTTPFallback";
+        self.events
+            .record(&object, EventType::Warning, reason, &message);
     }
 }
 

@@ -23,6 +23,12 @@ const OPERATION_BUCKETS: [f64; 14] = [
     745.058_059_69,
 ];
 
+/// Buckets of the durations of pulls, in seconds.
+const PULL_BUCKETS: [f64; 18] = [
+    1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0,
+    1200.0, 1800.0, 2700.0, 3600.0,
+];
+
 /// The series, registered once on the registry handed in.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -46,6 +52,7 @@ pub(crate) struct Metrics {
     pub(crate) log_rotation_errors: IntCounter,
     pub(crate) admission_rejections: IntCounterVec,
     pub(crate) preemptions: IntCounterVec,
+    pub(crate) image_pull_duration: HistogramVec,
     pub(crate) hook_http_fallbacks: IntCounter,
     pub(crate) hook_sleeps_cut_short: IntCounter,
 }
@@ -149,6 +156,12 @@ impl Metrics {
                 "kubelet_preemptions",
                 "Pods that were killed to make room for a critical pod.",
                 &["preemption_signal"],
+            )?,
+            image_pull_duration: registry.histograms(
+                "kubelet_image_pull_duration_seconds",
+                "How long images took to pull, with waiting, by their size.",
+                &["image_size_in_bytes"],
+                &PULL_BUCKETS,
             )?,
             hook_http_fallbacks: registry.counter(
                 "kubelet_lifecycle_handler_http_fallbacks_total",

@@ -5,4 +5,5 @@ pub(crate) mod capacity;
 pub(crate) mod cgroups;
 pub(crate) mod info;
 pub(crate) mod ready;
+pub(crate) mod resolv_conf;
 pub(crate) mod system;

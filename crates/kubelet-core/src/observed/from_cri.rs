@@ -181,6 +181,7 @@ pub fn container_from_status(
         .as_ref()
         .and_then(|resources| resources.linux.as_ref())
         .map(resources);
+    container.stop_signal = stop_signal(status.stop_signal());
     Ok(container)
 }
 
@@ -268,7 +269,15 @@ fn container(
             .unwrap_or_default(),
         user: None,
         resources: None,
+        stop_signal: None,
     })
+}
+
+/// `SIGRTMINPLUS1` of the CRI is `SIGRTMIN+1` of the API (CTR-46).
+fn stop_signal(signal: v1::Signal) -> Option<String> {
+    let name = signal.as_str_name();
+    let name = name.replace("PLUS", "+").replace("MINUS", "-");
+    (signal != v1::Signal::RuntimeDefault).then_some(name)
 }
 
 /// Runtimes before CRI 1.30 only know the reference.

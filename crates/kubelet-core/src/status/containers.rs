@@ -137,6 +137,10 @@ impl One<'_> {
             image_id: observed.image_ref.clone(),
             container_id: Some(id.clone()),
             restart_count: i32::try_from(observed.restart_count).unwrap_or(i32::MAX),
+            stop_signal: observed
+                .stop_signal
+                .clone()
+                .filter(|_| self.input.stop_signals),
             volume_mounts: self.volume_mounts(),
             resources: Some(self.resources(observed)),
             allocated_resources: self

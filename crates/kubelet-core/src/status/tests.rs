@@ -104,6 +104,7 @@ fn input<'a>(pod: &'a Pod, observed: &'a ObservedPod, history: &'a History) -> S
         verdict: None,
         primary_family: IpFamily::V4,
         host_ips: &[],
+        stop_signals: false,
         recursive_read_only: false,
         conditions: &[],
         now: at(100),

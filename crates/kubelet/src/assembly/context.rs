@@ -78,6 +78,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
     let images = ImagePuller::new(
         parts.runtime.clone(),
         parts.events.clone(),
+        parts.metrics.image_pull_duration.clone(),
         PullConfig {
             parallel: match settings.images.pulls {
                 ImagePulls::Serial => Some(1),

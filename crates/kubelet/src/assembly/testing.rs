@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::{context, machine::Machine, probing};
 use crate::{
     control_plane::Standalone,
-    events::Events,
+    events::{Events, keeper::EventStore},
     metrics::Metrics,
     node::{capacity::Capacity, cgroups::PodCgroups},
     pod_workers::PodContext,
@@ -40,6 +40,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) context: Arc<PodContext>,
+    /// Every event of this life.
+    pub(crate) told: Arc<EventStore>,
     tasks: TaskGroup,
 }
 
@@ -61,7 +63,8 @@ impl Life {
         );
         let wakes = Arc::new(Wakes::default());
         let (asker, health) = RuntimeHealth::new(runtime.clone(), wakes.clone());
-        let control_plane = Arc::new(Standalone::default());
+        let told = Arc::<EventStore>::default();
+        let control_plane = Arc::new(Standalone::new(told.clone()));
         let events: Events = control_plane.clone();
         let settings = settings(root);
         let statuses = Arc::new(StatusStore::default());
@@ -107,7 +110,11 @@ impl Life {
         tasks.spawn("pleg", pleg.run(token()));
         let sync_loop = SyncLoop::new(context.clone(), node, sources, tasks.token());
         tasks.spawn("sync loop", sync_loop.run(token()));
-        Self { context, tasks }
+        Self {
+            context,
+            told,
+            tasks,
+        }
     }
 
     /// Ends it as a signal would; a panic of any part is one here.

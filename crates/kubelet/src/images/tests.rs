@@ -5,7 +5,7 @@ use k8s_openapi::{api::core::v1::PodSpec, apimachinery::pkg::apis::meta::v1::Obj
 use tokio::sync::Notify;
 
 use super::*;
-use crate::events::EventSink;
+use crate::{events::EventSink, metrics::Metrics};
 
 /// A runtime with images, answers for pulls in order, and a gate that pulls wait at.
 #[derive(Debug, Default)]
@@ -100,7 +100,10 @@ impl Setup {
         change(&mut config);
         let service = Arc::new(service);
         let events = Arc::new(Recorded::default());
-        let puller = ImagePuller::new(Arc::clone(&service), Arc::clone(&events) as Events, config);
+        let metrics = Metrics::register(&daemon::metrics::Metrics::new()).unwrap();
+        let durations = metrics.image_pull_duration;
+        let sink = Arc::clone(&events) as Events;
+        let puller = ImagePuller::new(Arc::clone(&service), sink, durations, config);
         Self {
             service,
             events,
@@ -424,5 +427,27 @@ async fn no_more_pulls_run_at_once_than_allowed() {
         );
         assert!(a.is_ok() && b.is_ok() && c.is_ok());
         assert_eq!(setup.service.pulling.lock().unwrap().1, most);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn img_21_pulls_are_timed_by_the_size_of_the_image() {
+    let setup = Setup::new();
+    setup.ensure("app", None).await.unwrap();
+    let size = setup.service.images.lock().unwrap()["app:latest"].size;
+    let timed = setup
+        .puller
+        .durations
+        .with_label_values(&[text::size_label(size)]);
+    assert_eq!(timed.get_sample_count(), 1);
+    for (bytes, label) in [
+        (0, "N/A"),
+        (1, "0-10MB"),
+        (10 << 20, "0-10MB"),
+        ((10 << 20) + 1, "10MB-100MB"),
+        (6 << 30, "5GB-10GB"),
+        (101 << 30, "GT100GB"),
+    ] {
+        assert_eq!(text::size_label(bytes), label, "{bytes}");
     }
 }

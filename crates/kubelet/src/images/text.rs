@@ -7,6 +7,31 @@ use kubelet_core::reasons::WaitingReason;
 
 use crate::runtime::client::CriError;
 
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Sizes of images by their label in the series of pulls (IMG-21): each is over the bound.
+const SIZES: [(u64, &str); 12] = [
+    (100 * GIB, "GT100GB"),
+    (60 * GIB, "60GB-100GB"),
+    (40 * GIB, "40GB-60GB"),
+    (30 * GIB, "30GB-40GB"),
+    (20 * GIB, "20GB-30GB"),
+    (10 * GIB, "10GB-20GB"),
+    (5 * GIB, "5GB-10GB"),
+    (GIB, "1GB-5GB"),
+    (500 * MIB, "500MB-1GB"),
+    (100 * MIB, "100MB-500MB"),
+    (10 * MIB, "10MB-100MB"),
+    (0, "0-10MB"),
+];
+
+/// The label of an image of that size.
+pub(super) fn size_label(bytes: u64) -> &'static str {
+    let found = SIZES.iter().find(|(bound, _)| bytes > *bound);
+    found.map_or("N/A", |(_, label)| label)
+}
+
 /// The runtime's error as Go prints it: users match on these words (ERR-05).
 pub(super) fn call_text(error: &CriError) -> String {
     match error {

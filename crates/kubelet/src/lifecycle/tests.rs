@@ -61,7 +61,7 @@ async fn world() -> World {
 impl World {
     async fn run(&self, handler: &LifecycleHandler, ip: Option<IpAddr>) -> Result<(), String> {
         let target = HookTarget {
-            pod: Some(&self.pod),
+            pod: &self.pod,
             name: "c",
             id: &self.id,
             ports: &[],

@@ -27,7 +27,7 @@ impl PodWorker {
         };
         let name = container.name.as_str();
         let target = HookTarget {
-            pod: Some(pod),
+            pod,
             name,
             id,
             ports: container.ports.as_deref().unwrap_or_default(),
@@ -42,10 +42,7 @@ impl PodWorker {
         self.container_event(pod, name, kind, reason, "PostStartHook failed");
         let id = ContainerId::from(id);
         let kill = plan_post_start_kill(pod, container, id, target.ip);
-        if let Err(error) = self
-            .kill_container(Some(pod), &kill, &BTreeMap::new())
-            .await
-        {
+        if let Err(error) = self.kill_container(pod, &kill, &BTreeMap::new()).await {
             tracing::error!(container = name, error = %daemon::ErrorChain(&error),
                 "Failed to kill container");
         }
@@ -58,7 +55,7 @@ impl PodWorker {
     /// CTR-43: a failure is told and the stop goes on; what takes longer than the grace is given up.
     pub(super) async fn pre_stop(
         &self,
-        pod: Option<&Pod>,
+        pod: &Pod,
         kill: &ContainerKill,
         hook: &PreStop,
         grace: Duration,
@@ -76,11 +73,9 @@ impl PodWorker {
             Ok(Ok(())) => tracing::debug!(container = name, "PreStop hook completed"),
             Ok(Err(error)) => {
                 tracing::error!(container = name, error = %error, "PreStop hook failed");
-                if let Some(pod) = pod {
-                    // Without the reason, which may hold secrets (as upstream).
-                    let (kind, reason) = (EventType::Warning, "FailedPreStopHook");
-                    self.container_event(pod, name, kind, reason, "PreStopHook failed");
-                }
+                // Without the reason, which may hold secrets (as upstream).
+                let (kind, reason) = (EventType::Warning, "FailedPreStopHook");
+                self.container_event(pod, name, kind, reason, "PreStopHook failed");
             }
             Err(_) => tracing::warn!(
                 container = name,

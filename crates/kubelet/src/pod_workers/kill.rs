@@ -22,7 +22,7 @@ impl PodWorker {
     /// # Errors
     /// The first failure, after everything was tried. A sandbox is not stopped while one of its
     /// containers may still run.
-    pub(super) async fn kill_pod(&self, pod: Option<&Pod>, plan: &PodKill) -> Result<(), CriError> {
+    pub(super) async fn kill_pod(&self, pod: &Pod, plan: &PodKill) -> Result<(), CriError> {
         self.kill_containers(pod, &plan.containers).await?;
         let stops = plan
             .sandboxes
@@ -38,7 +38,7 @@ impl PodWorker {
     /// The first failure, after all were tried.
     pub(super) async fn kill_containers(
         &self,
-        pod: Option<&Pod>,
+        pod: &Pod,
         kills: &[ContainerKill],
     ) -> Result<(), CriError> {
         let ended: Ended<'_> = kills
@@ -59,14 +59,12 @@ impl PodWorker {
     /// case (CTR-40).
     pub(super) async fn kill_container(
         &self,
-        pod: Option<&Pod>,
+        pod: &Pod,
         kill: &ContainerKill,
         ended: &Ended<'_>,
     ) -> Result<(), CriError> {
         let name = kill.name.as_str();
-        if let Some(pod) = pod {
-            self.container_event(pod, name, EventType::Normal, "Killing", &kill.message);
-        }
+        self.container_event(pod, name, EventType::Normal, "Killing", &kill.message);
         let began = Instant::now();
         let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
         if let Some(hook) = kill.pre_stop.as_ref().filter(|_| !grace.is_zero()) {

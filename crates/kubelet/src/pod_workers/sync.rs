@@ -142,8 +142,8 @@ impl PodWorker {
         observed: &ObservedPod,
         actions: &PodActions,
     ) -> Result<Option<Outcome>, Failure> {
-        self.kill_pod(Some(pod), &actions.kill_pod).await?;
-        self.kill_containers(Some(pod), &actions.kill).await?;
+        self.kill_pod(pod, &actions.kill_pod).await?;
+        self.kill_containers(pod, &actions.kill).await?;
         for removal in &actions.remove {
             if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id) {
                 self.remove_container(container).await?;
@@ -277,6 +277,7 @@ impl PodWorker {
             verdict: self.verdict.as_ref(),
             primary_family: IpFamily::V4,
             host_ips: &[],
+            stop_signals: self.context.node.gates.stop_signals,
             recursive_read_only: self.context.health.now().features.recursive_read_only,
             conditions: &[],
             now: clock::now(),

@@ -39,7 +39,9 @@ impl PodWorker {
             self.context.statuses.set_observed(&self.key, &observed);
             self.context.probes.stop_liveness_and_startup(&self.uid);
             let plan = plan_pod_kill(pod.map(AsRef::as_ref), &observed, grace_override);
-            self.kill_pod(pod.map(AsRef::as_ref), &plan).await?;
+            let unknown = self.pod_by_name();
+            let named = pod.map_or(&unknown, AsRef::as_ref);
+            self.kill_pod(named, &plan).await?;
             observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
             if observed.may_be_running() {
                 return Err(Failure::StillRunning);
@@ -50,6 +52,15 @@ impl PodWorker {
         self.context.cgroups.remove_pod(self.uid.as_str()).await?;
         self.remove_from_runtime(&observed).await?;
         self.remove_files().await
+    }
+
+    /// A pod of which nothing but its name is known: for what is told of it (SRC-44).
+    fn pod_by_name(&self) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.namespace = Some(self.key.namespace.clone());
+        pod.metadata.name = Some(self.key.name.clone());
+        pod.metadata.uid = Some(self.uid.to_string());
+        pod
     }
 
     /// Dead containers with their links, then sandboxes: networks were given back when they

@@ -14,14 +14,19 @@ mod trust;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use daemon::ErrorChain;
-use kubelet_core::manifest::{self, Origin, Refused, StaticSource};
+use daemon::{ErrorChain, pflag::quote};
+use kubelet_core::{
+    ids::{PodKey, pod_in_message},
+    manifest::{self, Origin, Refused, StaticSource},
+    reasons::EventReason,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::fetch::{FetchError, Target};
 pub(crate) use self::trust::TrustStores;
 use super::{SourcePod, SourceSet, unchanged_or_new};
+use crate::events::{EventType, Events, ObjectRef};
 
 /// Failures that are told as such (SRC-12).
 const TOLD_FAILURES: u32 = 3;
@@ -41,6 +46,8 @@ pub(crate) struct HttpSourceConfig {
     pub(crate) check_frequency: Duration,
     /// Suffix of pod names and part of uids.
     pub(crate) node_name: String,
+    /// Where pods are told of that are not taken.
+    pub(crate) events: Events,
 }
 
 /// Why the URL gave no pods.
@@ -154,7 +161,7 @@ impl HttpSource {
                 .find(|pod| pod.metadata.uid == loaded.pod.metadata.uid);
             pods.push(unchanged_or_new(before.cloned(), loaded.pod));
         }
-        self.publish(without_twins(pods));
+        self.publish(without_twins(pods, &self.config.events));
         self.last_is_good = true;
         Ok(true)
     }
@@ -201,14 +208,21 @@ impl HttpSource {
 }
 
 /// Of several with one name the first is taken (SRC-46).
-fn without_twins(pods: Vec<SourcePod>) -> Vec<SourcePod> {
+fn without_twins(pods: Vec<SourcePod>, events: &Events) -> Vec<SourcePod> {
     let mut names = std::collections::BTreeSet::new();
     pods.into_iter()
         .filter(|pod| {
-            let key = kubelet_core::ids::PodKey::of(pod);
+            let key = PodKey::of(pod);
             let first = names.insert(key.clone());
             if !first {
                 tracing::warn!(pod = %key, "Pod failed validation due to duplicate pod name, ignoring");
+                let message = format!(
+                    "Error validating pod {} from http due to duplicate pod name {}, ignoring",
+                    pod_in_message(pod),
+                    quote(&key.name)
+                );
+                let reason = EventReason::FailedValidation.as_str();
+                events.record(&ObjectRef::pod(pod), EventType::Warning, reason, &message);
             }
             first
         })

@@ -324,3 +324,26 @@ async fn what_was_made_for_a_pod_that_is_refused_now_goes_with_its_manifest() {
     drop(held);
     bench.life.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn src_44_a_pod_that_nobody_asks_for_is_told_of_as_it_is_stopped() {
+    let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.is_running("a"));
+    bench.life.end().await;
+    let sets = watch::Sender::new(set(&[]));
+    let life = begin(&bench.fake, bench.root.path(), ROOM, &sets);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.fake.containers().is_empty());
+    let told = life.told.events();
+    let killing = told.iter().find(|seen| seen.event.reason == "Killing");
+    let event = &killing.unwrap().event;
+    assert_eq!(
+        (event.namespace.as_str(), event.name.as_str()),
+        ("default", "a")
+    );
+    assert_eq!(event.message, "Stopping container a-main");
+    let path = "implicitly required container a-main";
+    assert_eq!(event.field_path.as_deref(), Some(path));
+    life.end().await;
+}

@@ -276,7 +276,7 @@ pub(super) const CONTAINER_FIELDS: &[Field] = &[
     field(
         "lifecycle.stopSignal",
         Supported,
-        "gate ContainerStopSignals; not shown in the status",
+        "gate ContainerStopSignals",
     ),
     field("livenessProbe", Supported, "see above"),
     field("name", Supported, ""),

@@ -250,3 +250,29 @@ fn ctr_50_messages_share_the_pods_budget() {
         4096
     );
 }
+
+#[test]
+fn ctr_46_stop_signal_is_shown_where_its_gate_is_on() {
+    let status = cri_api::v1::ContainerStatus {
+        id: "id".to_owned(),
+        metadata: Some(cri_api::v1::ContainerMetadata {
+            name: "c".to_owned(),
+            ..Default::default()
+        }),
+        labels: [(crate::observed::LABEL_POD_UID.to_owned(), "u1".to_owned())].into(),
+        stop_signal: cri_api::v1::Signal::Sigrtminplus1.into(),
+        ..Default::default()
+    };
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let observed = world(vec![container_from_status(&status, None).unwrap()]);
+    let history = history();
+    let shown = |stop_signals| {
+        let input = StatusInput {
+            stop_signals,
+            ..input(&pod, &observed, &history)
+        };
+        first(&compute_pod_status(&input)).stop_signal.clone()
+    };
+    assert_eq!(shown(true).as_deref(), Some("SIGRTMIN+1"));
+    assert_eq!(shown(false), None);
+}

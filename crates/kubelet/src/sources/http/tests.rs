@@ -6,6 +6,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{control_plane::Standalone, events::keeper::EventStore};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const POD: &str =
@@ -63,6 +64,10 @@ impl Web {
 }
 
 fn source(url: &str) -> (HttpSource, watch::Receiver<SourceSet>) {
+    telling_source(url, Arc::default())
+}
+
+fn telling_source(url: &str, store: Arc<EventStore>) -> (HttpSource, watch::Receiver<SourceSet>) {
     HttpSource::new(HttpSourceConfig {
         url: url.to_owned(),
         headers: [(
@@ -73,6 +78,7 @@ fn source(url: &str) -> (HttpSource, watch::Receiver<SourceSet>) {
         trust: TrustStores::new(None, None),
         check_frequency: Duration::from_millis(5),
         node_name: "node".to_owned(),
+        events: Arc::new(Standalone::new(store)),
     })
 }
 
@@ -105,7 +111,8 @@ async fn src_11_a_list_is_taken_whole_or_not_at_all() {
         format!(r#"{{"apiVersion":"v1","kind":"PodList","items":[{a},{b}]}}"#)
     };
     let web = Web::start(200, &list("b")).await;
-    let (mut source, sets) = source(&web.url);
+    let store = Arc::<EventStore>::default();
+    let (mut source, sets) = telling_source(&web.url, store.clone());
     source.look().await.unwrap();
     assert_eq!(names(&sets.borrow()), ["a-node", "b-node"]);
     web.answers(200, &list("NOT VALID"));
@@ -115,9 +122,17 @@ async fn src_11_a_list_is_taken_whole_or_not_at_all() {
         "{error}"
     );
     assert_eq!(names(&sets.borrow()).len(), 2);
+    assert!(store.events().is_empty());
     web.answers(200, &list("a"));
     source.look().await.unwrap();
     assert_eq!(names(&sets.borrow()), ["a-node"]);
+    let told = &store.events()[0].event;
+    let tail = "from http due to duplicate pod name \"a-node\", ignoring";
+    assert_eq!(
+        (told.type_.as_str(), told.reason.as_str()),
+        ("Warning", "FailedValidation")
+    );
+    assert!(told.message.ends_with(tail), "{}", told.message);
 }
 
 #[tokio::test]
