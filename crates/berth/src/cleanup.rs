@@ -64,6 +64,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         Ok(begun) => begun,
         Err(code) => return code,
     };
+    if !tool::is_root() {
+        let reason = "not root: mounts, cgroups and pods' files need it; run it with sudo";
+        return TOOL.refuse(reason, 1);
+    }
     if let Some(reason) = still_runs(&settings) {
         return TOOL.refuse(&reason, 1);
     }

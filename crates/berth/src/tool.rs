@@ -1,12 +1,17 @@
 //! What the operator's tools have in common: their own flags beside the kubelet's, so that one and
 //! the same words (`--config F --root-dir D`) describe a node to the kubelet and to each tool.
 
-use std::{ffi::OsString, path::Path, process::ExitCode};
+use std::{ffi::OsString, fs, os::unix::fs::MetadataExt as _, path::Path, process::ExitCode};
 
 use daemon::pflag::{Completion, Flag, FlagSet, Kind, Parsed};
 use kubelet_config::{Command, HostFacts, Settings};
 
 use crate::{docker, output, programs::EXIT_USAGE};
+
+/// Whether this process may do what a node's parts need root for.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
 
 /// A tool as its help and the shells' completion show it.
 #[derive(Debug)]

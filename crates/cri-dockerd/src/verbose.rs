@@ -239,6 +239,7 @@ pub(crate) fn of_runtime(
     let mut info = BTreeMap::from([("config".to_owned(), config.to_string())]);
     if let Some(facts) = facts {
         let docker = json!({
+            "id": facts.info.id,
             "version": facts.version,
             "apiVersion": facts.api.to_string(),
             "rootDir": facts.info.docker_root_dir,

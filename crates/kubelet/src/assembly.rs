@@ -9,6 +9,7 @@ mod machine;
 mod probing;
 mod runtime;
 mod servers;
+mod sole;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -91,6 +92,9 @@ pub(crate) enum StartError {
     /// A directory cannot be made.
     #[error("failed to run Kubelet: directories")]
     Directories(#[from] PodDirError),
+    /// Another kubelet has the runtime.
+    #[error("failed to run Kubelet: {0}")]
+    Taken(#[from] sole::TakenError),
     /// A port is taken.
     #[error("failed to run Kubelet: listen on {address} ({field}): is another kubelet running?")]
     Listen {
@@ -107,6 +111,8 @@ pub(crate) enum StartError {
 /// A node at work.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// No other kubelet has this runtime meanwhile.
+    _place: sole::Place,
     /// Every long-lived task.
     pub(crate) tasks: TaskGroup,
 }
@@ -181,6 +187,7 @@ pub(crate) async fn start(
     let version = runtime::wait_for_version(&runtime, &health).await;
     tracing::info!(containerRuntime = %version.runtime_name, version = %version.runtime_version,
         apiVersion = %version.runtime_api_version, "Container runtime initialized");
+    let place = sole::take(&runtime, &endpoint).await?;
     let driver = runtime::cgroup_driver(&runtime, &settings, &metrics).await;
     if let Some(cidr) = &settings.node.pod_cidr
         && let Err(error) = runtime.update_runtime_config(cidr).await
@@ -301,7 +308,10 @@ pub(crate) async fn start(
     if let Err(error) = notify_ready() {
         tracing::warn!(error = %ErrorChain(&error), "tell systemd");
     }
-    Ok(Node { tasks })
+    Ok(Node {
+        _place: place,
+        tasks,
+    })
 }
 
 fn parse_endpoint(field: &'static str, text: &str) -> Result<Endpoint, StartError> {

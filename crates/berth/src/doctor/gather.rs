@@ -55,7 +55,7 @@ pub(super) fn facts(asked: &Asked) -> Facts {
         node: settings
             .map(|settings| node(settings, &asked.cri_dockerd_root, &mounts, &holders))
             .map_err(Clone::clone),
-        is_root: fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0),
+        is_root: crate::tool::is_root(),
         sys_resource: proc
             .own_capabilities()
             .ok()

@@ -118,6 +118,27 @@ fn a_container_killed_behind_our_back_comes_back_and_a_killed_sandbox_too() {
 }
 
 #[test]
+fn a_second_node_on_the_same_engine_ends_and_touches_no_pod() {
+    let mut node = Node::start();
+    node.apply("a.yaml", &pod("a", "x"));
+    node.pod_runs("a");
+    let before = node.container_ids("a");
+    let (mut kubelet, _cri_dockerd) = node.another();
+    let code = node.eventually("the second kubelet ends", || kubelet.ended());
+    assert_eq!(code, Some(1));
+    let log = fs::read_to_string(node.path("another/kubelet.log")).unwrap();
+    let said = format!("another kubelet (pid {}: ", node.kubelet.id());
+    assert!(log.contains(&said), "{said:?} in {log}");
+    assert!(log.contains("stop one of the two"), "{log}");
+    assert_eq!(node.container_ids("a"), before);
+    // The place is free once the first is gone, however it went.
+    node.kubelet.kill();
+    node.start_kubelet();
+    node.pod_runs("a");
+    assert_eq!(node.container_ids("a"), before);
+}
+
+#[test]
 fn a_vanished_manifest_directory_is_one_error_and_no_loss() {
     let node = Node::start();
     node.apply("a.yaml", &pod("a", "x"));

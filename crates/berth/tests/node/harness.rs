@@ -146,6 +146,32 @@ impl Node {
         Program::start(&kubelet_arguments(root), &root.join("kubelet.log"))
     }
 
+    /// Another node, with directories and ports of its own, on the same engine: its kubelet and its
+    /// cri-dockerd.
+    pub(crate) fn another(&self) -> (Program, Program) {
+        let root = self.path("another");
+        for name in ["manifests", "root", "logs", "cri"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        let configuration = fs::read_to_string(self.path("kubelet.yaml")).unwrap();
+        let (ours, theirs) = (self.directory.path(), &root);
+        let configuration = configuration
+            .replace(&ours.display().to_string(), &theirs.display().to_string())
+            .replace(
+                &format!("healthzPort: {}", self.health_port),
+                &format!("healthzPort: {}", free_port()),
+            )
+            .replace(
+                &format!("Port: {}", self.read_only_port),
+                &format!("Port: {}", free_port()),
+            );
+        fs::write(root.join("kubelet.yaml"), configuration).unwrap();
+        let arguments = cri_dockerd_arguments(&root, &self.engine);
+        let cri_dockerd = Program::start(&arguments, &root.join("cri.log"));
+        let kubelet = Program::start(&kubelet_arguments(&root), &root.join("kubelet.log"));
+        (kubelet, cri_dockerd)
+    }
+
     /// Both daemons again, under `concurrently` as it is shipped.
     pub(crate) fn supervise(&self) -> Program {
         let root = self.directory.path();

@@ -168,6 +168,25 @@ impl CriClient {
         Ok(answer)
     }
 
+    /// The Docker Engine behind the runtime, by its own id; `None` where there is none or the runtime
+    /// does not say, as only our cri-dockerd does.
+    pub(crate) async fn engine_id(&self) -> Result<Option<String>, CriError> {
+        let mut client = self.runtime.clone();
+        let request = v1::StatusRequest { verbose: true };
+        let answer = self
+            .call(
+                "status",
+                Some(self.request_timeout),
+                Box::pin(client.status(request)),
+            )
+            .await?;
+        Ok(answer.info.get("docker").and_then(|docker| {
+            let docker: serde_json::Value = serde_json::from_str(docker).ok()?;
+            let id = docker["id"].as_str()?;
+            (!id.is_empty()).then(|| id.to_owned())
+        }))
+    }
+
     /// The cgroup driver that the runtime uses; `None` when it does not say.
     pub(crate) async fn cgroup_driver(&self) -> Result<Option<v1::CgroupDriver>, CriError> {
         let mut client = self.runtime.clone();
