@@ -28,8 +28,29 @@ pub(crate) enum Trouble {
     Unanswered,
 }
 
+/// What the engine speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Docker 20.10: API 1.41.
+    #[default]
+    Old,
+    /// Docker 29 as its API's changelog has it, with containerd's image store: API 1.52, nothing below
+    /// 1.44, and none of the fields that were taken out on the way.
+    New,
+}
+
+impl Dialect {
+    fn version(self) -> &'static str {
+        match self {
+            Self::Old => "1.41",
+            Self::New => "1.52",
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
+    dialect: Dialect,
     containers: BTreeMap<String, Value>,
     created: usize,
     execs: BTreeMap<String, Value>,
@@ -70,6 +91,10 @@ fn nanoseconds_as_text(nanoseconds: u128) -> String {
 
 impl FakeEngine {
     pub(crate) fn start() -> Self {
+        Self::speaking(Dialect::Old)
+    }
+
+    pub(crate) fn speaking(dialect: Dialect) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("docker.sock");
         let shared = Arc::new(Shared {
@@ -81,6 +106,7 @@ impl FakeEngine {
             socket,
             _directory: directory,
         };
+        engine.state().dialect = dialect;
         engine.up();
         engine
     }
@@ -227,7 +253,9 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
     reader.read_exact(&mut body).ok()?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let path = match path.strip_prefix("/v1.41") {
+    let dialect = shared.state.lock().unwrap().dialect;
+    let version = dialect.version();
+    let path = match path.strip_prefix(&format!("/v{version}")) {
         Some(rest) => rest.to_owned(),
         None => path.to_owned(),
     };
@@ -282,7 +310,7 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
         answer.to_string()
     };
     let head = format!(
-        "HTTP/1.1 {status} X\r\nAPI-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "HTTP/1.1 {status} X\r\nAPI-Version: {version}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         text.len()
     );
     let body = if method == "HEAD" { "" } else { text.as_str() };
@@ -321,7 +349,46 @@ fn answer(state: &mut State, method: &str, path: &str, query: &str, body: &Value
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (method, parts.as_slice()) {
         (_, ["_ping"]) => (200, json!("OK")),
-        (_, ["version"]) => (200, json!({"Version": "20.10.24", "ApiVersion": "1.41"})),
+        (_, ["version"]) => (
+            200,
+            json!({"Version": "20.10.24", "ApiVersion": state.dialect.version()}),
+        ),
+        (_, ["info"]) if state.dialect == Dialect::New => (
+            200,
+            json!({
+                "ID": "FAKE", "CgroupDriver": "cgroupfs", "DockerRootDir": "/", "Driver": "overlayfs",
+                "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+                "Runtimes": {"runc": {"path": "runc"}}, "DefaultRuntime": "runc",
+                "FirewallBackend": {"Driver": "iptables"}, "DiscoveredDevices": [],
+            }),
+        ),
+        (_, ["system", "df"]) => (
+            200,
+            json!({"ImageUsage": {"ActiveCount": 1, "TotalCount": 1, "Reclaimable": 0, "TotalSize": 7}}),
+        ),
+        ("GET", ["images", "json"]) => (
+            200,
+            json!([{
+                "Id": "sha256:1", "RepoTags": ["berth.test/busybox:1"],
+                "RepoDigests": ["berth.test/busybox@sha256:1"], "Created": 1, "Size": 7, "SharedSize": -1,
+                "Containers": 1, "Labels": null, "ParentId": "",
+                "Descriptor": {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:1", "size": 1},
+            }]),
+        ),
+        ("GET", ["images", .., "history"]) => (
+            200,
+            json!([{"Id": "sha256:1", "Created": 1, "CreatedBy": "CMD", "Tags": null, "Size": 0, "Comment": ""}]),
+        ),
+        // No Parent, Comment, DockerVersion, Author, Container, VirtualSize, GraphDriver; an empty Config.
+        ("GET", ["images", name @ .., "json"]) if state.dialect == Dialect::New => (
+            200,
+            json!({
+                "Id": "sha256:1", "RepoTags": [name.join("/")], "RepoDigests": ["berth.test/busybox@sha256:1"],
+                "Size": 7, "Architecture": "amd64", "Os": "linux", "Config": {}, "Metadata": {},
+                "RootFS": {"Type": "layers"}, "Identity": {},
+                "Descriptor": {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:1", "size": 1},
+            }),
+        ),
         (_, ["info"]) => (
             200,
             json!({"ID": "FAKE", "CgroupDriver": "cgroupfs", "DockerRootDir": "/nowhere"}),

@@ -11,6 +11,7 @@ mod harness;
 mod lifecycle;
 mod logs;
 mod lost;
+mod newest;
 mod outage;
 mod pulls;
 mod quiet;
