@@ -347,10 +347,12 @@ impl Images {
                 error => refusal(&error),
             })?;
         let mut watch = pull::Watch::default();
+        let mut progress = tokio::time::Instant::now();
         loop {
             let message = match watch.limit(deadline) {
                 None => stream.next().await,
-                Some(limit) => match tokio::time::timeout(limit, stream.next()).await {
+                Some(limit) => match tokio::time::timeout_at(progress + limit, stream.next()).await
+                {
                     Ok(message) => message,
                     // Dropping the stream cancels the pull in Docker.
                     Err(_) => return Err(stalled(limit)),
@@ -358,7 +360,11 @@ impl Images {
             };
             match message {
                 None => break,
-                Some(Ok(message)) => watch.see(&message),
+                Some(Ok(message)) => {
+                    if watch.see(&message) || watch.limit(deadline).is_none() {
+                        progress = tokio::time::Instant::now();
+                    }
+                }
                 Some(Err(error)) => return Err(refusal(&error)),
             }
         }

@@ -1,6 +1,7 @@
 //! What a pull's messages mean: progress, stalls, failures (IMG-08..12, IMG-18). Pure.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use base64::{
     Engine as _, alphabet,
@@ -23,11 +24,17 @@ const MAX_LAYERS: usize = 1024;
 pub(super) struct Watch {
     /// Layers that Docker checks or unpacks: it may be silent for long then.
     busy: HashSet<String>,
+    /// The last message about each layer.
+    layers: HashMap<String, (String, i64)>,
 }
 
+/// Words about a layer that is still to come, in part or whole.
+const AWAITED: [&str; 3] = ["Pulling fs layer", "Waiting", "Downloading"];
+
 impl Watch {
-    /// Takes one message. Any message is progress (CMP-09).
-    pub(super) fn see(&mut self, message: &Progress) {
+    /// Takes one message; answers whether it tells of progress (CMP-09). One that repeats the last one
+    /// does not: containerd's image store has Docker tell of each layer again and again.
+    pub(super) fn see(&mut self, message: &Progress) -> bool {
         match message.status.as_str() {
             "Extracting" | "Verifying Checksum" if self.busy.len() < MAX_LAYERS => {
                 self.busy.insert(message.id.clone());
@@ -37,11 +44,21 @@ impl Watch {
             }
             _ => {}
         }
+        if self.layers.len() >= MAX_LAYERS && !self.layers.contains_key(&message.id) {
+            return true;
+        }
+        let state = (message.status.clone(), message.detail.current);
+        let before = self.layers.insert(message.id.clone(), state.clone());
+        before != Some(state)
     }
 
-    /// How long silence is now normal; `None` for as long as it takes.
+    /// How long no progress is now normal; `None` for as long as it takes. Where everything has come it
+    /// is being unpacked, of which containerd's image store says nothing.
     pub(super) fn limit(&self, deadline: Duration) -> Option<Duration> {
-        (self.busy.is_empty() && !deadline.is_zero()).then_some(deadline)
+        let states = || self.layers.values().map(|(status, _)| status.as_str());
+        let is_here = states().any(|status| status == "Download complete")
+            && !states().any(|status| AWAITED.contains(&status));
+        (self.busy.is_empty() && !is_here && !deadline.is_zero()).then_some(deadline)
     }
 }
 
@@ -99,6 +116,9 @@ pub(super) fn refusal(error: &EngineError) -> (Code, String) {
         Some(401) => return (Code::Unauthenticated, text),
         _ => {}
     }
+    if let Some(502..=504) = registry_status(&text) {
+        return (Code::Unavailable, format!("RegistryUnavailable: {text}"));
+    }
     let code = match by_text(&text) {
         Some(code) => code,
         None => match error.class() {
@@ -116,6 +136,12 @@ pub(super) fn refusal(error: &EngineError) -> (Code, String) {
 /// Docker mostly gives the registry's answer as text alone: the fallback, with recorded samples.
 fn by_text(text: &str) -> Option<Code> {
     let has = |part: &str| text.contains(part);
+    match registry_status(text) {
+        Some(401) => return Some(Code::Unauthenticated),
+        Some(403) => return Some(Code::PermissionDenied),
+        Some(404) => return Some(Code::NotFound),
+        _ => {}
+    }
     if has("pull access denied") || has("denied: ") {
         Some(Code::PermissionDenied)
     } else if has("unauthorized: ") || has("no basic auth credentials") {
@@ -125,6 +151,15 @@ fn by_text(text: &str) -> Option<Code> {
     } else {
         None
     }
+}
+
+/// What the registry answered, as containerd tells it, whose image store gives Docker nothing else.
+fn registry_status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("unexpected status from ")?;
+    let status = rest
+        .rsplit(": ")
+        .find_map(|part| part.get(..3)?.parse().ok());
+    status.filter(|status| (400..600).contains(status))
 }
 
 #[cfg(test)]
@@ -190,8 +225,23 @@ mod tests {
         assert_eq!(see("Downloading", "b"), None);
         assert_eq!(see("Pull complete", "a"), Some(limit));
         assert_eq!(see("Verifying Checksum", "b"), None);
-        assert_eq!(see("Download complete", "b"), Some(limit));
+        assert_eq!(see("Download complete", "b"), None);
+        assert_eq!(see("Downloading", "c"), Some(limit));
         assert_eq!(Watch::default().limit(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn message_that_repeats_the_last_one_is_no_progress() {
+        let mut watch = Watch::default();
+        let mut see = |id: &str, current| {
+            let mut message = Progress::default();
+            (message.status, message.id) = ("Downloading".into(), id.into());
+            message.detail.current = current;
+            watch.see(&message)
+        };
+        assert!(see("a", 0) && see("b", 0) && see("a", 7));
+        assert!(!see("a", 7) && !see("b", 0));
+        assert!(see("b", 1));
     }
 
     #[test]
@@ -238,6 +288,22 @@ mod tests {
                 ),
                 Code::Unauthenticated,
                 "Error response from daemon: Head \"https://r/v2/x\": unauthorized: incorrect username or password",
+            ),
+            (
+                api(
+                    500,
+                    "failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to https://r:5000/v2/x/manifests/1: 401 Unauthorized",
+                ),
+                Code::Unauthenticated,
+                "Error response from daemon: failed to resolve reference \"r:5000/x:1\": unexpected status from HEAD request to https://r:5000/v2/x/manifests/1: 401 Unauthorized",
+            ),
+            (
+                api(
+                    500,
+                    "unexpected status from GET request to https://r/v2/x/blobs/sha256:1: 503 Service Unavailable",
+                ),
+                Code::Unavailable,
+                "RegistryUnavailable: Error response from daemon: unexpected status from GET request to https://r/v2/x/blobs/sha256:1: 503 Service Unavailable",
             ),
             (
                 api(503, "shutting down"),

@@ -61,6 +61,10 @@ struct Layer {
     due: Instant,
     /// `ended_at` when it was measured last.
     measured_at_end: Option<i64>,
+    /// Where it is; with containerd's image store only its process tells.
+    upper: Option<PathBuf>,
+    /// The process that was asked for that place last.
+    asked: Option<u32>,
     queued: bool,
 }
 
@@ -133,11 +137,14 @@ impl Layers {
                     cost: Duration::ZERO,
                     due: now,
                     measured_at_end: None,
+                    upper: None,
+                    asked: None,
                     queued: false,
                 });
-                if is_due(layer, wish.ended_at, now) {
+                if is_due(layer, &wish, now) {
                     first |= layer.size.is_none();
                     layer.queued = true;
+                    layer.asked = wish.pid;
                     queue.push(wish);
                 }
             }
@@ -176,11 +183,15 @@ impl Layers {
     /// Measures layers one after the other. Blocks, long.
     fn measure(&self, queue: &[Wanted], kernel: &Kernel, stop: &AtomicBool) {
         let upper = |wish: &Wanted| -> Option<PathBuf> {
-            if wish.upper.is_empty() {
-                kernel.upper_dir(wish.pid?, &wish.id)
-            } else {
-                Some(PathBuf::from(&wish.upper))
+            if !wish.upper.is_empty() {
+                return Some(PathBuf::from(&wish.upper));
             }
+            let told = wish.pid.and_then(|pid| kernel.upper_dir(pid, &wish.id));
+            let layers = &mut lock(&self.state).layers;
+            let layer = layers.get_mut(&wish.id)?;
+            // It stays there when the process is gone.
+            layer.upper = told.or_else(|| layer.upper.take());
+            layer.upper.clone()
         };
         let places: Vec<_> = queue
             .iter()
@@ -262,9 +273,18 @@ impl Drop for StopOnDrop {
 }
 
 /// The rule of the module.
-fn is_due(layer: &Layer, ended_at: Option<i64>, now: Instant) -> bool {
+fn is_due(layer: &Layer, wish: &Wanted, now: Instant) -> bool {
     if layer.queued {
         return false;
+    }
+    let ended_at = wish.ended_at;
+    // Nobody could tell where it is, and now there is a process that may.
+    if layer.size.is_none()
+        && wish.upper.is_empty()
+        && wish.pid.is_some()
+        && layer.asked != wish.pid
+    {
+        return true;
     }
     let final_size =
         layer.size.is_some() && ended_at.is_some() && layer.measured_at_end == ended_at;
@@ -313,35 +333,71 @@ mod tests {
             cost: Duration::ZERO,
             due,
             measured_at_end,
+            upper: None,
+            asked: None,
             queued: false,
+        };
+        let wish = |ended_at| Wanted {
+            id: String::new(),
+            upper: "/upper".to_owned(),
+            pid: None,
+            ended_at,
         };
         let later = now + PAUSE;
         assert!(
-            is_due(&layer(false, None, now), None, now),
+            is_due(&layer(false, None, now), &wish(None), now),
             "never measured"
         );
         assert!(
-            !is_due(&layer(true, None, later), None, now),
+            !is_due(&layer(true, None, later), &wish(None), now),
             "running, fresh"
         );
         assert!(
-            is_due(&layer(true, None, later), None, later),
+            is_due(&layer(true, None, later), &wish(None), later),
             "running, old"
         );
         assert!(
-            is_due(&layer(true, None, later), Some(7), now),
+            is_due(&layer(true, None, later), &wish(Some(7)), now),
             "ended since"
         );
-        assert!(!is_due(&layer(true, Some(7), now), Some(7), later), "final");
         assert!(
-            is_due(&layer(true, Some(7), now), None, later),
+            !is_due(&layer(true, Some(7), now), &wish(Some(7)), later),
+            "final"
+        );
+        assert!(
+            is_due(&layer(true, Some(7), now), &wish(None), later),
             "started again"
         );
         let queued = Layer {
             queued: true,
             ..layer(false, None, now)
         };
-        assert!(!is_due(&queued, None, now));
+        assert!(!is_due(&queued, &wish(None), now));
+    }
+
+    #[test]
+    fn layer_that_only_a_process_can_find_is_measured_once_there_is_one() {
+        let now = Instant::now();
+        let mut layer = Layer {
+            size: None,
+            cost: Duration::ZERO,
+            due: now + RETRY,
+            measured_at_end: None,
+            upper: None,
+            asked: None,
+            queued: false,
+        };
+        let mut wish = Wanted {
+            id: String::new(),
+            upper: String::new(),
+            pid: None,
+            ended_at: Some(0),
+        };
+        assert!(!is_due(&layer, &wish, now), "created, and put off");
+        (wish.pid, wish.ended_at) = (Some(7), None);
+        assert!(is_due(&layer, &wish, now), "started");
+        layer.asked = wish.pid;
+        assert!(!is_due(&layer, &wish, now), "it could not tell either");
     }
 
     #[test]
