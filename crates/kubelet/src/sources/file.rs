@@ -35,6 +35,10 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const RETRY_MAX: Duration = Duration::from_secs(20);
 
+/// Times of files are those of the kernel's last tick, of 10 ms at most: of two writes within one, the
+/// later may leave no trace in a [`Stamp`].
+const TICK: jiff::SignedDuration = jiff::SignedDuration::from_millis(20);
+
 /// open(2)'s flag, the same on every architecture that we are built for.
 const O_NONBLOCK: i32 = 0o4000;
 
@@ -52,7 +56,8 @@ pub(crate) struct FileSourceConfig {
 /// One manifest file as last seen.
 #[derive(Debug)]
 struct Known {
-    stamp: Stamp,
+    /// `None`: read too soon after a change to tell it from the next one.
+    stamp: Option<Stamp>,
     /// The last good pod; kept while the file is broken.
     pod: Option<SourcePod>,
 }
@@ -74,6 +79,13 @@ impl Stamp {
             bytes: metadata.len(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// Whether every write from `now` on makes another stamp.
+    fn tells_later_writes(&self, now: jiff::Timestamp) -> bool {
+        let (seconds, nanos) = self.changed;
+        let nanos = i32::try_from(nanos).unwrap_or_default();
+        jiff::Timestamp::new(seconds, nanos).is_ok_and(|changed| now.duration_since(changed) > TICK)
     }
 }
 
@@ -233,14 +245,15 @@ impl FileSource {
         if self
             .known
             .get(&path)
-            .is_some_and(|known| known.stamp == stamp)
+            .is_some_and(|known| known.stamp == Some(stamp))
         {
             return;
         }
+        let now = jiff::Timestamp::now();
         let source = StaticSource {
             node_name: self.config.node_name.clone(),
             origin: Origin::File(path.display().to_string()),
-            first_seen: jiff::Timestamp::now(),
+            first_seen: now,
         };
         let read = path.clone();
         let loaded = daemon::blocking(move || load(&read, &source)).await;
@@ -268,6 +281,7 @@ impl FileSource {
                 before
             }
         };
+        let stamp = stamp.tells_later_writes(now).then_some(stamp);
         self.known.insert(path, Known { stamp, pod });
     }
 

@@ -412,10 +412,7 @@ async fn real_groups_are_made_and_removed() {
     .await;
     kernel.remove(&root).unwrap();
     let (shares, left) = done.unwrap();
-    // Version 2 keeps a weight, which is coarser.
-    assert!(
-        shares.is_some_and(|shares| (1000..=1050).contains(&shares)),
-        "{shares:?}"
-    );
+    // Version 2 keeps a weight, which is coarser: 999 are the fewest shares of the same one.
+    assert!(matches!(shares, Some(999 | 1024)), "{shares:?}");
     assert!(!left);
 }

@@ -138,6 +138,25 @@ async fn a_single_file_may_be_the_whole_source() {
     running.names_become(&["uno-node"]).await;
 }
 
+#[test]
+fn a_file_that_changed_within_this_tick_is_not_known_yet() {
+    let stamp = Stamp {
+        device: 1,
+        inode: 2,
+        bytes: 3,
+        changed: (100, 999_000_000),
+    };
+    let at = |seconds, millis: i32| jiff::Timestamp::new(seconds, millis * 1_000_000).unwrap();
+    for (now, known) in [
+        (at(100, 999), false),
+        (at(101, 9), false),
+        (at(101, 20), true),
+        (at(90, 0), false),
+    ] {
+        assert_eq!(stamp.tells_later_writes(now), known, "{now}");
+    }
+}
+
 #[tokio::test]
 async fn a_linked_file_is_read_though_nobody_closes_it() {
     let elsewhere = tempfile::tempdir().unwrap();
