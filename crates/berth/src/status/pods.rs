@@ -30,9 +30,20 @@ struct Metadata {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Spec {
     #[serde(default)]
     containers: Vec<Anything>,
+    #[serde(default)]
+    init_containers: Vec<InitContainer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InitContainer {
+    #[serde(default)]
+    name: String,
+    restart_policy: Option<String>,
 }
 
 /// Only its being there matters.
@@ -114,11 +125,22 @@ impl Pod {
         }
     }
 
+    /// Sidecars count, as kubectl counts them.
     fn ready(&self) -> String {
-        let ready = self
-            .status
-            .container_statuses
+        let sidecars: Vec<&str> = self
+            .spec
+            .init_containers
             .iter()
+            .filter(|init| init.restart_policy.as_deref() == Some("Always"))
+            .map(|init| init.name.as_str())
+            .collect();
+        let of_sidecars = self
+            .status
+            .init_container_statuses
+            .iter()
+            .filter(|status| sidecars.contains(&status.name.as_str()));
+        let ready = of_sidecars
+            .chain(&self.status.container_statuses)
             .filter(|status| status.ready)
             .count();
         let all = self
@@ -126,7 +148,7 @@ impl Pod {
             .containers
             .len()
             .max(self.status.container_statuses.len());
-        format!("{ready}/{all}")
+        format!("{ready}/{}", all + sidecars.len())
     }
 
     fn restarts(&self) -> u32 {
@@ -272,6 +294,15 @@ default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (
             Vec::new()
         );
         assert!(parse(b"404 page not found").is_err());
+    }
+
+    #[test]
+    fn sidecars_count_as_containers_and_other_init_containers_do_not() {
+        let pod = r#"{"items":[{"spec":{"containers":[{"name":"c"}],"initContainers":[
+            {"name":"once"},{"name":"side","restartPolicy":"Always"}]},
+            "status":{"phase":"Running","containerStatuses":[{"name":"c","ready":false}],
+            "initContainerStatuses":[{"name":"once","ready":true},{"name":"side","ready":true}]}}]}"#;
+        assert_eq!(parse(pod.as_bytes()).unwrap()[0].ready(), "1/2");
     }
 
     #[test]
