@@ -1,6 +1,8 @@
 //! Statistics of running containers, from the kernel and without a word to Docker.
 
 use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
 
 use cri_api::v1;
 use cri_api::v1::image_service_client::ImageServiceClient;
@@ -9,6 +11,17 @@ use testkit::{DockerEngine, eventually_async};
 use crate::harness::{Pod, SOON, Server, engine_with_image, start};
 
 const WRITTEN: u64 = 3 << 20;
+
+/// Whether the kernel measures the pressure of groups: version 2, unless it was told not to.
+fn has_pressure() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+        && fs::read("/proc/pressure/cpu").is_ok()
+}
+
+/// Microseconds in which something waited.
+fn waited(psi: Option<v1::PsiStats>) -> u64 {
+    psi.unwrap().some.unwrap().total
+}
 
 fn value(value: Option<v1::UInt64Value>) -> u64 {
     value.map(|value| value.value).unwrap_or_default()
@@ -32,8 +45,15 @@ async fn figures_are_those_of_the_running_container() {
         ..Default::default()
     });
     let pod = Pod::run(&mut server, config).await;
+    // More than there are processors, where some are to wait.
+    let loops = if has_pressure() {
+        std::thread::available_parallelism().unwrap().get() + 1
+    } else {
+        1
+    };
     let script = format!(
-        "head -c {WRITTEN} /dev/urandom > /written; ping -c 3 127.0.0.1 >/dev/null; while :; do :; done"
+        "head -c {WRITTEN} /dev/urandom > /written; ping -c 3 127.0.0.1 >/dev/null; \
+         for i in $(seq {loops}); do while :; do :; done & done; wait"
     );
     let id = pod.create(&mut server, "busy", &script).await;
 
@@ -76,6 +96,25 @@ async fn figures_are_those_of_the_running_container() {
     );
     let network = busy.network.unwrap().default_interface.unwrap();
     assert_eq!(network.name, "eth0");
+
+    if has_pressure() {
+        eventually_async(SOON, || async {
+            let pod = of_pod(&server, &pod.id).await.linux.unwrap();
+            let container = &pod.containers[0];
+            waited(container.memory.as_ref().unwrap().psi);
+            waited(container.io.as_ref().unwrap().psi);
+            waited(pod.memory.unwrap().psi);
+            waited(pod.io.unwrap().psi);
+            let of_container = waited(container.cpu.as_ref().unwrap().psi);
+            let of_pod = waited(pod.cpu.unwrap().psi);
+            if of_container > 0 && of_pod > 0 {
+                Ok(())
+            } else {
+                Err(format!("container {of_container}, pod {of_pod}"))
+            }
+        })
+        .await;
+    }
 
     let listed = eventually_async(SOON, || async {
         let request = v1::ListContainerStatsRequest::default();

@@ -30,7 +30,12 @@ async fn death_while_the_start_is_being_answered_is_not_lost() {
     let pod = Pod::run(&mut server, Pod::config("quick")).await;
     let id = pod.create(&mut server, "web", "true").await;
     // The image's names are asked for anew, after the inspect that saw the container run.
+    let looks = format!("GET /containers/{}/json", pod.id);
+    let seen = engine.count(&looks);
     engine.event("tag", "");
+    // Heard of by the time that the event after it is.
+    engine.event("update", &pod.id);
+    engine.asked(&looks, seen + 1).await;
     let images = engine.count("GET /images/sha256:1");
     engine.trouble("GET /images/sha256:1", Some(Trouble::Held));
     let call = start(&mut server, &id);
