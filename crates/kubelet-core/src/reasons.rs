@@ -150,6 +150,8 @@ words!(
         FailedStatusPodSandBox = "FailedStatusPodSandBox",
         /// A sync failed.
         FailedSync = "FailedSync",
+        /// The pod's cgroup was not made.
+        FailedCreatePodContainer = "FailedCreatePodContainer",
         /// Killing the pod failed.
         FailedKillPod = "FailedKillPod",
         /// The pod can't be accepted as written.

@@ -415,6 +415,11 @@ impl FakeCri {
         });
     }
 
+    /// Removes everything that does not run, as `docker system prune` does.
+    pub fn prune(&self) {
+        self.shared.change(|state| state.model.prune());
+    }
+
     /// Sets a condition of the runtime's status, such as `NetworkReady`.
     pub fn set_condition(&self, kind: &str, holds: bool, reason: &str, message: &str) {
         let condition = v1::RuntimeCondition {

@@ -61,6 +61,7 @@ impl Housekeeping {
                 loop {
                     self.weigh(&mut sources).await;
                     tokio::select! {
+                        biased;
                         // cancel-safe: a change stays in its watch.
                         () = any_changed(&mut sources) => {}
                         // cancel-safe: a timer.

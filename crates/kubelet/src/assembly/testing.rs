@@ -17,7 +17,7 @@ use node_os::host_view::HostView;
 use testkit::FakeCri;
 use tokio::sync::watch;
 
-use super::{context, machine::Machine, probing};
+use super::{context, housekeeping::Housekeeping, machine::Machine, probing};
 use crate::{
     control_plane::Standalone,
     events::{Events, keeper::EventStore},
@@ -36,7 +36,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long the parts get to end.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// One life of a kubelet's process, without servers and sources.
+/// One life of a kubelet's process, without servers, sources and log rotation.
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) context: Arc<PodContext>,
@@ -115,6 +115,20 @@ impl Life {
             told,
             tasks,
         }
+    }
+
+    /// Removes what a crash left behind of pods, when no pod is wanted any more, as each start does
+    /// with those that are not. Not from the start on here: many who wait for the runtime's health are woken
+    /// in an order that no seed foretells.
+    pub(crate) fn sweep(&self) {
+        let housekeeping = Housekeeping {
+            context: self.context.clone(),
+            node_values: None,
+        };
+        let nothing = watch::channel(Some(Arc::default())).1;
+        let token = self.tasks.token().clone();
+        let work = housekeeping.run(vec![nothing], token);
+        self.tasks.spawn("housekeeping", work);
     }
 
     /// Ends it as a signal would; a panic of any part is one here.

@@ -7,10 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use daemon::ErrorChain;
 use kubelet_core::{
     ids::ContainerId,
     log_paths,
     observed::{ContainerState, ObservedContainer, ObservedPod},
+    reasons::EventReason,
     termination,
 };
 
@@ -47,6 +49,28 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Reason and text of the event, as upstream's `SyncPod` has them.
+    pub(super) fn event(&self) -> (&'static str, String) {
+        let error = ErrorChain(self).to_string();
+        match self {
+            Self::Cgroup(_) => (
+                EventReason::FailedCreatePodContainer.as_str(),
+                format!("unable to ensure pod container exists: {error}"),
+            ),
+            Self::Directory(_) => (
+                EventReason::Failed.as_str(),
+                format!("error making pod data directories: {error}"),
+            ),
+            Self::Read(_) => (
+                EventReason::FailedSync.as_str(),
+                format!("error determining status: {error}"),
+            ),
+            Self::Runtime(_) | Self::StillRunning | Self::Volume(_) => {
+                (EventReason::FailedSync.as_str(), error)
+            }
+        }
+    }
+
     /// Nothing of the pod is wrong: the runtime is not there.
     pub(super) fn is_runtime_down(&self) -> bool {
         match self {

@@ -37,7 +37,9 @@ pub(super) enum End {
     Unknown,
     /// The pod is under way.
     Open,
-    /// What it held has been given back, and its end is on record.
+    /// It has ended, which is on record; what it held is still to be given back.
+    Recorded,
+    /// What it held has been given back.
     Settled,
 }
 
@@ -65,6 +67,7 @@ impl PodWorker {
                 tracing::info!(phase = record.status.phase, "the pod has ended before");
                 self.context.statuses.set_status(&self.uid, &record.status);
                 self.status = Some(record.status);
+                self.end = End::Recorded;
             }
             // Then the runtime's containers have to tell.
             Err(error) => tracing::warn!(error = %ErrorChain(&error), "read how the pod ended"),
@@ -80,6 +83,40 @@ impl PodWorker {
         spec::is_terminal_phase(phase)
     }
 
+    /// Writes down how the pod ended before anybody is shown: from then on nothing of it starts again,
+    /// however long it takes to stop what is left, and whatever is removed meanwhile.
+    pub(super) async fn record_end(&mut self, status: &PodStatus) {
+        if self.end == End::Open && spec::is_terminal_phase(status.phase.as_deref()) {
+            self.write_record(status).await;
+            self.end = End::Recorded;
+        }
+    }
+
+    async fn write_record(&self, status: &PodStatus) {
+        let (dirs, uid, path) = (
+            self.context.dirs.clone(),
+            self.uid.clone(),
+            record_path(&self.context.dirs, &self.uid),
+        );
+        let record = Finished {
+            status: status.clone(),
+        };
+        let written = daemon::blocking(move || {
+            dirs.ensure_pod(uid.as_str()).map_err(Failure::from)?;
+            Ok::<_, Failure>(versioned::write(&path, &record, 0o600))
+        });
+        // The runtime's containers still tell, until somebody removes them.
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %ErrorChain(&error), "record how the pod ended");
+            }
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "record how the pod ended");
+            }
+        }
+    }
+
     /// Gives back what a finished pod held; its logs, dead containers and record stay (LIFE-34).
     pub(super) async fn settle_end(&mut self) -> Result<(), Failure> {
         let Some(status) = self.status.clone().filter(|_| self.end != End::Settled) else {
@@ -87,19 +124,7 @@ impl PodWorker {
         };
         self.context.volumes.teardown(self.uid.as_str()).await?;
         self.context.cgroups.remove_pod(self.uid.as_str()).await?;
-        let (dirs, uid, path) = (
-            self.context.dirs.clone(),
-            self.uid.clone(),
-            record_path(&self.context.dirs, &self.uid),
-        );
-        let written = daemon::blocking(move || {
-            dirs.ensure_pod(uid.as_str())?;
-            Ok::<_, Failure>(versioned::write(&path, &Finished { status }, 0o600))
-        });
-        if let Err(error) = written.await? {
-            // The runtime's containers still tell, until somebody removes them.
-            tracing::warn!(error = %ErrorChain(&error), "record how the pod ended");
-        }
+        self.write_record(&status).await;
         self.end = End::Settled;
         Ok(())
     }

@@ -44,12 +44,19 @@ impl PodWorker {
             Err(failure @ Failure::Volume(_)) => {
                 let delay = mount_delay(self.mount_failures);
                 self.mount_failures = self.mount_failures.saturating_add(1);
-                match self.report(None, "FailedSync", &failure) {
+                match Self::report(&failure) {
                     Outcome::Retry(_) => Outcome::Retry(delay),
                     outcome => outcome,
                 }
             }
-            Err(failure) => self.report(Some(pod.as_ref()), "FailedSync", &failure),
+            Err(failure) => {
+                let outcome = Self::report(&failure);
+                if outcome != Outcome::RuntimeDown {
+                    let (reason, message) = failure.event();
+                    self.event(pod, EventType::Warning, reason, &message);
+                }
+                outcome
+            }
         }
     }
 
@@ -63,14 +70,14 @@ impl PodWorker {
             self.judge_deadline(pod);
             self.read_restarts_from_logs(pod, &observed).await;
             let actions = self.decide(pod, &observed);
-            self.publish(pod, &observed, &actions);
+            self.publish(pod, &observed, &actions).await;
             self.tell_waits(pod, &actions);
             if actions.is_empty() {
                 self.link_logs(&observed).await;
                 if self.remove_excess(&observed).await {
                     // What is gone is no container's last state any more.
                     observed = self.observe().await?;
-                    self.publish(pod, &observed, &actions);
+                    self.publish(pod, &observed, &actions).await;
                 }
                 if self.is_finished() {
                     self.settle_end().await?;
@@ -88,7 +95,7 @@ impl PodWorker {
             if let Some(outcome) = applied? {
                 observed = self.observe().await?;
                 let actions = self.decide(pod, &observed);
-                self.publish(pod, &observed, &actions);
+                self.publish(pod, &observed, &actions).await;
                 return Ok(outcome);
             }
             observed = self.observe().await?;
@@ -222,7 +229,7 @@ impl PodWorker {
     }
 
     /// Computes the status and hands it to everybody who reads it.
-    fn publish(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, actions: &PodActions) {
+    async fn publish(&mut self, pod: &Arc<Pod>, observed: &ObservedPod, actions: &PodActions) {
         let over = actions.done && !observed.may_be_running();
         // Results may have been shown since by themselves: their times are kept.
         if self.status.is_some() {
@@ -234,6 +241,7 @@ impl PodWorker {
         self.history.probes = self.context.probes.results(&self.uid);
         let end = if over { PodEnd::Over } else { PodEnd::Open };
         let status = compute_pod_status(&self.status_input(pod, observed, end));
+        self.record_end(&status).await;
         if !self.started && status.phase.as_deref() == Some("Running") {
             self.started = true;
             self.context

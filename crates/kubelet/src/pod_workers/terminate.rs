@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use daemon::ErrorChain;
 use k8s_openapi::api::core::v1::Pod;
-use kubelet_core::{actions::plan_pod_kill, observed::ObservedPod};
+use kubelet_core::{actions::plan_pod_kill, observed::ObservedPod, reasons::EventReason};
 
 use super::{Outcome, PodWorker, RETRY_AFTER_ERROR, exits, exits::Failure};
-use crate::runtime::observe;
+use crate::{events::EventType, runtime::observe};
 
 impl PodWorker {
     /// One pass towards the end.
@@ -25,7 +25,15 @@ impl PodWorker {
                 tracing::info!("pod is gone");
                 Outcome::Finished
             }
-            Err(failure) => self.report(pod.map(AsRef::as_ref), "FailedKillPod", &failure),
+            Err(failure) => {
+                let outcome = Self::report(&failure);
+                if let (Some(pod), Outcome::Retry(_)) = (pod, outcome) {
+                    let reason = EventReason::FailedKillPod.as_str();
+                    let message = format!("error killing pod: {}", ErrorChain(&failure));
+                    self.event(pod, EventType::Warning, reason, &message);
+                }
+                outcome
+            }
         }
     }
 
@@ -94,22 +102,13 @@ impl PodWorker {
         .await
     }
 
-    /// Says what failed, once per pass, and when it is tried again.
-    pub(super) fn report(&self, pod: Option<&Pod>, reason: &str, failure: &Failure) -> Outcome {
+    /// Says in the log what failed, once per pass, and when it is tried again.
+    pub(super) fn report(failure: &Failure) -> Outcome {
         if failure.is_runtime_down() {
             return Outcome::RuntimeDown;
         }
         let error = ErrorChain(failure).to_string();
         tracing::error!(error = %error, "Error syncing pod, skipping");
-        if let Some(pod) = pod {
-            let message = format!("error killing pod: {error}");
-            let message = if reason == "FailedKillPod" {
-                message
-            } else {
-                error
-            };
-            self.event(pod, crate::events::EventType::Warning, reason, &message);
-        }
         Outcome::Retry(RETRY_AFTER_ERROR)
     }
 }

@@ -347,3 +347,36 @@ async fn src_44_a_pod_that_nobody_asks_for_is_told_of_as_it_is_stopped() {
     assert_eq!(event.field_path.as_deref(), Some(path));
     life.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_directories_cannot_be_made_says_so_as_upstream_does() {
+    let (fake, root) = (FakeCri::start(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(root.path().join("kubelet")).unwrap();
+    std::fs::write(root.path().join("kubelet/pods"), "no directory").unwrap();
+    let sets = watch::Sender::new(set(&[pod("a", "1", "Always")]));
+    let life = begin(&fake, root.path(), ROOM, &sets);
+    tokio::time::sleep(A_WHILE).await;
+    let told = life.told.events();
+    let failed = told.iter().find(|seen| seen.event.reason == "Failed");
+    let message = &failed.unwrap().event.message;
+    let head = "error making pod data directories: ";
+    assert!(message.starts_with(head), "{message}");
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_37_what_has_ended_stays_so_though_it_was_never_stopped_whole() {
+    let bench = Bench::start(&[pod("a", "1", "Never")], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let held = bench.fake.hold(Call::StopPodSandbox);
+    bench.fake.exit("a-main", 0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.phase("1"), "Succeeded");
+    bench.fake.prune();
+    let bench = bench.restart(ROOM).await;
+    drop(held);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("1"), "Succeeded");
+    assert!(bench.fake.container("a-main").is_none());
+    bench.life.end().await;
+}

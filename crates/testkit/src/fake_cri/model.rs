@@ -419,6 +419,22 @@ impl Model {
         }
     }
 
+    /// Removes containers that do not run and sandboxes that are not ready.
+    pub(super) fn prune(&mut self) {
+        let running = v1::ContainerState::ContainerRunning;
+        let ended = self.containers.values().filter(|c| c.state != running);
+        let ended: Vec<_> = ended.map(|container| container.id.clone()).collect();
+        for id in ended {
+            self.remove_container(&id);
+        }
+        let ready = PodSandboxState::SandboxReady;
+        let dead = self.sandboxes.values().filter(|s| s.state != ready);
+        let dead: Vec<_> = dead.map(|sandbox| sandbox.id.clone()).collect();
+        for id in dead {
+            self.remove_sandbox(&id);
+        }
+    }
+
     pub(super) fn sandbox(&self, id: &str) -> Result<&FakeSandbox, Status> {
         self.sandboxes
             .get(id)

@@ -29,8 +29,7 @@ struct Seen {
     started: BTreeSet<String>,
     /// Sandboxes and containers that were seen, by id.
     known: BTreeSet<String>,
-    /// The last attempt that ran of what has a name in a pod (a sandbox has none), and in which life of
-    /// the kubelet.
+    /// The last attempt that ran of each name in a pod, and in which life of the kubelet.
     attempts: BTreeMap<(String, String), (u32, u32)>,
     /// How often the kubelet was restarted.
     lives: u32,
@@ -142,8 +141,17 @@ impl Seen {
             let uid = uid_of(&sandbox.config.labels);
             let attempt = sandbox.config.metadata.as_ref().map_or(0, |m| m.attempt);
             if self.known.insert(sandbox.id.clone()) {
-                self.grows(&uid, "", attempt, None)?;
-                self.ran(&uid, "", attempt);
+                let others = sandboxes
+                    .iter()
+                    .filter(|other| other.id != sandbox.id && uid_of(&other.config.labels) == uid)
+                    .filter_map(|other| other.config.metadata.as_ref());
+                if let Some(before) = others.map(|other| other.attempt).max()
+                    && attempt <= before
+                {
+                    return Err(format!(
+                        "attempt {attempt} of the sandbox of {uid} beside attempt {before}"
+                    ));
+                }
                 if self.over.contains(&uid) {
                     return Err(format!("{uid} has ended and got a sandbox"));
                 }
@@ -176,7 +184,7 @@ impl Seen {
     /// Upstream promises less: it counts on from what the runtime has, or from the log files where that
     /// has nothing. One that never ran has no log, and may be made again once it was removed. So may one
     /// that an earlier kubelet removed together with its log, as it does with init containers before it
-    /// makes another sandbox.
+    /// makes another sandbox. Sandboxes have no logs: theirs grow beside those that are still there.
     fn grows(&self, uid: &str, name: &str, attempt: u32, log: Option<&Path>) -> Result<(), String> {
         let key = (uid.to_owned(), name.to_owned());
         match self.attempts.get(&key) {

@@ -198,7 +198,7 @@ impl World {
 
     /// One thing happens; the answer says what.
     pub(super) async fn step(&mut self, random: &mut Random) -> String {
-        let text = match random.below(20) {
+        let text = match random.below(21) {
             0..=2 => self.write(random),
             3 => self.remove(random),
             4 => self.edit(random),
@@ -293,6 +293,12 @@ impl World {
                 }
                 format!("{name} behaves otherwise")
             }
+            19 => {
+                self.laws.forget_starts();
+                self.lost = true;
+                self.fake.prune();
+                "what does not run is removed".to_owned()
+            }
             _ => "time passes".to_owned(),
         };
         let wait = [0, 1, 50, 2_000, 15_000, 90_000, 400_000][random.index(7)];
@@ -360,6 +366,10 @@ impl World {
                 self.laws.is_over(uid.as_str());
             }
             for container in entry.status.container_statuses.iter().flatten() {
+                let is_unseen = container.container_id.is_none() && container.last_state.is_none();
+                if self.lost && is_unseen {
+                    continue;
+                }
                 let key = (uid.clone(), container.name.clone());
                 let before = self.restarts.insert(key, container.restart_count);
                 if before.is_some_and(|before| before > container.restart_count) {
@@ -467,6 +477,8 @@ impl World {
                 "left in the runtime: {sandboxes:#?} {containers:#?}"
             ));
         }
+        self.life.as_ref().unwrap().sweep();
+        tokio::time::sleep(A_QUIET_TIME).await;
         for directory in [
             self.root.path().join("kubelet/pods"),
             testing::logs(self.root.path()),
