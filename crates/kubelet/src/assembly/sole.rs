@@ -9,6 +9,7 @@ use std::{
     io,
     os::{
         linux::net::SocketAddrExt as _,
+        unix::fs::MetadataExt as _,
         unix::net::{SocketAddr, UnixListener},
     },
 };
@@ -46,9 +47,9 @@ pub(super) async fn take(runtime: &CriClient, endpoint: &Endpoint) -> Result<Pla
         None
     });
     let (key, told) = match engine {
-        Some(id) => (
-            format!("docker/{id}"),
-            format!("the same Docker Engine ({id})"),
+        Some(engine) => (
+            format!("docker/{engine}"),
+            format!("the same Docker Engine ({engine})"),
         ),
         None => (
             format!("cri/{endpoint}"),
@@ -69,10 +70,22 @@ async fn claim(key: &str, runtime: &str) -> Result<Place, TakenError> {
         Ok(listener) => Ok(Place {
             _listener: Some(listener),
         }),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(TakenError {
-            holder: holder(&name).await,
-            runtime: runtime.to_owned(),
-        }),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let peer = UnixStream::connect(format!("\0{name}")).await;
+            let peer = peer.and_then(|peer| peer.peer_cred()).ok();
+            if let Some(uid) = peer.map(|peer| peer.uid()).filter(|uid| !is_trusted(*uid)) {
+                tracing::warn!(
+                    uid,
+                    name,
+                    "a process that cannot be a kubelet has this kubelet's place at its runtime: end it"
+                );
+                return Ok(Place { _listener: None });
+            }
+            Err(TakenError {
+                holder: holder(peer.and_then(|peer| peer.pid())).await,
+                runtime: runtime.to_owned(),
+            })
+        }
         Err(error) => {
             tracing::warn!(error = %ErrorChain(&error), "cannot tell whether another kubelet uses this runtime");
             Ok(Place { _listener: None })
@@ -80,14 +93,14 @@ async fn claim(key: &str, runtime: &str) -> Result<Place, TakenError> {
     }
 }
 
+/// Anybody may bind an abstract address, and whoever cannot run a kubelet must not keep one from running.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || std::fs::metadata("/proc/self").is_ok_and(|ours| ours.uid() == uid)
+}
+
 /// Who has the place, for people.
-async fn holder(name: &str) -> String {
-    let peer = UnixStream::connect(format!("\0{name}")).await;
-    let Some(pid) = peer
-        .and_then(|peer| peer.peer_cred())
-        .ok()
-        .and_then(|peer| peer.pid())
-    else {
+async fn holder(pid: Option<i32>) -> String {
+    let Some(pid) = pid else {
         return "of which no more is known".to_owned();
     };
     if pid == 0 {
@@ -113,5 +126,11 @@ mod tests {
         assert_eq!(error.runtime, "it");
         drop(place);
         claim(&key, "it").await.unwrap();
+    }
+
+    #[test]
+    fn only_root_and_we_ourselves_are_taken_for_a_kubelet() {
+        assert!(is_trusted(0) && is_trusted(rustix::process::geteuid().as_raw()));
+        assert!(!is_trusted(65_534));
     }
 }

@@ -168,8 +168,9 @@ impl CriClient {
         Ok(answer)
     }
 
-    /// The Docker Engine behind the runtime, by its own id; `None` where there is none or the runtime
-    /// does not say, as only our cri-dockerd does.
+    /// The Docker Engine behind the runtime, by its own id and its directory, since up to Docker 20.10 all
+    /// engines of a host have one id (that of `/etc/docker/key.json`); `None` where there is none or the
+    /// runtime does not say, as only our cri-dockerd does.
     pub(crate) async fn engine_id(&self) -> Result<Option<String>, CriError> {
         let mut client = self.runtime.clone();
         let request = v1::StatusRequest { verbose: true };
@@ -182,8 +183,8 @@ impl CriClient {
             .await?;
         Ok(answer.info.get("docker").and_then(|docker| {
             let docker: serde_json::Value = serde_json::from_str(docker).ok()?;
-            let id = docker["id"].as_str()?;
-            (!id.is_empty()).then(|| id.to_owned())
+            let (id, root) = (docker["id"].as_str()?, docker["rootDir"].as_str()?);
+            (!id.is_empty()).then(|| format!("{id} {root}"))
         }))
     }
 
