@@ -219,18 +219,21 @@ pub struct ObservedPod {
 impl ObservedPod {
     /// Orders sandboxes and containers newest first. Containers of other pods are left out, so
     /// that nothing done from here on can touch them.
+    ///
+    /// Differs: the newest is the one with the highest attempt; upstream goes by the time of creation,
+    /// and after its clock was set back takes the older container for the newest.
     pub fn new(
         uid: PodUid,
         mut sandboxes: Vec<ObservedSandbox>,
         mut containers: Vec<ObservedContainer>,
     ) -> Self {
         containers.retain(|container| container.pod_uid == uid);
-        // Times of equal second are told apart by what only grows, then by id for determinism.
+        // By what only grows: the clock that dates them may have been set back between two of them.
         sandboxes.sort_by(|a, b| {
-            (b.created_at, b.attempt, &b.id).cmp(&(a.created_at, a.attempt, &a.id))
+            (b.attempt, b.created_at, &b.id).cmp(&(a.attempt, a.created_at, &a.id))
         });
         containers.sort_by(|a, b| {
-            (b.created_at, b.restart_count, &b.id).cmp(&(a.created_at, a.restart_count, &a.id))
+            (b.restart_count, b.created_at, &b.id).cmp(&(a.restart_count, a.created_at, &a.id))
         });
         Self {
             uid,

@@ -223,3 +223,39 @@ fn foreign_containers_are_dropped_when_a_pod_is_put_together() {
     let pod = ObservedPod::new(PodUid::from("u1"), vec![], vec![other, mine.clone()]);
     assert_eq!(pod.containers, [mine]);
 }
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_old_container_or_sandbox_the_newest() {
+    let at = |second: i64| Timestamp::from_second(second).ok();
+    let container = |id: &str, restart_count: u32, second: i64| {
+        let mut container = container_from_status(&status(), None).unwrap();
+        container.id = ContainerId::from(id);
+        container.restart_count = restart_count;
+        container.created_at = at(second);
+        container
+    };
+    let sandbox = |id: &str, attempt: u32, second: i64| {
+        let mut made = v1::PodSandbox {
+            id: id.to_owned(),
+            metadata: Some(v1::PodSandboxMetadata {
+                name: "web".to_owned(),
+                uid: "u1".to_owned(),
+                namespace: "default".to_owned(),
+                attempt,
+            }),
+            ..v1::PodSandbox::default()
+        };
+        made.created_at = second * 1_000_000_000;
+        sandbox_from_item(&made).unwrap()
+    };
+    // Made an hour ahead, then the clock went back.
+    let (old, new) = (container("old", 3, 7_200), container("new", 4, 3_601));
+    let name = old.name.as_str().to_owned();
+    let pod = ObservedPod::new(
+        old.pod_uid.clone(),
+        vec![sandbox("old", 0, 7_200), sandbox("new", 1, 3_601)],
+        vec![old, new],
+    );
+    assert_eq!(pod.latest(&name).unwrap().id.as_str(), "new");
+    assert_eq!(pod.sandboxes[0].id.as_str(), "new");
+}
