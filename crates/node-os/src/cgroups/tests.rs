@@ -6,6 +6,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use super::*;
@@ -221,4 +222,57 @@ fn left_over_processes_are_killed_with_their_group() {
     cgroups.remove(&parent).unwrap();
     assert!(!cgroups.exists(&pod));
     assert!(!child.wait().unwrap().success());
+}
+
+/// Version 2 beside version 1 has no controllers left, but all that the kernel measures by itself.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "processes to wait for one another"
+)]
+fn pressure_is_what_the_kernel_says_of_processes_that_wait() {
+    let mounts = crate::mountinfo::read_own().unwrap();
+    let unified = mounts.iter().find(|mount| mount.fs_type == "cgroup2");
+    let group = group(&format!("/berth-test-pressure-{}", std::process::id()));
+    let made = match unified {
+        None => Err("no cgroup2 is mounted".to_owned()),
+        Some(_) if fs::read("/proc/pressure/cpu").is_err() => Err("no pressure figures".to_owned()),
+        Some(mount) => fs::create_dir(group.below(&mount.mount_point))
+            .map_err(|error| format!("no cgroups to write to: {error}")),
+    };
+    if let Err(reason) = made {
+        // Not every kernel has them, whatever is required of the machine.
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let root = unified.unwrap().mount_point.clone();
+    let cgroups = CgroupFs::new(Hierarchies::v2(root.clone()));
+    let directory = group.below(&root);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let mut busy: Vec<_> = (0..=processors)
+        .map(|_| {
+            let child = Command::new("sh")
+                // Whatever happens here, it ends.
+                .args(["-c", "ulimit -t 60; while :; do :; done"])
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap();
+            fs::write(directory.join("cgroup.procs"), child.id().to_string()).unwrap();
+            child
+        })
+        .collect();
+    let stats = testkit::eventually(Duration::from_secs(20), || {
+        let stats = cgroups.usage(&group).unwrap();
+        let waited = stats.cpu_pressure.is_some_and(|cpu| {
+            cpu.some.total_micros > 0 && cpu.some.average_10 > 0 && cpu.some.average_10 <= 10_000
+        });
+        if waited { Ok(stats) } else { Err(stats) }
+    });
+    for child in &mut busy {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    fs::remove_dir(&directory).unwrap();
+    assert!(stats.cpu_usage_nanos.is_some_and(|used| used > 0));
+    assert!(stats.memory_pressure.is_some() && stats.io_pressure.is_some());
 }
