@@ -201,8 +201,10 @@ impl Seen {
 
     fn ran(&mut self, uid: &str, name: &str, attempt: u32) {
         let key = (uid.to_owned(), name.to_owned());
-        let last = self.attempts.entry(key).or_default();
-        *last = (last.0.max(attempt), self.lives);
+        let (last, life) = self.attempts.entry(key).or_default();
+        // Another life may have begun to count anew.
+        let before = if *life == self.lives { *last } else { 0 };
+        (*last, *life) = (before.max(attempt), self.lives);
     }
 
     fn note_start(&mut self, uid: &str, name: &str) -> Result<(), String> {
