@@ -240,9 +240,7 @@ fn pressure_is_what_the_kernel_says_of_processes_that_wait() {
         Some(mount) => fs::create_dir(group.below(&mount.mount_point))
             .map_err(|error| format!("no cgroups to write to: {error}")),
     };
-    if let Err(reason) = made {
-        // Not every kernel has them, whatever is required of the machine.
-        eprintln!("skipped: {reason}");
+    if !testkit::prerequisite("pressure", made.err()) {
         return;
     }
     let root = unified.unwrap().mount_point.clone();
@@ -266,7 +264,11 @@ fn pressure_is_what_the_kernel_says_of_processes_that_wait() {
         let waited = stats.cpu_pressure.is_some_and(|cpu| {
             cpu.some.total_micros > 0 && cpu.some.average_10 > 0 && cpu.some.average_10 <= 10_000
         });
-        if waited { Ok(stats) } else { Err(stats) }
+        if waited {
+            Ok(stats)
+        } else {
+            Err(format!("{:?}", stats.cpu_pressure))
+        }
     });
     for child in &mut busy {
         child.kill().unwrap();
