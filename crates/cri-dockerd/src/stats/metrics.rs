@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cri_api::v1::{self, MetricType};
-use node_os::cgroups::{CgroupDetails, CgroupStats, DeviceIo, Stall};
+use node_os::cgroups::{CgroupDetails, CgroupStats, Stall};
+use node_os::disk_usage::DiskUsage;
 use node_os::proc::{InterfaceCounters, OpenFiles};
 use node_os::statfs::{self, FsUsage};
 
@@ -20,6 +21,8 @@ use super::{Pod, locate};
 use crate::hub::now;
 use crate::state::{Life, Record};
 use crate::translate::CgroupDriver;
+
+mod disk;
 
 /// Labels that every metric has, before its own.
 const LABELS: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
@@ -58,7 +61,8 @@ struct Seen {
     /// Soft limit of open files of the first process; `u64::MAX` for none.
     open_limit: Option<u64>,
     resources: v1::LinuxContainerResources,
-    layer_bytes: Option<u64>,
+    /// What the container wrote into its layer, if that was measured.
+    layer: Option<DiskUsage>,
     /// The file system of Docker's data and its device.
     data: Option<(String, FsUsage)>,
     devices: BTreeMap<(u32, u32), String>,
@@ -88,30 +92,6 @@ fn stalled(stall: Option<&Stall>) -> Values {
 
 fn limit(value: i64) -> Option<u64> {
     u64::try_from(value).ok()
-}
-
-impl Seen {
-    fn by_device(&self, value: fn(&DeviceIo) -> u64) -> Values {
-        let device = |io: &DeviceIo| {
-            self.devices
-                .get(&(io.major, io.minor))
-                .cloned()
-                .unwrap_or_default()
-        };
-        self.details
-            .io
-            .iter()
-            .map(|io| (vec![device(io)], value(io)))
-            .collect()
-    }
-
-    fn of_data(&self, value: impl Fn(&FsUsage) -> Option<u64>) -> Values {
-        let data = self
-            .data
-            .iter()
-            .filter_map(|(device, usage)| Some((vec![device.clone()], value(usage)?)));
-        data.collect()
-    }
 }
 
 const fn counter(
@@ -285,90 +265,6 @@ const CONTAINER: &[Metric<Seen>] = &[
         "Processes killed for lack of memory",
         |s| one(Some(s.details.oom_kills.unwrap_or(0))),
     ),
-    // Disks
-    with(
-        &["device"],
-        counter("container_fs_reads_bytes_total", "Bytes read", |s| {
-            s.by_device(|io| io.read_bytes)
-        }),
-    ),
-    with(
-        &["device"],
-        counter("container_fs_reads_total", "Reads", |s| {
-            s.by_device(|io| io.reads)
-        }),
-    ),
-    with(
-        &["device"],
-        counter("container_fs_writes_bytes_total", "Bytes written", |s| {
-            s.by_device(|io| io.write_bytes)
-        }),
-    ),
-    with(
-        &["device"],
-        counter("container_fs_writes_total", "Writes", |s| {
-            s.by_device(|io| io.writes)
-        }),
-    ),
-    with(
-        &["device", "major", "minor", "operation"],
-        counter(
-            "container_blkio_device_usage_total",
-            "Bytes by device and operation",
-            |s| {
-                let mut all = Values::new();
-                for io in &s.details.io {
-                    let device = s
-                        .devices
-                        .get(&(io.major, io.minor))
-                        .cloned()
-                        .unwrap_or_default();
-                    for (operation, bytes) in [("Read", io.read_bytes), ("Write", io.write_bytes)] {
-                        let labels = vec![
-                            device.clone(),
-                            io.major.to_string(),
-                            io.minor.to_string(),
-                            operation.to_owned(),
-                        ];
-                        all.push((labels, bytes));
-                    }
-                }
-                all
-            },
-        ),
-    ),
-    with(
-        &["device"],
-        gauge(
-            "container_fs_usage_bytes",
-            "Size of what the container wrote, in bytes",
-            |s| s.of_data(|_| s.layer_bytes),
-        ),
-    ),
-    with(
-        &["device"],
-        gauge(
-            "container_fs_limit_bytes",
-            "Size of the file system of containers, in bytes",
-            |s| s.of_data(|data| Some(data.capacity_bytes)),
-        ),
-    ),
-    with(
-        &["device"],
-        gauge(
-            "container_fs_inodes_total",
-            "Inodes of the file system of containers",
-            |s| s.of_data(|data| Some(data.inodes)),
-        ),
-    ),
-    with(
-        &["device"],
-        gauge(
-            "container_fs_inodes_free",
-            "Free inodes of the file system of containers",
-            |s| s.of_data(|data| Some(data.inodes_free)),
-        ),
-    ),
     // Processes
     gauge("container_processes", "Processes", |s| {
         one(Some(s.processes))
@@ -539,6 +435,7 @@ pub(super) fn descriptors() -> Vec<v1::MetricDescriptor> {
     }
     CONTAINER
         .iter()
+        .chain(disk::DISK)
         .map(descriptor)
         .chain(NETWORK.iter().map(descriptor))
         .collect()
@@ -577,7 +474,7 @@ pub(super) fn collect(
                         let seen = see(kernel, record, &reading, layer, data.clone());
                         Some(v1::ContainerMetrics {
                             container_id: record.id.clone(),
-                            metrics: values(CONTAINER, &seen, &labels),
+                            metrics: of_container(&seen, &labels),
                         })
                     })
                     .collect(),
@@ -622,7 +519,7 @@ fn see(
             .container()
             .map(|facts| facts.resources.clone())
             .unwrap_or_default(),
-        layer_bytes: layer.map(|size| size.usage.bytes),
+        layer: layer.map(|size| size.usage),
         data,
         devices: devices
             .map(|(major, minor)| ((major, minor), kernel.proc.block_device(major, minor)))
@@ -648,6 +545,12 @@ fn base_labels(
     ]
 }
 
+fn of_container(seen: &Seen, base: &[String]) -> Vec<v1::Metric> {
+    let mut all = values(CONTAINER, seen, base);
+    all.extend(values(disk::DISK, seen, base));
+    all
+}
+
 fn values<T>(table: &[Metric<T>], seen: &T, base: &[String]) -> Vec<v1::Metric> {
     let mut all = Vec::with_capacity(table.len());
     for metric in table {
@@ -668,6 +571,8 @@ fn values<T>(table: &[Metric<T>], seen: &T, base: &[String]) -> Vec<v1::Metric> 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use node_os::cgroups::DeviceIo;
 
     use super::*;
 
@@ -691,7 +596,7 @@ mod tests {
         let descriptors = descriptors();
         let names: HashSet<_> = descriptors.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(names.len(), descriptors.len(), "no name twice");
-        let metrics = values(CONTAINER, &seen, &base);
+        let metrics = of_container(&seen, &base);
         let mut known = HashSet::new();
         for metric in &metrics {
             let descriptor = descriptors.iter().find(|d| d.name == metric.name).unwrap();
