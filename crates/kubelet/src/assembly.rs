@@ -2,6 +2,7 @@
 //! which part gets what.
 
 mod cgroups;
+mod clock_watch;
 mod context;
 pub(crate) mod host;
 mod housekeeping;
@@ -154,6 +155,7 @@ pub(crate) async fn start(
         "Starting kubelet.",
     );
 
+    tasks.spawn("clock watch", clock_watch::tell(tasks.token().clone()));
     let machine = machine::look_at_machine(&settings, &node_name, &events).await?;
     let runtime = runtime::connect(&endpoint, &image_endpoint, &settings, &metrics).await;
     let (asker, health) = RuntimeHealth::new(runtime.clone(), wakes.clone());

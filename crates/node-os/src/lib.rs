@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod beneath;
 pub mod cgroups;
+pub mod clock;
 pub mod disk_usage;
 pub mod host_view;
 pub mod memory;
