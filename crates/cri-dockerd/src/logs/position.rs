@@ -6,9 +6,11 @@
 //! copy; whatever stands behind it has not been written yet, of either stream.
 //!
 //! Docker may have dropped the first of several lines with that time (pieces of a line on both sides
-//! of a file that went); the lines' texts then tell which are left.
+//! of a file that went); the lines' texts then tell which are left, and where those are the same, the
+//! lines of both streams before them do.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -23,6 +25,8 @@ use crate::engine::StreamKind;
 /// First guess of how much must be read; grows by [`GROWTH`].
 const WINDOW: u64 = 64 << 10;
 const GROWTH: u64 = 8;
+/// So many lines before one are compared where its own text does not tell which it is.
+const CONTEXT: usize = 64;
 /// Longest line that is looked for; a record is at most about 100 KiB (16 KiB, each byte escaped).
 pub(super) const MAX_LINE: usize = 1 << 20;
 
@@ -123,6 +127,8 @@ pub(super) struct Position {
     stamp: Stamp,
     /// Hashes of the lines of this stream with this time, at least one.
     lines: Vec<u64>,
+    /// Hashes of the last lines of either stream, this one the last; at most [`CONTEXT`].
+    recent: Recent,
     /// No line that is still to come is older than this. A line can be older than the one before
     /// it: the streams are timed apart, and the pieces of a long line have the time of the first.
     pub(super) since: Stamp,
@@ -134,6 +140,25 @@ impl Position {
     /// Takes note of when the container was created whose place is looked for.
     pub(super) fn compare(&mut self, born: Option<Stamp>) {
         self.foreign = born.is_some_and(|born| self.stamp < born);
+    }
+}
+
+/// Hashes of the last lines, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Recent(VecDeque<u64>);
+
+impl Recent {
+    fn push(&mut self, hash: u64) {
+        if self.0.len() == CONTEXT {
+            self.0.pop_front();
+        }
+        self.0.push_back(hash);
+    }
+
+    /// The same lines, as far back as both know.
+    fn agrees(&self, other: &Self) -> bool {
+        let back = |lines: &'_ Self| lines.0.clone().into_iter().rev();
+        back(self).zip(back(other)).all(|(one, other)| one == other)
     }
 }
 
@@ -259,6 +284,7 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
         let from = length.saturating_sub(window);
         let mut groups = [None, None];
         let mut last = None;
+        let mut recent = Recent::default();
         let mut since: Option<Stamp> = None;
         for_each_line(&chain, from, |_, line| {
             let Some((stamp, stream, false)) = parse_cri(line) else {
@@ -267,6 +293,7 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
             since = Some(since.map_or(stamp, |since| since.min(stamp)));
             let group = Group::of(&mut groups[stream as usize], stamp, from == 0);
             group.lines.push((hash(line), 0));
+            recent.push(hash(line));
             last = Some(stream);
         })?;
         let group = last.and_then(|stream| groups[stream as usize].take());
@@ -276,6 +303,7 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
                     stream,
                     stamp: group.stamp,
                     lines: group.lines.into_iter().map(|(hash, _)| hash).collect(),
+                    recent,
                     since,
                     foreign: false,
                 }));
@@ -287,6 +315,15 @@ pub(super) fn last_written<B: Bytes + ?Sized>(newest_first: &[&B]) -> io::Result
     }
 }
 
+/// A record that may be the last that was written.
+#[derive(Debug)]
+struct Candidate {
+    hash: u64,
+    end: u64,
+    /// Up to itself.
+    recent: Recent,
+}
+
 /// Looks for a position among Docker's records.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
@@ -295,8 +332,10 @@ pub(super) struct Search<'a> {
     group: Option<Group>,
     /// Where the last line that was written ends.
     end: Option<u64>,
-    /// The records with the position's time, each with its end, where the first may be missing.
-    rest: Vec<(u64, u64)>,
+    /// The records with the position's time, where the first may be missing.
+    rest: Vec<Candidate>,
+    /// The last records, as long as the stream's first may be missing.
+    recent: Recent,
     line: Vec<u8>,
     /// Where the first record starts that is not known to be written.
     newer: Option<u64>,
@@ -311,6 +350,7 @@ impl<'a> Search<'a> {
             group: None,
             end: None,
             rest: Vec::new(),
+            recent: Recent::default(),
             line: Vec::new(),
             newer: None,
         }
@@ -327,6 +367,11 @@ impl<'a> Search<'a> {
         if record.stamp > stamp {
             self.newer.get_or_insert(start);
         }
+        if self.group.as_ref().is_none_or(|group| !group.whole) {
+            self.line.clear();
+            record.write_cri(&mut self.line);
+            self.recent.push(hash(&self.line[..self.line.len() - 1]));
+        }
         if record.stream != stream {
             return;
         }
@@ -340,10 +385,11 @@ impl<'a> Search<'a> {
             self.end = Some(end);
         } else {
             self.newer.get_or_insert(start);
-            self.line.clear();
-            record.write_cri(&mut self.line);
-            self.rest
-                .push((hash(&self.line[..self.line.len() - 1]), end));
+            self.rest.push(Candidate {
+                hash: self.recent.0.back().copied().unwrap_or_default(),
+                end,
+                recent: self.recent.clone(),
+            });
         }
     }
 
@@ -367,15 +413,22 @@ impl<'a> Search<'a> {
     }
 
     /// Where the last line that was written ends, among records of which the first may be missing:
-    /// as few as explain the texts.
+    /// as few as explain the texts, of them and of what stands before them.
     fn aligned(&self) -> Option<u64> {
         let lines = &self.position.lines;
-        (0..lines.len()).find_map(|missing| {
-            let common = self.rest.len().min(lines.len() - missing);
-            let (rest, written) = (&self.rest[..common], &lines[missing..missing + common]);
-            let equal = rest.iter().map(|(hash, _)| hash).eq(written);
-            rest.last().filter(|_| equal).map(|(_, end)| *end)
-        })
+        let explained = || {
+            (0..lines.len()).filter_map(|missing| {
+                let common = self.rest.len().min(lines.len() - missing);
+                let (rest, written) = (&self.rest[..common], &lines[missing..missing + common]);
+                let equal = rest.iter().map(|one| &one.hash).eq(written);
+                rest.last().filter(|_| equal)
+            })
+        };
+        let recent = &self.position.recent;
+        explained()
+            .find(|one| one.recent.agrees(recent))
+            .or_else(|| explained().next())
+            .map(|one| one.end)
     }
 }
 

@@ -136,3 +136,12 @@ fn texts_tell_where_docker_dropped_the_first_of_a_group() {
     let position = last(&[&cri(&[("05", OUT, "a")])]).unwrap();
     assert_eq!(locate(&left[..], &position).unwrap(), Located::Lost(0));
 }
+
+#[test]
+fn lines_before_tell_where_equal_texts_of_a_group_do_not() {
+    let written = [("05", ERR, "x"), ("04", OUT, "x"), ("05", ERR, "x")];
+    let position = last(&[&cri(&written)]).unwrap();
+    let left = docker(&[("04", OUT), ("05", ERR), ("05", ERR)]);
+    let two = docker(&[("04", OUT), ("05", ERR)]).len() as u64;
+    assert_eq!(locate(&left[..], &position).unwrap(), Located::At(two));
+}
