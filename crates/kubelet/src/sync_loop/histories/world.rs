@@ -437,7 +437,16 @@ impl World {
                         && other.status.phase.as_deref() == Some("Running")
                 });
                 if !first {
-                    return Err(format!("does not get on: {:#?}", entry.status));
+                    let all: Vec<_> = statuses
+                        .desired()
+                        .iter()
+                        .filter(|other| other.pod.metadata.name == entry.pod.metadata.name)
+                        .map(|other| format!("{}: {:?}", PodUid::of(&other.pod), other.status))
+                        .collect();
+                    return Err(format!(
+                        "does not get on: {:#?}\nof that name: {all:#?}",
+                        entry.status
+                    ));
                 }
             }
             if phase == "Running" {
