@@ -6,7 +6,7 @@ use testkit::eventually_async;
 use tonic::{Code, Status};
 
 use crate::fake_engine::{FakeEngine, Trouble};
-use crate::harness::{Pod, SOON, Server, reaches, start, status};
+use crate::harness::{Pod, SOON, Server, reaches, status};
 use crate::truth::states;
 
 /// A pod of two running containers.
@@ -20,18 +20,8 @@ struct Node {
 
 impl Node {
     async fn start(name: &str) -> Self {
-        // Boxed: the requests are large.
-        Box::pin(Self::begin(name)).await
-    }
-
-    async fn begin(name: &str) -> Self {
-        let engine = FakeEngine::start();
-        let mut server = Server::start(&engine.host()).await;
-        let pod = Pod::run(&mut server, Pod::config(name)).await;
-        let healthy = pod.create(&mut server, "healthy", "sleep 1000").await;
-        let sick = pod.create(&mut server, "sick", "sleep 1000").await;
-        start(&mut server, &healthy).await;
-        start(&mut server, &sick).await;
+        let (engine, server, pod, [healthy, sick]) =
+            FakeEngine::with_pod(name, ["healthy", "sick"]).await;
         Self {
             engine,
             server,

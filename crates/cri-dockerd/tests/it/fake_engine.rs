@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use serde_json::{Value, json};
 use testkit::eventually_async;
 
-use crate::harness::SOON;
+use crate::harness::{Pod, SOON, Server, start};
 
 /// What happens to a request before it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +92,26 @@ fn nanoseconds_as_text(nanoseconds: u128) -> String {
 impl FakeEngine {
     pub(crate) fn start() -> Self {
         Self::speaking(Dialect::Old)
+    }
+
+    /// An engine, a server over it, and in it a pod whose containers of these names run; their ids.
+    pub(crate) async fn with_pod<const N: usize>(
+        pod: &str,
+        containers: [&str; N],
+    ) -> (Self, Server, Pod, [String; N]) {
+        // Boxed: the requests are large.
+        Box::pin(async {
+            let engine = Self::start();
+            let mut server = Server::start(&engine.host()).await;
+            let pod = Pod::run(&mut server, Pod::config(pod)).await;
+            let mut ids = containers.map(str::to_owned);
+            for id in &mut ids {
+                *id = pod.create(&mut server, id, "sleep 1000").await;
+                start(&mut server, id).await;
+            }
+            (engine, server, pod, ids)
+        })
+        .await
     }
 
     pub(crate) fn speaking(dialect: Dialect) -> Self {

@@ -6,7 +6,7 @@ use testkit::eventually_async;
 use tonic::{Code, Status};
 
 use crate::fake_engine::{FakeEngine, Trouble};
-use crate::harness::{Pod, SOON, Server, reaches, start};
+use crate::harness::{Pod, SOON, Server, reaches};
 use crate::truth::states;
 
 struct Node {
@@ -19,16 +19,7 @@ struct Node {
 
 impl Node {
     async fn start(name: &str) -> Self {
-        // Boxed: the requests are large.
-        Box::pin(Self::begin(name)).await
-    }
-
-    async fn begin(name: &str) -> Self {
-        let engine = FakeEngine::start();
-        let mut server = Server::start(&engine.host()).await;
-        let pod = Pod::run(&mut server, Pod::config(name)).await;
-        let id = pod.create(&mut server, "web", "sleep 1000").await;
-        start(&mut server, &id).await;
+        let (engine, server, pod, [id]) = FakeEngine::with_pod(name, ["web"]).await;
         Self {
             engine,
             server,
