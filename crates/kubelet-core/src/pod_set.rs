@@ -9,6 +9,8 @@ use crate::ids::{PodKey, PodUid};
 pub enum Task {
     /// Keeps its pod running.
     Run,
+    /// Keeps the record of its pod, which has ended for good and holds nothing any more.
+    Over,
     /// Ends its pod; it can do nothing else any more.
     Stop,
 }
@@ -59,12 +61,13 @@ pub enum Step {
 }
 
 /// A pod whose name another pod still holds is not started: the last version wins when the name is
-/// free (SRC-40). A pod that is ending and wanted again starts anew after its end (SRC-42). Of two
+/// free (SRC-40). A pod that has ended for good holds it no more, though its manifest stands
+/// (`completeTerminated` of upstream's pod workers). A pod that is ending and wanted again starts anew after its end (SRC-42). Of two
 /// that want one name, the one that is there already has it.
 pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (uid, (_, task)) in &view.workers {
-        if *task == Task::Run && view.is_unwanted(uid) {
+        if *task != Task::Stop && view.is_unwanted(uid) {
             steps.push(Step::Stop(uid.clone()));
         }
     }
@@ -73,7 +76,11 @@ pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
             steps.push(Step::StopOrphan(uid.clone(), key.clone()));
         }
     }
-    let held_by_workers = view.workers.values().map(|(key, _)| key);
+    let held_by_workers = view
+        .workers
+        .values()
+        .filter(|(_, task)| *task != Task::Over)
+        .map(|(key, _)| key);
     // Before all sources have spoken an unknown pod may turn out to be wanted: its name is held.
     let is_wanted = |uid: &PodUid| {
         view.desired
@@ -151,6 +158,24 @@ mod tests {
             ..view
         };
         assert_eq!(plan_workers(&view), [Step::Start(uid("new"))]);
+    }
+
+    #[test]
+    fn a_pod_that_is_over_leaves_its_name_to_the_next() {
+        let runtime = pods(&[("over", "a")]);
+        let mut view = View {
+            desired: wanted(&[("over", "a"), ("next", "a")]),
+            workers: workers(&[("over", "a", Task::Run)]),
+            runtime: &runtime,
+            sources_ready: true,
+        };
+        assert_eq!(plan_workers(&view), []);
+        view.workers = workers(&[("over", "a", Task::Over)]);
+        assert_eq!(plan_workers(&view), [Step::Start(uid("next"))]);
+        view.workers = workers(&[("over", "a", Task::Over), ("next", "a", Task::Run)]);
+        assert_eq!(plan_workers(&view), []);
+        view.desired = wanted(&[("next", "a")]);
+        assert_eq!(plan_workers(&view), [Step::Stop(uid("over"))]);
     }
 
     #[test]
@@ -243,7 +268,7 @@ mod tests {
         #[test]
         fn two_pods_of_one_name_never_have_workers_that_run(
             desired in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_usize), 0..5),
-            working in proptest::collection::btree_map(0..6_u8, (0..3_u8, any::<bool>()), 0..5),
+            working in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_usize), 0..5),
             present in proptest::collection::btree_map(0..6_u8, 0..3_u8, 0..5),
             sources_ready: bool,
         ) {
@@ -260,13 +285,16 @@ mod tests {
                     .collect(),
                 workers: working
                     .into_iter()
-                    .map(|(u, (n, run))| (id(u), (name(n), if run { Task::Run } else { Task::Stop })))
+                    .map(|(u, (n, task))| {
+                        (id(u), (name(n), [Task::Run, Task::Over, Task::Stop][task]))
+                    })
                     .collect(),
                 runtime: &runtime,
                 sources_ready,
             };
             let steps = plan_workers(&view);
-            let mut names: Vec<&PodKey> = view.workers.values().map(|(key, _)| key).collect();
+            let holders = view.workers.values().filter(|(_, task)| *task != Task::Over);
+            let mut names: Vec<&PodKey> = holders.map(|(key, _)| key).collect();
             for step in &steps {
                 match step {
                     Step::Start(started) => {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Owner task: [`PodWorker::run`]. Inputs: the newest [`Wanted`] on a `watch`, a bell for news from
-//! the runtime, timers. Outputs: CRI calls, files of the pod, the status store. `Wanted::Stop` is
+//! the runtime, timers. Outputs: CRI calls, files of the pod, the status store, [`News`] of ends. `Wanted::Stop` is
 //! final: the sync loop starts a new worker if the pod is wanted again after this one has ended.
 //! Nothing that a decision needs is kept in memory over a restart: every pass reads the runtime
 //! anew; what is lost is the growth of delays, as upstream loses it. How a pod ended is on record
@@ -47,7 +47,10 @@ use kubelet_core::{
     spec::RestartRules,
     status::Verdict,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -100,6 +103,15 @@ impl Wanted {
             Self::Stop { key, .. } => key.clone(),
         }
     }
+}
+
+/// What a worker tells the sync loop of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// The pod has ended for good and holds nothing any more; the worker stays for its record.
+    Over(PodUid),
+    /// The pod is gone, and the worker with it.
+    Ended(PodUid),
 }
 
 /// Everything a worker works with.
@@ -229,8 +241,10 @@ impl PodWorker {
     pub(crate) async fn run(
         mut self,
         mut wanted: watch::Receiver<Wanted>,
+        news: &mpsc::Sender<News>,
         shutdown: CancellationToken,
     ) {
+        let mut told = false;
         let bell = self.context.wakes.register(&self.uid);
         let mut health = self.context.health.clone();
         loop {
@@ -294,6 +308,10 @@ impl PodWorker {
                     }
                 }
             };
+            if self.end == finished::End::Settled && !told {
+                // It fails where the sync loop is gone, which the wait below notices too.
+                told = news.send(News::Over(self.uid.clone())).await.is_ok();
+            }
             tokio::select! {
                 biased;
                 // cancel-safe: a token.

@@ -4,8 +4,8 @@
 //! run (ADM-01). A pod that was taken still waits for those that make room for it, and for those that
 //! end and hold a port or directory of it.
 //!
-//! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended, news of
-//! pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
+//! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended or whose
+//! pod did, news of pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
 //! whole picture ([`plan_workers`]), so no event can be missed or come in a wrong order. Nothing
 //! survives a restart: pods of before are found in the runtime by their labels.
 
@@ -30,13 +30,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::gate::Gate;
 use crate::{
-    pod_workers::{PodContext, PodWorker, Wanted},
+    pod_workers::{News, PodContext, PodWorker, Wanted},
     runtime::observe,
     sources::{SourceSet, any_changed},
 };
 
-/// Ended workers that may wait to be noticed; a further one waits for room.
-const ENDED_QUEUE: usize = 64;
+/// News of workers that may wait to be noticed; a further one waits for room.
+const NEWS_QUEUE: usize = 64;
 /// What pods get that no source asks for any more, in seconds (SRC-44).
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 /// How long workers get at shutdown to drop what they are at.
@@ -106,7 +106,7 @@ impl SyncLoop {
     }
 
     async fn work(&mut self) -> daemon::TaskError {
-        let (ended_sender, mut ended) = mpsc::channel(ENDED_QUEUE);
+        let (news_sender, mut news) = mpsc::channel(NEWS_QUEUE);
         let context = self.context.clone();
         let mut orphans = BTreeMap::new();
         let mut list = true;
@@ -131,7 +131,7 @@ impl SyncLoop {
                 .cloned()
                 .collect();
             self.gate.ask(&desired.pods, &adopted, &context).await;
-            self.reconcile(&desired, &orphans, &ended_sender);
+            self.reconcile(&desired, &orphans, &news_sender);
             let sources = &mut self.sources;
             let tasks = &self.tasks;
             tokio::select! {
@@ -139,16 +139,32 @@ impl SyncLoop {
                 // cancel-safe: all of them; watches keep their value, the queue its entries.
                 failure = tasks.failed() => return failure,
                 () = any_changed(sources) => {}
-                uid = ended.recv() => {
-                    let mut gone = uid;
-                    while let Some(uid) = gone {
-                        self.workers.remove(&uid);
-                        self.context.wakes.forget(&uid);
-                        orphans.remove(&uid);
-                        gone = ended.try_recv().ok();
+                first = news.recv() => {
+                    let mut next = first;
+                    while let Some(told) = next {
+                        self.note(told, &mut orphans);
+                        next = news.try_recv().ok();
                     }
                 }
                 () = context.wakes.unknown_pod() => list = true,
+            }
+        }
+    }
+
+    /// What a worker tells of itself.
+    fn note(&mut self, news: News, orphans: &mut BTreeMap<PodUid, PodKey>) {
+        match news {
+            News::Over(uid) => {
+                if let Some(worker) = self.workers.get_mut(&uid)
+                    && worker.task == Task::Run
+                {
+                    worker.task = Task::Over;
+                }
+            }
+            News::Ended(uid) => {
+                self.workers.remove(&uid);
+                self.context.wakes.forget(&uid);
+                orphans.remove(&uid);
             }
         }
     }
@@ -192,7 +208,7 @@ impl SyncLoop {
             ready,
         }: &Desired,
         runtime_pods: &BTreeMap<PodUid, PodKey>,
-        ended: &mpsc::Sender<PodUid>,
+        news: &mpsc::Sender<News>,
     ) {
         let ending = self.ending(desired);
         let view = View {
@@ -217,7 +233,7 @@ impl SyncLoop {
                 Step::Start(uid) => {
                     if let Some(pod) = desired.get(&uid) {
                         say_what_is_not_acted_on(pod);
-                        self.start(uid, Wanted::Run(pod.clone()), Task::Run, ended);
+                        self.start(uid, Wanted::Run(pod.clone()), Task::Run, news);
                     }
                 }
                 Step::StopOrphan(uid, key) => {
@@ -229,7 +245,7 @@ impl SyncLoop {
                         key,
                         grace_override,
                     };
-                    self.start(uid, wanted, Task::Stop, ended);
+                    self.start(uid, wanted, Task::Stop, news);
                 }
             }
         }
@@ -237,7 +253,7 @@ impl SyncLoop {
             let waits_for = self.waits_for(uid, pod, runtime_pods, &ending);
             self.context.statuses.set_waits_for(uid, waits_for.as_ref());
             if let Some(worker) = self.workers.get(uid)
-                && worker.task == Task::Run
+                && worker.task != Task::Stop
             {
                 worker.wanted.send_if_modified(|wanted| match wanted {
                     Wanted::Run(old) if Arc::ptr_eq(old, pod) => false,
@@ -296,9 +312,13 @@ impl SyncLoop {
         }
         let key = PodKey::of(pod);
         let workers = || self.workers.iter().map(|(uid, worker)| (uid, &worker.key));
+        let is_over = |other: &PodUid| {
+            let worker = self.workers.get(other);
+            worker.is_some_and(|worker| worker.task == Task::Over)
+        };
         let namesake = workers()
             .chain(runtime_pods)
-            .find(|(other, name)| **name == key && *other != uid);
+            .find(|(other, name)| **name == key && *other != uid && !is_over(other));
         let victim = || workers().find(|(other, _)| self.gate.after(uid).any(|one| one == *other));
         let clash = || ending.iter().find(|old| must_wait_for(pod, old));
         namesake
@@ -351,20 +371,20 @@ impl SyncLoop {
         });
     }
 
-    fn start(&mut self, uid: PodUid, wanted: Wanted, task: Task, ended: &mpsc::Sender<PodUid>) {
+    fn start(&mut self, uid: PodUid, wanted: Wanted, task: Task, news: &mpsc::Sender<News>) {
         let worker = PodWorker::new(uid.clone(), &wanted, self.context.clone());
         let key = worker.key().clone();
         let (sender, receiver) = watch::channel(wanted);
         let token = self.tasks.token().clone();
-        let (ended, gone) = (ended.clone(), uid.clone());
+        let (news, gone) = (news.clone(), News::Ended(uid.clone()));
         self.tasks.spawn_job(format!("pod {key}"), async move {
-            worker.run(receiver, token.clone()).await;
+            worker.run(receiver, &news, token.clone()).await;
             tokio::select! {
                 biased;
                 // cancel-safe: a token.
                 () = token.cancelled() => {}
                 // cancel-safe: at shutdown nobody needs to know any more.
-                _ = ended.send(gone) => {}
+                _ = news.send(gone) => {}
             }
         });
         self.workers.insert(

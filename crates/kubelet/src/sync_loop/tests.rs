@@ -308,6 +308,31 @@ async fn src_40_a_pod_that_is_replaced_ends_before_its_successor_starts_which_sa
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_has_ended_for_good_leaves_its_name_to_one_of_another_source() {
+    let (first, second) = (pod("a", "1", "Never"), pod("a", "2", "Always"));
+    let bench = Bench::start(std::slice::from_ref(&first), ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.sets.send_replace(set(&[first, second]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("2"), "Pending");
+    let message = bench.status("2").message.unwrap();
+    assert_eq!(message, "waits for pod default/a (1) to end");
+    bench.fake.exit("a-main", 0);
+    tokio::time::sleep(A_WHILE).await;
+    let phases = |bench: &Bench| ["1", "2"].map(|uid| bench.phase(uid));
+    assert_eq!(phases(&bench), ["Succeeded", "Running"]);
+    assert_eq!(bench.status("2").message, None);
+    let bench = bench.restart(ROOM).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(phases(&bench), ["Succeeded", "Running"]);
+    bench.sets.send_replace(set(&[pod("a", "2", "Always")]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("2"), "Running");
+    assert!(bench.is_running("a"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_made_for_a_pod_that_is_refused_now_goes_with_its_manifest() {
     let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
     let held = bench.fake.hold(Call::RunPodSandbox);
