@@ -33,8 +33,6 @@ pub(crate) enum Invocation {
 pub(crate) enum Problem {
     #[error("unknown option {option}; see --help")]
     UnknownOption { option: String },
-    #[error("option {option} needs a value ({hint})")]
-    MissingValue { option: String, hint: &'static str },
     #[error("{option} is {value:?}, but should be {wanted}")]
     BadValue {
         option: String,

@@ -347,34 +347,39 @@ impl Supervisor {
             return;
         }
         self.close(index);
-        // A signal has its own order; nobody else interferes.
-        if !self.stop.is_by_signal() && kill_others::is_trigger(self.config.kill_on, exit) {
+        if self.others_may_be_killed()
+            && kill_others::is_trigger(self.config.kill_on, self.counted(exit))
+        {
             self.kill_others(now);
         }
+        self.output.finished(index);
     }
 
     /// The command is done; its last end, if it has ever run, is the one that counts (EXT-04).
     fn close(&mut self, index: usize) {
         let command = &mut self.commands[index];
         command.phase = Phase::Closed;
+        let killed = command.killed;
         if let Some((exit, duration)) = command.last_end {
-            // SIG-02: who is interrupted has succeeded.
-            let exit = if self.caught == Some(Signal::INT) {
-                Exit::Code(0)
-            } else {
-                exit
-            };
             let expanded = &self.config.commands[index];
             self.ended.push(Ended {
                 index,
                 name: expanded.name.clone(),
                 text: expanded.text.clone(),
-                exit,
-                killed: command.killed,
+                exit: self.counted(exit),
+                killed,
                 duration,
             });
         }
-        self.output.finished(index);
+    }
+
+    /// SIG-02: who is interrupted has succeeded.
+    fn counted(&self, exit: Exit) -> Exit {
+        if self.caught == Some(Signal::INT) {
+            Exit::Code(0)
+        } else {
+            exit
+        }
     }
 
     // Events

@@ -1,8 +1,7 @@
 //! Words to raw values, in the manner of the original's parser (yargs): options and commands in any order, kebab
 //! and camel case, letters in a row, `--no-` for switches.
 //!
-//! Differs: unknown options are refused instead of swallowing the next word (OPT-32), and so is an option whose
-//! value is missing.
+//! Differs: unknown options are refused instead of swallowing the next word (OPT-32).
 
 use std::collections::BTreeMap;
 
@@ -67,7 +66,8 @@ fn long_option(
     };
     let kebab = kebab_case(name);
     if let Some(flag) = Flag::find(&kebab) {
-        return option(raw, flag, &format!("--{name}"), attached, words);
+        option(raw, flag, attached, words);
+        return Ok(());
     }
     match kebab.strip_prefix("no-").and_then(Flag::find) {
         Some(flag) if flag.value == ValueKind::Switch && attached.is_none() => {
@@ -84,40 +84,38 @@ fn letters(raw: &mut Raw, letters: &str, words: &mut Words<'_>) -> Result<(), Pr
     let mut rest = letters;
     while let Some(letter) = rest.chars().next() {
         rest = &rest[letter.len_utf8()..];
-        let name = format!("-{letter}");
         let Some(flag) = Flag::find_letter(letter) else {
             return Err(Problem::UnknownOption {
-                option: format!("{name} (in -{letters})"),
+                option: format!("-{letter} (in -{letters})"),
             });
         };
-        let takes_rest = flag.value != ValueKind::Switch || rest.starts_with('=');
-        if takes_rest && !rest.is_empty() {
-            return option(
-                raw,
-                flag,
-                &name,
-                Some(rest.strip_prefix('=').unwrap_or(rest)),
-                words,
-            );
+        if is_attached(rest) {
+            let value = rest.strip_prefix('=').unwrap_or(rest);
+            option(raw, flag, Some(value), words);
+            break;
         }
-        if rest.is_empty() {
-            return option(raw, flag, &name, None, words);
-        }
-        raw.add(flag, "true");
+        // Only the last letter has a say in the next word.
+        let mut none = [].iter().peekable();
+        let next = if rest.is_empty() {
+            &mut *words
+        } else {
+            &mut none
+        };
+        option(raw, flag, None, next);
     }
     Ok(())
 }
 
-fn option(
-    raw: &mut Raw,
-    flag: &'static Flag,
-    name: &str,
-    attached: Option<&str>,
-    words: &mut Words<'_>,
-) -> Result<(), Problem> {
+/// What follows a letter is its value (`-m2`, `-n=a`, `-p{time}`), not the next letter.
+fn is_attached(rest: &str) -> bool {
+    let sign = |first: char| !(first.is_ascii_alphanumeric() || first == '_');
+    rest.starts_with(sign) || is_number(rest)
+}
+
+fn option(raw: &mut Raw, flag: &'static Flag, attached: Option<&str>, words: &mut Words<'_>) {
     match flag.value {
         // The colour detection reads the words themselves (OPT-06).
-        ValueKind::Colour => Ok(()),
+        ValueKind::Colour => {}
         ValueKind::Switch => {
             let value = attached
                 .or_else(|| {
@@ -126,17 +124,9 @@ fn option(
                         .map(String::as_str)
                 })
                 .unwrap_or("true");
-            if !matches!(value, "true" | "false") {
-                return Err(Problem::BadValue {
-                    option: name.to_owned(),
-                    value: value.to_owned(),
-                    wanted: "true or false".to_owned(),
-                });
-            }
             raw.add(flag, value);
-            Ok(())
         }
-        ValueKind::One(hint) | ValueKind::Each(hint) => {
+        ValueKind::One(_) | ValueKind::Each(_) => {
             let value = attached.or_else(|| {
                 words
                     .next_if(|next| {
@@ -145,14 +135,9 @@ fn option(
                     .map(String::as_str)
             });
             match value {
-                Some(value) => {
-                    raw.add(flag, value);
-                    Ok(())
-                }
-                None => Err(Problem::MissingValue {
-                    option: name.to_owned(),
-                    hint,
-                }),
+                Some(value) => raw.add(flag, value),
+                // As if not given, and not by the environment either.
+                None => drop(raw.values.entry(flag.name).or_default()),
             }
         }
     }

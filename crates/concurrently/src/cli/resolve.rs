@@ -55,13 +55,9 @@ impl Values<'_> {
             .collect()
     }
 
+    /// On by the word `true` alone, as upstream; 1 and yes are off.
     fn switch(&mut self, name: &'static str) -> bool {
-        self.parsed(name, "true or false", |value| match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" | "" => Ok(false),
-            _ => Err(()),
-        })
-        .unwrap_or(false)
+        self.text(name).is_some_and(|value| value == "true")
     }
 
     fn millis(&mut self, name: &'static str) -> Option<Duration> {

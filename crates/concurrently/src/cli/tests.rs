@@ -1,6 +1,6 @@
 //! The command line as upstream reads it, and where it is stricter.
 
-use super::*;
+use super::{config::MaxProcesses, *};
 use crate::{
     behaviours::restart::{Delay, Tries},
     signal::Signal,
@@ -84,13 +84,17 @@ fn spellings_of_one_option_are_equal() {
     }
     for words in [
         &["-n", "x,y", "a", "b"][..],
-        &["-nx,y", "a", "b"],
         &["-n=x,y", "a", "b"],
         &["-kn", "x,y", "a", "b"],
         &["--names=x,y", "a", "b"],
     ] {
         assert_eq!(config(words).commands[1].name, "y", "{words:?}");
     }
+    let row = config(&["-nk", "-m2", "-p{time}", "a"]);
+    assert_eq!(row.commands[0].name, "");
+    assert_eq!(row.kill_on, KillOn::AnyEnd);
+    assert_eq!(row.max_processes, MaxProcesses::Count(2));
+    assert_eq!(row.prefix.as_deref(), Some("{time}"));
     assert_eq!(config(&["--ks", "SIGKILL", "a"]).kill_signal, Signal::KILL);
     assert_eq!(
         config(&["--killOthers", "--no-kill-others", "a"]).kill_on,
@@ -143,34 +147,62 @@ fn the_environment_speaks_where_the_command_line_is_silent() {
 
 #[test]
 fn every_problem_is_reported_with_its_place() {
-    let text = complaint(&[
-        "--bogus",
-        "1",
-        "-kx",
-        "--restart-after",
-        "soon",
-        "",
-        "--names",
-    ]);
+    let text = complaint(&["--bogus", "1", "-kx", "--restart-after", "soon", ""]);
     for wanted in [
         "unknown option --bogus; see --help",
         "unknown option -x (in -kx)",
         "--restart-after is \"soon\", but should be a number of milliseconds, or \"exponential\"",
         "command 1 is empty",
-        "option --names needs a value (LIST)",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is not in {text:?}");
     }
-    let wrong = parse_words(&["a"], &[("CONCURRENTLY_RAW", "perhaps")]).unwrap_err();
+    let wrong = parse_words(&["a"], &[("CONCURRENTLY_KS", "FOO")]).unwrap_err();
     assert_eq!(
         wrong[0].to_string(),
-        "CONCURRENTLY_RAW is \"perhaps\", but should be true or false"
+        "CONCURRENTLY_KS is \"FOO\", but should be the name of a signal, such as SIGTERM"
     );
     assert!(complaint(&["-t", "QQQ", "a"]).contains("QQQ"));
     assert!(complaint(&["--kill-signal", "FOO", "a"]).contains("--kill-signal is \"FOO\""));
     assert!(complaint(&["npm:*(![)"]).contains("command 0 (\"npm:*(![)\"): the filter \"[\""));
-    assert!(complaint(&["-n", "--raw", "a"]).contains("option -n needs a value"));
     assert!(complaint(&["--restart-after", "-5", "a"]).contains("milliseconds"));
+}
+
+#[test]
+fn an_option_without_its_value_is_as_if_not_given() {
+    let environment = [
+        ("CONCURRENTLY_NAMES", "x"),
+        ("CONCURRENTLY_TEARDOWN", "echo bye"),
+    ];
+    for last in FLAGS {
+        if matches!(last.value, ValueKind::One(_)) {
+            let words = ["-n", "--raw", "a", &format!("--{}", last.name)];
+            let config = config_with(&words, &environment);
+            assert!(config.raw, "{words:?}");
+            assert_eq!(config.commands[0].name, "", "{words:?}");
+            assert_eq!(texts(&config), ["a"], "{words:?}");
+        }
+    }
+    assert!(
+        config_with(&["a", "--teardown"], &environment)
+            .teardown
+            .is_empty()
+    );
+}
+
+#[test]
+fn switches_are_on_by_the_word_true_alone() {
+    for (value, on) in [
+        ("true", true),
+        ("false", false),
+        ("1", false),
+        ("yes", false),
+        ("TRUE", false),
+        ("", false),
+    ] {
+        assert_eq!(config(&[&format!("--timings={value}"), "a"]).timings, on);
+        let environment = [("CONCURRENTLY_TIMINGS", value)];
+        assert_eq!(config_with(&["a"], &environment).timings, on, "{value}");
+    }
 }
 
 #[test]

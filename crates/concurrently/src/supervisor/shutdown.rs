@@ -81,7 +81,17 @@ impl Supervisor {
                 Phase::Queued | Phase::Waiting { .. }
             ) {
                 self.close(index);
+                self.output.finished(index);
             }
+        }
+    }
+
+    /// As a container's first process a signal has its own order, and nobody else interferes (INI-06).
+    pub(super) fn others_may_be_killed(&self) -> bool {
+        match self.stop {
+            Stop::No | Stop::KillOthers | Stop::OutputGone => true,
+            Stop::Signal { .. } => self.role == Role::Tool,
+            Stop::AtOnce { .. } => false,
         }
     }
 
@@ -97,10 +107,12 @@ impl Supervisor {
             let signal = self.config.kill_signal;
             self.output.global_event(&kill_others::announcement(signal));
             for &index in &members {
+                self.tell_in_passing(index, now);
                 self.commands[index].end_with(signal);
             }
             if let Some(timeout) = self.config.kill_timeout
                 && signal != Signal::KILL
+                && !self.stop.is_by_signal()
             {
                 self.force_kills.push(ForceKill {
                     at: after(now, timeout),
@@ -109,6 +121,17 @@ impl Supervisor {
             }
         }
         self.cancel_starts();
+    }
+
+    /// Who has not had the signal that stops all has it now: nobody waits for an order any more.
+    fn tell_in_passing(&mut self, index: usize, now: Instant) {
+        let command = &mut self.commands[index];
+        if let Stop::Signal { signal, .. } = self.stop
+            && command.told.is_none()
+        {
+            command.end_with(signal);
+            command.told = Some(now);
+        }
     }
 
     /// OUT-21; but as a container's first process we keep the node running (INI-13).

@@ -71,6 +71,15 @@ fn group_shows_outputs_one_after_another() {
 }
 
 #[test]
+fn group_tells_of_the_others_before_it_shows_them() {
+    run(&["-g", "-k", "sleep 0.3", "echo b; exec sleep 5"]).assert(
+        1,
+        "[0] sleep 0.3 exited with code 0\n--> Sending SIGTERM to other processes..\n[1] b\n\
+         [1] echo b; exec sleep 5 exited with code SIGTERM\n",
+    );
+}
+
+#[test]
 fn raw_shows_only_what_commands_write() {
     run(&["-r", "echo a", "exit 2"]).assert(1, "a\n");
 }
@@ -226,6 +235,8 @@ fn the_environment_sets_options() {
         .assert(0, "[q] 1\n[q] echo 1 exited with code 0\n");
     run_with(&["-n", "w", "echo 1"], &[("CONCURRENTLY_NAMES", "q")])
         .assert(0, "[w] 1\n[w] echo 1 exited with code 0\n");
+    run_with(&["echo 1", "-n"], &[("CONCURRENTLY_TIMINGS", "1")])
+        .assert(0, "[0] 1\n[0] echo 1 exited with code 0\n");
 }
 
 #[test]

@@ -46,6 +46,25 @@ fn a_signal_keeps_waiting_commands_from_starting_and_runs_teardown() {
 }
 
 #[test]
+fn kill_others_also_holds_after_a_signal() {
+    let slow = "trap 'sleep 0.5; exit 0' INT; trap '' TERM; echo ready0; while :; do read x; done";
+    let running = Running::start_args(&["-k", "-p", "index", slow, "echo ready1; exec sleep 9"]);
+    running.wait_for("ready0");
+    running.wait_for("ready1");
+    running.signal("INT");
+    let outcome = running.finish();
+    assert!(
+        outcome.stdout.ends_with(&format!(
+            "[1] echo ready1; exec sleep 9 exited with code SIGINT\n\
+             --> Sending SIGTERM to other processes..\n[0] {slow} exited with code 0\n"
+        )),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(outcome.code, Some(0));
+}
+
+#[test]
 fn commands_are_stopped_from_last_to_first() {
     if is_original() {
         return;
