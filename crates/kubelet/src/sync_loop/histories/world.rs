@@ -1,5 +1,7 @@
 //! A node and what may happen to it.
 
+mod end;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -7,9 +9,9 @@ use std::{
 };
 
 use cri_api::{Code, v1::ContainerState};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{admission::PREEMPTED_MESSAGE, ids::PodUid, spec};
-use testkit::{Call, CallRecord, FakeCri, Held, OnStop, Random};
+use testkit::{Call, FakeCri, Held, OnStop, Random};
 use tokio::sync::watch;
 
 use super::laws::Laws;
@@ -20,10 +22,6 @@ use crate::{
 };
 
 const OTHER_IMAGE: &str = "registry.invalid/image:2";
-/// Longer than all delays that can have grown, one after the other: of a restart and of a pull.
-const A_LONG_TIME: Duration = Duration::from_mins(15);
-/// Two rounds of everything that looks at intervals.
-const A_QUIET_TIME: Duration = Duration::from_mins(5);
 /// Calls that change something, and can fail.
 const CHANGES: [Call; 7] = [
     Call::RunPodSandbox,
@@ -71,24 +69,6 @@ pub(super) struct World {
     /// A container was lost: who begins anew cannot know how often it had been started, until it is
     /// started again.
     lost: bool,
-}
-
-/// An init container was removed behind a kubelet's back and the next kubelet knows nothing of it: the pod
-/// is shown as Pending although its containers run or have ended, as upstream shows it.
-fn lost_its_init_container(pod: &Pod, status: &PodStatus) -> bool {
-    let never_seen =
-        |one: &&ContainerStatus| one.container_id.is_none() && one.last_state.is_none();
-    let init = status.init_container_statuses.iter().flatten();
-    let mut lost = init.filter(never_seen);
-    let plain = |name: &str| {
-        let mut init = spec::init_containers(pod).iter();
-        init.any(|one| one.name == name && !spec::is_sidecar(one))
-    };
-    let states = status.container_statuses.iter().flatten();
-    let states: Vec<_> = states.filter_map(|one| one.state.as_ref()).collect();
-    lost.any(|one| plain(&one.name))
-        && states.iter().any(|state| state.running.is_some())
-        && states.iter().all(|state| state.waiting.is_none())
 }
 
 impl World {
@@ -217,8 +197,7 @@ impl World {
                 let Some(container) = random.pick(&containers) else {
                     return "nothing".to_owned();
                 };
-                self.laws.forget_starts();
-                self.lost = true;
+                self.lose();
                 self.fake.lose_container(&container.id);
                 format!("container {} {} is lost", container.name(), container.id)
             }
@@ -294,8 +273,7 @@ impl World {
                 format!("{name} behaves otherwise")
             }
             19 => {
-                self.laws.forget_starts();
-                self.lost = true;
+                self.lose();
                 self.fake.prune();
                 "what does not run is removed".to_owned()
             }
@@ -305,6 +283,24 @@ impl World {
         let wait = Duration::from_millis(random.below(wait + 1));
         tokio::time::sleep(wait).await;
         format!("{text}, then {wait:?}")
+    }
+
+    /// Containers are about to be removed behind the kubelet's back: it goes on counting from what it
+    /// has seen, which is not yet all if it has only just begun.
+    fn lose(&mut self) {
+        self.laws.forget_starts();
+        self.lost = true;
+        let shown = self.life.as_ref().unwrap().context.statuses.desired();
+        let shown: BTreeMap<_, _> = shown
+            .iter()
+            .flat_map(|entry| {
+                let containers = entry.status.container_statuses.iter().flatten();
+                let uid = PodUid::of(&entry.pod);
+                containers.map(move |one| ((uid.clone(), one.name.clone()), one.restart_count))
+            })
+            .collect();
+        self.restarts
+            .retain(|key, count| shown.get(key).is_some_and(|seen| seen >= count));
     }
 
     fn remove(&mut self, random: &mut Random) -> String {
@@ -401,105 +397,5 @@ impl World {
     /// Is another one wherever two histories part.
     pub(super) fn digest(&self) -> u64 {
         self.laws.digest()
-    }
-
-    fn heal(&mut self) {
-        self.held.clear();
-        for call in CHANGES.into_iter().chain(READS) {
-            self.fake.succeed(call);
-        }
-        for image in [IMAGE, OTHER_IMAGE] {
-            self.fake.allow_pull(image);
-        }
-        for name in ["a", "b", "c", "d"] {
-            self.fake.run_on_start(&format!("{name}-main"));
-        }
-    }
-
-    /// With nothing in the way every pod gets where it should be, and then nothing happens.
-    ///
-    /// One exception: [`lost_its_init_container`].
-    pub(super) async fn settle(&mut self) -> Result<(), String> {
-        self.heal();
-        tokio::time::sleep(A_LONG_TIME).await;
-        self.check()?;
-        let statuses = &self.life.as_ref().unwrap().context.statuses;
-        let mut names = std::collections::BTreeSet::new();
-        for entry in statuses.desired() {
-            let phase = entry.status.phase.as_deref().unwrap_or_default();
-            let waits = !names.insert(entry.pod.metadata.name.clone());
-            if !matches!(phase, "Running" | "Succeeded" | "Failed")
-                && !waits
-                && !lost_its_init_container(&entry.pod, &entry.status)
-            {
-                let first = statuses.desired().into_iter().any(|other| {
-                    other.pod.metadata.name == entry.pod.metadata.name
-                        && other.status.phase.as_deref() == Some("Running")
-                });
-                if !first {
-                    let all: Vec<_> = statuses
-                        .desired()
-                        .iter()
-                        .filter(|other| other.pod.metadata.name == entry.pod.metadata.name)
-                        .map(|other| format!("{}: {:?}", PodUid::of(&other.pod), other.status))
-                        .collect();
-                    return Err(format!(
-                        "does not get on: {:#?}\nof that name: {all:#?}",
-                        entry.status
-                    ));
-                }
-            }
-            if phase == "Running" {
-                for container in entry.status.container_statuses.iter().flatten() {
-                    let state = container.state.as_ref();
-                    if state.is_some_and(|state| state.waiting.is_some()) {
-                        return Err(format!("waits for ever: {container:#?}"));
-                    }
-                }
-            }
-        }
-        self.fake.forget_calls();
-        tokio::time::sleep(A_QUIET_TIME).await;
-        self.quiet()
-    }
-
-    fn quiet(&self) -> Result<(), String> {
-        let is_change = |record: &&CallRecord| CHANGES.contains(&record.call);
-        let changes: Vec<_> = self.fake.calls();
-        let changes: Vec<_> = changes.iter().filter(is_change).collect();
-        if changes.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("no rest: {changes:?}"))
-        }
-    }
-
-    /// The end: nothing is left, in the runtime and on disk.
-    pub(super) async fn remove_all(&mut self) -> Result<(), String> {
-        self.files = [BTreeMap::new(), BTreeMap::new()];
-        self.send();
-        tokio::time::sleep(A_LONG_TIME).await;
-        self.check()?;
-        let (sandboxes, containers) = (self.fake.sandboxes(), self.fake.containers());
-        if !sandboxes.is_empty() || !containers.is_empty() {
-            return Err(format!(
-                "left in the runtime: {sandboxes:#?} {containers:#?}"
-            ));
-        }
-        self.life.as_ref().unwrap().sweep();
-        tokio::time::sleep(A_QUIET_TIME).await;
-        for directory in [
-            self.root.path().join("kubelet/pods"),
-            testing::logs(self.root.path()),
-            self.root.path().join("links"),
-        ] {
-            let entries = std::fs::read_dir(&directory).into_iter().flatten();
-            let left: Vec<_> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
-            if !left.is_empty() {
-                return Err(format!("left on disk: {left:?}"));
-            }
-        }
-        self.life.take().unwrap().end().await;
-        Ok(())
     }
 }
