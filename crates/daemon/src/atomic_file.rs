@@ -79,18 +79,17 @@ fn fill(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Removes what writers of earlier processes left in `directory` when they were killed half-way.
-/// Call it at start, before the first write.
+/// Call it at start, before the first write: in a container an earlier process often had our pid, too.
 ///
 /// # Errors
 /// When the directory cannot be listed or a leftover cannot be removed.
 pub fn remove_leftovers(directory: &Path) -> io::Result<usize> {
-    let own = format!("{MARK}{}-", std::process::id());
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.contains(MARK) && !name.contains(&own) {
+        if name.starts_with('.') && name.contains(MARK) {
             fs::remove_file(entry.path())?;
             removed += 1;
         }
@@ -131,10 +130,12 @@ mod tests {
     #[test]
     fn leftovers_of_a_killed_writer_are_removed_and_other_files_kept() {
         let dir = tempfile::tempdir().unwrap();
+        let ours = format!(".state.berth-tmp-{}-0", std::process::id());
         fs::write(dir.path().join(".state.berth-tmp-0-3"), "half").unwrap();
+        fs::write(dir.path().join(ours), "half").unwrap();
         fs::write(dir.path().join(".hidden"), "user's").unwrap();
         fs::write(dir.path().join("state"), "whole").unwrap();
-        assert_eq!(remove_leftovers(dir.path()).unwrap(), 1);
+        assert_eq!(remove_leftovers(dir.path()).unwrap(), 2);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

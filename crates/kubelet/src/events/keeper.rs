@@ -12,7 +12,7 @@ use std::{
 };
 
 use daemon::{
-    ErrorChain,
+    ErrorChain, atomic_file,
     versioned::{self, Versioned},
 };
 use kubelet_core::event_ring::{Event, EventRing, SeenEvent};
@@ -73,6 +73,10 @@ impl EventKeeper {
     /// The events of an earlier process, and who keeps them from now on. A file that cannot be read
     /// is said and begun anew: events are no state. Blocks.
     pub(crate) fn open(path: PathBuf) -> (Self, Arc<EventStore>) {
+        if let Some(directory) = path.parent() {
+            // No directory, no leftovers.
+            let _ = atomic_file::remove_leftovers(directory);
+        }
         let events = match versioned::read::<Saved>(&path) {
             Ok(saved) => saved.map(|saved| saved.events).unwrap_or_default(),
             Err(error) => {
@@ -159,6 +163,14 @@ mod tests {
         let (_, store) = EventKeeper::open(path.to_owned());
         let events = store.events().into_iter();
         events.map(|seen| seen.event.reason).collect()
+    }
+
+    #[test]
+    fn what_a_kill_in_the_middle_of_a_write_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(".events.json.berth-tmp-7-0"), "{").unwrap();
+        assert!(reasons(&directory.path().join("events.json")).is_empty());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[tokio::test(start_paused = true)]
