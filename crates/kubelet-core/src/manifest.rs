@@ -81,7 +81,7 @@ fn listed(errors: &[FieldError]) -> String {
         .iter()
         .map(ToString::to_string)
         .collect::<Vec<_>>()
-        .join(", ")
+        .join(" ")
 }
 
 /// The pod of a manifest file, as the file source runs it.

@@ -256,12 +256,12 @@ const CORPUS: &[(&str, &str)] = &[
     ("typos.yaml", "ok"),
     (
         "wrong.yaml",
-        "invalid pod: [spec.containers[0].volumeMounts[0].name: Not found: \"none\", \
-         spec.containers[1].image: Required value, \
+        "invalid pod: [spec.containers[0].volumeMounts[0].name: Not found: \"none\" \
+         spec.containers[1].image: Required value \
          spec.containers[1].resources.requests: Invalid value: \"2\": must be less than or equal \
-         to cpu limit of 1, \
-         spec.containers[1].name: Duplicate value: \"a\", \
-         spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//8080\", \
+         to cpu limit of 1 \
+         spec.containers[1].name: Duplicate value: \"a\" \
+         spec.containers[1].ports[0].hostPort: Duplicate value: \"TCP//8080\" \
          spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \
          \"OnFailure\", \"Never\"]",
     ),
