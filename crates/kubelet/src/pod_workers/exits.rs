@@ -138,7 +138,8 @@ impl PodWorker {
                     // Without a file there is no link yet; the next pass looks again.
                     Ok(()) => log.exists().then_some(id),
                     Err(error) => {
-                        tracing::warn!(container.id = %id, error = %error, "link the container's log");
+                        let link = directory.join(&name);
+                        tracing::warn!(container.id = %id, link = %link.display(), error = %error, "link the container's log");
                         None
                     }
                 }
