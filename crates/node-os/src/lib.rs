@@ -10,6 +10,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod disk_usage;
 pub mod host_view;
+pub mod kernel_log;
 pub mod memory;
 pub mod mountinfo;
 pub mod mounts;
