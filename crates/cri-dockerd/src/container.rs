@@ -182,13 +182,17 @@ impl Runtime {
         Ok(())
     }
 
-    /// StopContainer; an unknown container is a stopped one (CRT-16).
+    /// StopContainer; an unknown container is a stopped one (CRT-16), and of one that has ended Docker
+    /// is asked nothing.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        match self.hub.find_to_end(id).await? {
-            None => Ok(()),
-            Some(record) => self.stop(&record.id, grace).await,
+        let Some(record) = self.hub.find_to_end(id).await? else {
+            return Ok(());
+        };
+        if matches!(record.life, Life::Exited { .. }) && !self.hub.is_doubted(&record.id) {
+            return Ok(());
         }
+        self.stop(&record.id, grace).await
     }
 
     /// RemoveContainer, running or not (CTR-27); an unknown container is a removed one (CRT-17).

@@ -398,7 +398,8 @@ impl Images {
             Err(error) if error.is_not_found() || error.class() == Class::Invalid => return Ok(()),
             Err(error) => return Err(refuse(&error)),
         };
-        // Each name, and last the id: by id alone Docker refuses when there are several names.
+        // Each name, and last the id: by id alone Docker refuses when there are several names. With
+        // its last tag Docker drops digests and image too.
         let tags = found.repo_tags.iter().filter(|tag| *tag != show::NO_TAG);
         let digests = found
             .repo_digests
@@ -408,7 +409,8 @@ impl Images {
         let mut result = Ok(());
         for name in names {
             match self.0.engine.remove_image(name).await {
-                Ok(()) => {}
+                Ok(done) if done.iter().any(|step| step.deleted == found.id) => break,
+                Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     result = Err(refuse(&error));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::model::{ImageHistory, ImageInspect, ImageSummary};
+use super::model::{ImageHistory, ImageInspect, ImageRemoval, ImageSummary};
 use super::stream::{ByteStream, JsonStream};
 use super::transport::{Call, segment};
 use super::{Engine, EngineError};
@@ -150,12 +150,15 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Conflict` while a container uses it or several tags name it.
-    pub(crate) async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
+    pub(crate) async fn remove_image(
+        &self,
+        reference: &str,
+    ) -> Result<Vec<ImageRemoval>, EngineError> {
         let call = Call::new(
             http::Method::DELETE,
             format!("/images/{}", segment(reference)),
         );
-        self.run(call, self.timeout).await
+        self.fetch(call, self.timeout).await
     }
 
     /// `POST /images/create?fromImage=&tag=`: starts a pull. `tag` is a tag or a digest. `opening`

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cri_api::v1;
+use cri_api::v1::image_service_client::ImageServiceClient;
 use testkit::{DockerEngine, eventually_async};
 
-use crate::harness::{Pod, SOON, Server, engine_with_image, start, status};
+use crate::harness::{IMAGE, Pod, SOON, Server, engine_with_image, start, status};
 
 /// Passes everything on to Docker and counts requests.
 struct Proxy {
@@ -171,6 +172,16 @@ async fn reads_cost_docker_nothing_and_changes_cost_little() {
         "StopContainer: stop, inspect, at most one more; {}",
         stopped - started
     );
+    let stop = v1::StopContainerRequest {
+        container_id: id.clone(),
+        timeout: 10,
+    };
+    server.client.stop_container(stop).await.unwrap();
+    assert_eq!(
+        proxy.settled().await,
+        stopped,
+        "a container that has ended is stopped"
+    );
     let remove = v1::RemoveContainerRequest { container_id: id };
     server.client.remove_container(remove).await.unwrap();
     assert_eq!(
@@ -179,4 +190,19 @@ async fn reads_cost_docker_nothing_and_changes_cost_little() {
         "RemoveContainer: remove"
     );
     pod.remove(&mut server).await;
+
+    let before = proxy.settled().await;
+    let request = v1::RemoveImageRequest {
+        image: Some(v1::ImageSpec {
+            image: IMAGE.to_owned(),
+            ..Default::default()
+        }),
+    };
+    let mut images = ImageServiceClient::new(server.channel().await);
+    images.remove_image(request).await.unwrap();
+    assert_eq!(
+        proxy.count() - before,
+        2,
+        "RemoveImage: inspect, and one remove of its only name"
+    );
 }

@@ -25,6 +25,14 @@ pub(crate) struct ImageSummary {
     pub(crate) labels: Labels,
 }
 
+/// One thing that `DELETE /images/{ref}` did.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct ImageRemoval {
+    /// The image or layer that is gone, with all its names; empty where a name was taken off.
+    pub(crate) deleted: String,
+}
+
 /// `GET /images/{ref}/json`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
