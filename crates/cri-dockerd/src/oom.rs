@@ -4,7 +4,8 @@
 //! machine too late, and then Docker keeps `OOMKilled` at false. The pod's group stays, and on
 //! cgroup v2 counts what was killed anywhere below it. So the count is noted before a container is
 //! started. Version 1 counts in the container's own group alone (`memcg_memory_event` of the kernel);
-//! there the kernel's log, which names the group of each victim, is read when such a container ends.
+//! there the kernel's log, which names the group of each victim (of ten in five seconds at most), is read when
+//! such a container ends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
