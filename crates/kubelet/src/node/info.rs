@@ -48,6 +48,7 @@ pub(crate) fn node_info(config: InfoConfig<'_>) -> Result<NodeInfo, SysctlPatter
         allocatable: config.allocatable,
         sysctls: SysctlAllowList::new(allowed.map(String::as_str))?,
         apparmor: has_apparmor(Path::new("/")),
+        // Nothing is known of the runtime yet.
         supplemental_groups_policy: false,
         pod_cgroups: config.pod_cgroups,
     })

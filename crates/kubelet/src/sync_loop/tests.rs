@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Pod, PodSecurityContext, PodSpec, PodStatus,
+};
 use kubelet_core::ids::PodUid;
 use testkit::{Call, FakeCri};
 use tokio::sync::watch;
@@ -196,6 +198,19 @@ async fn adm_05_labels_of_the_node_decide() {
         (bench.phase("1"), bench.reason("2")),
         ("Running".into(), "NodeAffinity".into())
     );
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adm_08_a_policy_of_groups_is_taken_where_the_runtime_has_it() {
+    let mut strict = pod("a", "1", "Always");
+    strict.spec.as_mut().unwrap().security_context = Some(PodSecurityContext {
+        supplemental_groups_policy: Some("Strict".to_owned()),
+        ..PodSecurityContext::default()
+    });
+    let bench = Bench::start(&[strict], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("1"), "Running", "{}", bench.reason("1"));
     bench.life.end().await;
 }
 

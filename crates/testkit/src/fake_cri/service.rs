@@ -561,6 +561,9 @@ impl RuntimeService for Service {
             let conditions = state.model.conditions.clone();
             Ok(v1::StatusResponse {
                 status: Some(v1::RuntimeStatus { conditions }),
+                features: Some(v1::RuntimeFeatures {
+                    supplemental_groups_policy: true,
+                }),
                 ..v1::StatusResponse::default()
             })
         })

@@ -140,7 +140,7 @@ pub(super) const POD_FIELDS: &[Field] = &[
     field(
         "spec.securityContext.supplementalGroupsPolicy",
         Supported,
-        "`Strict` is not admitted: Docker cannot",
+        "`Strict` is admitted where the runtime has it, as ours has",
     ),
     field(
         "spec.securityContext.sysctls",
