@@ -40,7 +40,7 @@ pub(crate) use credentials::CredentialPaths;
 use credentials::{Credential, NodeKeyring};
 pub(crate) use kubelet_core::translate::ImageUser;
 pub(crate) use service::ImageService;
-use text::{call_text, classify, pull_text, size_label, to_millis};
+use text::{classify, pull_text, size_label, to_millis};
 use throttle::TokenBucket;
 
 /// How long a failed pull is shown as such before it is shown as a wait (IMG-04): the original, woken
@@ -277,7 +277,7 @@ impl<S: ImageService> ImagePuller<S> {
         status: Result<Option<v1::Image>, CriError>,
     ) -> Result<Option<v1::Image>, ImageError> {
         status.map_err(|error| {
-            let message = format!("Failed to inspect image {image:?}: {}", call_text(&error));
+            let message = format!("Failed to inspect image {image:?}: {}", error.rpc_text());
             self.tell(
                 job,
                 EventType::Warning,

@@ -32,27 +32,13 @@ pub(super) fn size_label(bytes: u64) -> &'static str {
     found.map_or("N/A", |(_, label)| label)
 }
 
-/// The runtime's error as Go prints it: users match on these words (ERR-05).
-pub(super) fn call_text(error: &CriError) -> String {
-    match error {
-        CriError::Call { source, .. } => {
-            let code = match source.code {
-                Code::Cancelled => "Canceled".to_owned(),
-                code => format!("{code:?}"),
-            };
-            format!("rpc error: code = {code} desc = {}", source.message)
-        }
-        other => other.to_string(),
-    }
-}
-
-/// As [`call_text`], but a code that says nothing is left out. Source of behaviour: Kubernetes
+/// As [`CriError::rpc_text`], but a code that says nothing is left out. Source of behaviour: Kubernetes
 /// `cri-client`, `pullImageV1`.
 pub(super) fn pull_text(image: &str, error: &CriError) -> String {
     match error {
         CriError::Call { source, .. } if source.code == Code::Unknown => source.message.clone(),
         CriError::Incomplete { .. } => format!("imageRef of image {image:?} is not set"),
-        other => call_text(other),
+        other => other.rpc_text(),
     }
 }
 

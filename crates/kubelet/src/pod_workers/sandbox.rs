@@ -129,7 +129,7 @@ impl PodWorker {
         let id = match runtime.run_pod_sandbox(config.clone(), &handler).await {
             Ok(id) => id,
             Err(error) if error.is_unavailable() => return Err(Failure::from(error).into()),
-            Err(error) => return Err(refused(&error.runtime_message())),
+            Err(error) => return Err(refused(&error.rpc_text())),
         };
         let answer = runtime
             .pod_sandbox_status(&id)

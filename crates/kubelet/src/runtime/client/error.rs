@@ -56,4 +56,18 @@ impl CriError {
             other => other.to_string(),
         }
     }
+
+    /// As gRPC's Go client prints it, which is how users know it from events (ERR-05).
+    pub(crate) fn rpc_text(&self) -> String {
+        match self {
+            Self::Call { source, .. } => {
+                let code = match source.code {
+                    Code::Cancelled => "Canceled".to_owned(),
+                    code => format!("{code:?}"),
+                };
+                format!("rpc error: code = {code} desc = {}", source.message)
+            }
+            other => other.to_string(),
+        }
+    }
 }

@@ -66,17 +66,4 @@ impl CriError {
             Self::Incomplete { .. } => false,
         }
     }
-
-    /// As gRPC's Go client prints it, which is how users know it from events.
-    pub(crate) fn rpc_text(&self) -> String {
-        match self {
-            Self::Call { source, .. } => {
-                format!(
-                    "rpc error: code = {:?} desc = {}",
-                    source.code, source.message
-                )
-            }
-            other => other.to_string(),
-        }
-    }
 }
