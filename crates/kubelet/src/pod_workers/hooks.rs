@@ -1,6 +1,6 @@
 //! When a container's hooks run, and what follows from their failure (kubelet CTR-43, CTR-44).
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
@@ -52,14 +52,8 @@ impl PodWorker {
         Err(failed)
     }
 
-    /// CTR-43: a failure is told and the stop goes on; what takes longer than the grace is given up.
-    pub(super) async fn pre_stop(
-        &self,
-        pod: &Pod,
-        kill: &ContainerKill,
-        hook: &PreStop,
-        grace: Duration,
-    ) {
+    /// CTR-43: a failure is told, and the stop goes on.
+    pub(super) async fn pre_stop(&self, pod: &Pod, kill: &ContainerKill, hook: &PreStop) {
         let name = kill.name.as_str();
         let target = HookTarget {
             pod,
@@ -68,20 +62,14 @@ impl PodWorker {
             ports: &hook.ports,
             ip: hook.ip,
         };
-        let run = self.context.hooks.run(&hook.handler, target);
-        match tokio::time::timeout(grace, run).await {
-            Ok(Ok(())) => tracing::debug!(container = name, "PreStop hook completed"),
-            Ok(Err(error)) => {
+        match self.context.hooks.run(&hook.handler, target).await {
+            Ok(()) => tracing::debug!(container = name, "PreStop hook completed"),
+            Err(error) => {
                 tracing::error!(container = name, error = %error, "PreStop hook failed");
                 // Without the reason, which may hold secrets (as upstream).
                 let (kind, reason) = (EventType::Warning, "FailedPreStopHook");
                 self.container_event(pod, name, kind, reason, "PreStopHook failed");
             }
-            Err(_) => tracing::warn!(
-                container = name,
-                grace_seconds = kill.grace_seconds,
-                "PreStop hook not completed in grace period"
-            ),
         }
     }
 }

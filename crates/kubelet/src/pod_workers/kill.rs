@@ -13,6 +13,9 @@ use tokio::{sync::watch, time::Instant};
 use super::PodWorker;
 use crate::{events::EventType, runtime::client::CriError};
 
+/// A command that a hook left in a container has ended within this of the container's end.
+const LATE_HOOK_END: Duration = Duration::from_millis(500);
+
 /// Tells of each container of a plan when it has ended.
 pub(super) type Ended<'a> = BTreeMap<&'a ContainerName, watch::Sender<bool>>;
 
@@ -56,7 +59,8 @@ impl PodWorker {
     }
 
     /// `preStop`, the wait for others, and the signal share the grace; the signal gets its least in any
-    /// case (CTR-40).
+    /// case (CTR-40). A hook that takes longer than the grace goes on beside the signal. Source of
+    /// behaviour: Kubernetes kubelet, `executePreStopHook`.
     pub(super) async fn kill_container(
         &self,
         pod: &Pod,
@@ -67,8 +71,18 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Normal, "Killing", &kill.message);
         let began = Instant::now();
         let grace = Duration::from_secs(u64::try_from(kill.grace_seconds).unwrap_or_default());
-        if let Some(hook) = kill.pre_stop.as_ref().filter(|_| !grace.is_zero()) {
-            Box::pin(self.pre_stop(pod, kill, hook, grace)).await;
+        let hook = kill.pre_stop.as_ref().filter(|_| !grace.is_zero());
+        let mut late = None;
+        if let Some(hook) = hook {
+            let mut run = Box::pin(self.pre_stop(pod, kill, hook));
+            if tokio::time::timeout(grace, &mut run).await.is_err() {
+                tracing::warn!(
+                    container = name,
+                    grace_seconds = kill.grace_seconds,
+                    "PreStop hook not completed in grace period"
+                );
+                late = Some(run);
+            }
         }
         let others = kill
             .after
@@ -85,10 +99,22 @@ impl PodWorker {
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         tracing::info!(container = name, container.id = %kill.id, grace_seconds = seconds,
             reason = %kill.message, "Killing container with a grace period");
-        self.context
-            .runtime
-            .stop_container(kill.id.as_str(), grace)
-            .await
+        let stop = self.context.runtime.stop_container(kill.id.as_str(), grace);
+        let Some(mut late) = late else {
+            return stop.await;
+        };
+        // Nobody waits for the hook any more, but its command is the container's to end (CTR-43).
+        let mut stop = Box::pin(stop);
+        tokio::select! {
+            biased;
+            // cancel-safe: pinned outside, awaited on.
+            () = &mut late => stop.await,
+            // cancel-safe: done; what is left of the hook is given up.
+            result = &mut stop => {
+                let _ = tokio::time::timeout(LATE_HOOK_END, late).await;
+                result
+            }
+        }
     }
 }
 

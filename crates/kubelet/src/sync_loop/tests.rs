@@ -2,8 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use cri_api::v1;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Pod, PodSecurityContext, PodSpec, PodStatus,
+    Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, Pod, PodSecurityContext,
+    PodSpec, PodStatus,
 };
 use kubelet_core::ids::PodUid;
 use testkit::{Call, FakeCri};
@@ -386,6 +388,48 @@ async fn src_44_a_pod_that_nobody_asks_for_is_told_of_as_it_is_stopped() {
     let path = "implicitly required container a-main";
     assert_eq!(event.field_path.as_deref(), Some(path));
     life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctr_43_a_hook_that_outlives_the_grace_goes_on_beside_the_signal() {
+    let mut pod = pod("a", "1", "Always");
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.lifecycle = Some(Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            exec: Some(ExecAction {
+                command: Some(vec!["slow".to_owned()]),
+            }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    });
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.on_exec(|_| v1::ExecSyncResponse {
+        exit_code: 137,
+        ..v1::ExecSyncResponse::default()
+    });
+    let (hook, signal) = (
+        bench.fake.hold(Call::ExecSync),
+        bench.fake.hold(Call::StopContainer),
+    );
+    bench.sets.send_replace(set(&[]));
+    // The pod has five seconds.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(bench.fake.call_count(Call::StopContainer), 0);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.fake.call_count(Call::StopContainer), 1);
+    drop(hook);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let told = bench.life.told.events();
+    assert!(
+        told.iter()
+            .any(|seen| seen.event.reason == "FailedPreStopHook")
+    );
+    drop(signal);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(!bench.is_running("a"));
+    bench.life.end().await;
 }
 
 #[tokio::test(start_paused = true)]
