@@ -72,14 +72,18 @@ impl Question {
         }
     }
 
-    /// PROBE-14.
+    /// PROBE-14. A variable whose value comes from elsewhere counts as empty here. Source of
+    /// behaviour: Kubernetes kubelet, `ExpandContainerCommandOnlyStatic`.
     async fn exec(&self, action: &ExecAction, timeout: Duration) -> Verdict {
         let literal: BTreeMap<String, String> = self
             .container
             .env
             .iter()
             .flatten()
-            .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
+            .map(|variable| {
+                let value = variable.value.clone().unwrap_or_default();
+                (variable.name.clone(), value)
+            })
             .collect();
         let command: Vec<String> = action
             .command

@@ -38,7 +38,12 @@ struct World {
 fn exec_probe(failures: i32) -> Probe {
     Probe {
         exec: Some(ExecAction {
-            command: Some(vec!["check".to_owned(), "$(WHO)".to_owned()]),
+            // The second variable has no value of its own, the third is nobody's.
+            command: Some(
+                ["check", "$(WHO)$(FROM)", "$(NONE)"]
+                    .map(str::to_owned)
+                    .into(),
+            ),
         }),
         period_seconds: Some(1),
         failure_threshold: Some(failures),
@@ -93,7 +98,12 @@ fn container(probe: impl FnOnce(&mut Container)) -> Container {
     };
     let mut who = k8s_openapi::api::core::v1::EnvVar::default();
     (who.name, who.value) = ("WHO".to_owned(), Some("me".to_owned()));
-    container.env = Some(vec![who]);
+    let from = k8s_openapi::api::core::v1::EnvVar {
+        name: "FROM".to_owned(),
+        value_from: Some(k8s_openapi::api::core::v1::EnvVarSource::default()),
+        ..Default::default()
+    };
+    container.env = Some(vec![who, from]);
     probe(&mut container);
     container
 }
@@ -155,7 +165,7 @@ async fn a_failing_container_is_told_of_and_its_successor_begins_anew() {
     let world = world(container(|c| c.liveness_probe = Some(exec_probe(2)))).await;
     let one = world.one.clone();
     world.cri.on_exec(move |request| {
-        assert_eq!(request.cmd, ["check", "me"]);
+        assert_eq!(request.cmd, ["check", "me", "$(NONE)"]);
         if request.container_id == one {
             answer(1, "not well")
         } else {
