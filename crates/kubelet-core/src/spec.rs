@@ -96,6 +96,16 @@ pub fn is_sidecar(init: &Container) -> bool {
     init.restart_policy.as_deref() == Some("Always")
 }
 
+/// Where in a container a path is: a relative one is below the root. Source of behaviour: Kubernetes
+/// `pkg/volume/util`, `MakeAbsolutePath`.
+pub fn absolute_path(path: &str) -> Cow<'_, str> {
+    if path.starts_with('/') {
+        Cow::Borrowed(path)
+    } else {
+        Cow::Owned(format!("/{path}"))
+    }
+}
+
 /// An ephemeral container seen as a container: same fields without ports, probes and resources.
 pub fn ephemeral_as_container(ephemeral: &EphemeralContainer) -> Container {
     let e = ephemeral.clone();

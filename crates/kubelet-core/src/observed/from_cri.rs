@@ -17,7 +17,10 @@ use super::{
     NetworkMode, ObserveError, ObservedContainer, ObservedPod, ObservedResources, ObservedSandbox,
     ObservedUser, SandboxState,
 };
-use crate::ids::{ContainerId, ContainerName, PodKey, PodUid, SandboxId};
+use crate::{
+    ids::{ContainerId, ContainerName, PodKey, PodUid, SandboxId},
+    spec,
+};
 
 /// Nanoseconds of the epoch as a time; `None` for 0 and for what lies before 1970.
 pub fn time_from_nanos(nanos: i64) -> Option<Timestamp> {
@@ -159,12 +162,12 @@ pub fn container_from_status(
         container.reason.clone_from(&status.reason);
         container.message.clone_from(&status.message);
     }
+    let message_path = spec::absolute_path(&container.termination_message_path);
     container.termination_message_host_path = status
         .mounts
         .iter()
         .find(|mount| {
-            !container.termination_message_path.is_empty()
-                && mount.container_path == container.termination_message_path
+            !container.termination_message_path.is_empty() && mount.container_path == message_path
         })
         .map(|mount| mount.host_path.clone());
     container.user = status

@@ -37,7 +37,8 @@ fn cri_56_annotations_tell_what_the_container_was_made_with() {
         (ANNOTATION_RESTART_COUNT, "7"),
         (ANNOTATION_GRACE, "30"),
         (ANNOTATION_DELETION_GRACE, "5"),
-        (ANNOTATION_MESSAGE_PATH, "/dev/termination-log"),
+        // As in the manifest: below the root.
+        (ANNOTATION_MESSAGE_PATH, "dev/termination-log"),
         (ANNOTATION_MESSAGE_POLICY, "File"),
         (
             ANNOTATION_PRE_STOP,

@@ -198,7 +198,7 @@ fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> 
             }
         };
         mounts.push(v1::Mount {
-            container_path: container_path(mount),
+            container_path: spec::absolute_path(&mount.mount_path).into_owned(),
             host_path,
             image,
             image_sub_path,
@@ -222,28 +222,16 @@ fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> 
     {
         own.push(own_file(ETC_HOSTS, hosts));
     }
-    let message_path = input
-        .container
-        .termination_message_path
-        .as_deref()
-        .unwrap_or_default();
+    let message_path = input.container.termination_message_path.as_deref();
     if let Some(file) = &input.own_mounts.termination_message
-        && !message_path.is_empty()
-        && !taken(message_path)
+        && let Some(path) = message_path.filter(|path| !path.is_empty())
+        && let path = spec::absolute_path(path)
+        && !taken(&path)
     {
-        own.push(own_file(message_path, file));
+        own.push(own_file(&path, file));
     }
     mounts.extend(own);
     Ok(mounts)
-}
-
-/// A relative path is below the root.
-fn container_path(mount: &VolumeMount) -> String {
-    if mount.mount_path.starts_with('/') {
-        mount.mount_path.clone()
-    } else {
-        format!("/{}", mount.mount_path)
-    }
 }
 
 /// VOL-61.

@@ -173,6 +173,9 @@ fn cri53_own_files_come_last_and_give_way_to_volumes() {
     subject.volume_mounts = Some(vec![mount("v", "/etc/hosts")]);
     let config = container(&owner, &subject, &ImageUser::Uid(0)).unwrap();
     assert_eq!(paths(&config), ["/etc/hosts", "/dev/termination-log"]);
+    subject.termination_message_path = Some("own".into());
+    let config = container(&owner, &subject, &ImageUser::Uid(0)).unwrap();
+    assert_eq!(paths(&config), ["/etc/hosts", "/own"]);
 }
 
 #[test]
