@@ -18,6 +18,7 @@ mod references;
 mod statics;
 pub mod typed;
 mod validate;
+mod zeros;
 
 pub use decode::{DecodeError, Decoded, decode};
 pub use defaults::default_pod;

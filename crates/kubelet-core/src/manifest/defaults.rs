@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::zeros::drop_zeros;
 use crate::{image_name, quantity};
 
 type ResourceList = BTreeMap<String, Quantity>;
@@ -58,6 +59,7 @@ pub fn default_pod(pod: &mut Pod) {
     {
         round_up(list);
     }
+    drop_zeros(pod);
 }
 
 fn containers(spec: &mut PodSpec) -> impl Iterator<Item = &mut Container> {

@@ -112,6 +112,32 @@ fn uid_follows_content_place_and_node_only() {
     assert_eq!(uid(&explicit, &source()), "my-uid");
 }
 
+#[test]
+fn zero_values_are_as_absent() {
+    let zeros = NGINX
+        .replace(
+            "labels: {app: web}",
+            "labels: {app: web}\n  annotations: {}",
+        )
+        .replace(
+            "spec:",
+            "spec:\n  hostNetwork: false\n  hostname: ''\n  volumes: []",
+        )
+        .replace(
+            "image: nginx",
+            "image: nginx\n    tty: false\n    command: []\n    resources: {limits: {}}\n    \
+             env: []\n    livenessProbe: {tcpSocket: {port: 80}, initialDelaySeconds: 0}",
+        );
+    let plain = NGINX.replace(
+        "image: nginx",
+        "image: nginx\n    resources: {}\n    livenessProbe: {tcpSocket: {port: 80}}",
+    );
+    assert_eq!(load(&zeros).unwrap().pod, load(&plain).unwrap().pod);
+    let kept = load(&zeros.replace("tty: false", "securityContext: {runAsUser: 0}")).unwrap();
+    let context = kept.pod.spec.unwrap().containers.remove(0).security_context;
+    assert_eq!(context.unwrap().run_as_user, Some(0));
+}
+
 /// Without what Go omits: nulls, zeros, and empty texts, lists and maps.
 fn pruned(value: &Value) -> Value {
     let is_zero = |value: &Value| match value {
