@@ -13,9 +13,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    mux::{self, ConnectionError, End, Limits, Mux, Side},
+    mux::{self, ConnectionError, End, Limits, Mux},
     negotiate,
     remote_command::{Outcome, StreamKind, TerminalSize, Version, Wanted},
+    side::Side,
     spdy::{self, Headers},
     stream::{Gone, Input, Output, Stream},
     websocket::{self, Encoding},

@@ -15,20 +15,24 @@ pub mod client;
 mod mux;
 mod negotiate;
 mod port_forward;
+mod protocol;
 mod random;
 pub mod remote_command;
 pub mod server;
+mod side;
 pub mod spdy;
 mod stream;
 mod tokens;
 pub mod websocket;
 
-pub use mux::{ConnectionError, End, Limits, Mux, ProtocolError, Side};
+pub use mux::{ConnectionError, End, Limits, Mux};
+pub use protocol::ProtocolError;
 pub use remote_command::{Outcome, TerminalSize, Wanted};
 pub use server::{
     Attach, Config, Exec, PortForward, Request, Runtime, Server, Streams, Tls, TlsError, TlsFiles,
     Urls,
 };
+pub use side::Side;
 pub use spdy::Headers;
 pub use stream::{Gone, Input, Output, Stream};
 pub use tokens::TooMany;

@@ -12,34 +12,34 @@
 //! since neither protocol has flow control by stream (SPD-07). Control messages of our own (answers
 //! to pings) are dropped when the peer reads nothing.
 
+mod table;
+
 use std::{
-    collections::HashMap,
     io,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
+use self::table::Table;
 use crate::{
-    spdy::{Headers, frame::FrameError},
-    stream::{Gone, Input, Output, Stream},
-    websocket::WebSocketError,
+    protocol::{Decode, Encode, Event, Outgoing, ProtocolError},
+    side::Side,
+    spdy::Headers,
+    stream::{Gone, Stream},
 };
 
 /// Bytes asked from the socket at once, and so the longest piece of data.
 const READ: usize = 16 << 10;
 /// Bytes put together for one write.
 const WRITE: usize = 32 << 10;
-/// Pieces that wait for the reader of one stream.
-const INPUT_PIECES: usize = 8;
 /// Messages of all streams that wait for the socket.
 const OUTPUT_MESSAGES: usize = 8;
 /// Answers to pings and refusals that wait for the socket.
@@ -51,88 +51,6 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 const PROTOCOL_ERROR: u32 = 1;
 /// `RST_STREAM`: not processed.
 const REFUSED: u32 = 3;
-/// `RST_STREAM`: no longer needed; what the Go implementation sends for every reset.
-pub(crate) const CANCEL: u32 = 5;
-
-/// Which side of a connection we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Opens streams.
-    Client,
-    /// Gets streams.
-    Server,
-}
-
-/// What the peer did.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Event {
-    /// Opened a stream.
-    Open {
-        stream: u32,
-        headers: Headers,
-        fin: bool,
-    },
-    /// Accepted a stream of ours.
-    Accepted { stream: u32, fin: bool },
-    /// Sent data, and nothing behind it if `fin`.
-    Data { stream: u32, data: Bytes, fin: bool },
-    /// Ended a stream.
-    Reset { stream: u32 },
-    /// Asks for an answer with the same bytes.
-    Ping(Bytes),
-    /// Closes.
-    Closed,
-    /// Nothing that concerns us.
-    Nothing,
-}
-
-/// What we do.
-#[derive(Debug)]
-pub(crate) enum Outgoing {
-    Open {
-        stream: u32,
-        headers: Headers,
-    },
-    Accept {
-        stream: u32,
-    },
-    Data {
-        stream: u32,
-        data: Bytes,
-        fin: bool,
-    },
-    Reset {
-        stream: u32,
-        status: u32,
-    },
-    Pong(Bytes),
-    /// Tells when all before it is in the kernel.
-    Flush(oneshot::Sender<()>),
-    Close,
-}
-
-/// The peer doesn't speak the protocol.
-#[derive(Debug, thiserror::Error)]
-pub enum ProtocolError {
-    /// Its SPDY is broken.
-    #[error("SPDY")]
-    Spdy(#[from] FrameError),
-    /// Its WebSocket is broken.
-    #[error("websocket")]
-    WebSocket(#[from] WebSocketError),
-}
-
-/// A protocol's way in.
-pub(crate) trait Decode: Send {
-    /// Takes the next event off the buffer; `None` when more bytes are needed.
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Event>, ProtocolError>;
-}
-
-/// A protocol's way out.
-pub(crate) trait Encode: Send {
-    /// Appends a message.
-    fn encode(&mut self, message: &Outgoing, out: &mut BytesMut);
-}
 
 /// How a connection ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,99 +86,6 @@ pub struct Limits {
 pub struct Mux {
     table: Arc<Table>,
     queue: mpsc::Sender<Outgoing>,
-}
-
-#[derive(Debug, Default)]
-struct Table(Mutex<Streams>);
-
-#[derive(Debug, Default)]
-struct Streams {
-    open: HashMap<u32, Entry>,
-    /// The last number that the peer used.
-    received: u32,
-    /// How many we opened.
-    opened: u32,
-    ended: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// `None` when the peer has sent all, or nobody reads.
-    input: Option<mpsc::Sender<Bytes>>,
-    /// Waits for the peer's acceptance.
-    accepted: Option<oneshot::Sender<()>>,
-    peer_open: bool,
-    own_open: bool,
-    ended: CancellationToken,
-}
-
-impl Table {
-    fn lock(&self) -> MutexGuard<'_, Streams> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn input(&self, stream: u32) -> Option<mpsc::Sender<Bytes>> {
-        self.lock().open.get(&stream)?.input.clone()
-    }
-
-    /// One direction of a stream has ended.
-    fn finish(&self, stream: u32, half: impl FnOnce(&mut Entry)) {
-        let mut streams = self.lock();
-        if let Some(entry) = streams.open.get_mut(&stream) {
-            half(entry);
-            if !entry.peer_open && !entry.own_open {
-                entry.ended.cancel();
-                streams.open.remove(&stream);
-            }
-        }
-    }
-
-    fn peer_finished(&self, stream: u32) {
-        self.finish(stream, |entry| {
-            entry.input = None;
-            entry.peer_open = false;
-        });
-    }
-
-    fn end(&self, stream: u32) {
-        if let Some(entry) = self.lock().open.remove(&stream) {
-            entry.ended.cancel();
-        }
-    }
-
-    fn end_all(&self) {
-        let mut streams = self.lock();
-        streams.ended = true;
-        for (_, entry) in streams.open.drain() {
-            entry.ended.cancel();
-        }
-    }
-}
-
-impl Streams {
-    /// Enters a stream.
-    fn enter(&mut self, id: u32, headers: Headers, queue: &mpsc::Sender<Outgoing>) -> Stream {
-        let (sender, receiver) = mpsc::channel(INPUT_PIECES);
-        let ended = CancellationToken::new();
-        let entry = Entry {
-            input: Some(sender),
-            accepted: None,
-            peer_open: true,
-            own_open: true,
-            ended: ended.clone(),
-        };
-        if self.ended {
-            ended.cancel();
-        } else {
-            self.open.insert(id, entry);
-        }
-        Stream {
-            id,
-            headers,
-            input: Input::new(receiver),
-            output: Output::new(id, queue.clone(), ended),
-        }
-    }
 }
 
 impl Mux {

@@ -2,10 +2,12 @@
 
 mod codec;
 mod dictionary;
+mod error;
 pub mod frame;
 mod headers;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use codec::{Reader, Writer};
-pub use headers::{Headers, MAX_BLOCK};
+pub use error::{FrameError, MAX_BLOCK, MAX_CONTROL};
+pub use headers::Headers;

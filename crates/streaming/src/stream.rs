@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    mux::{CANCEL, Outgoing},
+    protocol::{CANCEL, Outgoing},
     spdy::Headers,
 };
 

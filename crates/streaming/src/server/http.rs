@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Request, Runtime, Shared, port_forward, remote_command};
+use super::{config::Shared, port_forward, remote_command, request::Request, runtime::Runtime};
 use crate::negotiate::{self, Refusal, Upgrade};
 
 type Answer = Response<Full<Bytes>>;

@@ -13,11 +13,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{PortForward, Runtime, Shared, remote_command::finish};
+use super::{config::Shared, remote_command::finish, request::PortForward, runtime::Runtime};
 use crate::{
-    mux::{self, Limits, Side},
+    mux::{self, Limits},
     negotiate::{self, Upgrade},
     port_forward::{Added, Pairs, role},
+    side::Side,
     spdy,
     stream::{Output, Stream},
     websocket::{self, Encoding},

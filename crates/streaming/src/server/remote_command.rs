@@ -15,11 +15,16 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Attach, Exec, Failure, Runtime, Shared, Streams};
+use super::{
+    config::Shared,
+    request::{Attach, Exec},
+    runtime::{Failure, Runtime, Streams},
+};
 use crate::{
-    mux::{self, ConnectionError, End, Limits, Mux, Side},
+    mux::{self, ConnectionError, End, Limits, Mux},
     negotiate,
     remote_command::{Outcome, SizeDecoder, StreamKind, Version, Wanted},
+    side::Side,
     spdy,
     stream::{Input, Output, Stream},
     websocket,

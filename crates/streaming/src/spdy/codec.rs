@@ -6,7 +6,8 @@ use super::{
     Headers,
     frame::{Decoder, Encoder, Frame},
 };
-use crate::mux::{Decode, Encode, Event, Outgoing, ProtocolError, Side};
+use crate::protocol::{Decode, Encode, Event, Outgoing, ProtocolError};
+use crate::side::Side;
 
 /// Reads frames.
 #[derive(Debug)]

@@ -5,11 +5,9 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
+use super::error::{FrameError, MAX_CONTROL};
 use super::headers::{Headers, Packer, Unpacker};
 
-/// Largest control frame that is read. Those of this protocol are about a hundred bytes; upstream
-/// takes up to 16 MiB.
-pub const MAX_CONTROL: usize = 64 << 10;
 /// Version in control frames.
 const VERSION: u16 = 3;
 /// Length of the part that all frames have.
@@ -20,37 +18,6 @@ const CONTROL: u32 = 1 << 31;
 const FIN: u8 = 1;
 /// Largest payload that the length field can say.
 const MAX_DATA: usize = (1 << 24) - 1;
-
-/// Why the peer's bytes are not SPDY/3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FrameError {
-    /// Another version.
-    #[error("control frame of SPDY version {0}, not 3")]
-    Version(u16),
-    /// A control frame longer than anybody needs.
-    #[error("control frame of {0} bytes, {MAX_CONTROL} are allowed")]
-    TooLarge(usize),
-    /// A control frame too short for its kind, or too long.
-    #[error("control frame of kind {kind} with {length} bytes")]
-    Length {
-        /// The frame's kind.
-        kind: u16,
-        /// Its length.
-        length: usize,
-    },
-    /// Stream 0 is none.
-    #[error("frame for stream 0")]
-    StreamZero,
-    /// The zlib stream is broken.
-    #[error("headers are not compressed as SPDY/3 does")]
-    Compression,
-    /// Headers unpack to more than anybody needs.
-    #[error("headers of more than {} bytes", super::headers::MAX_BLOCK)]
-    HeadersTooLarge,
-    /// Names and values don't fill their block, or a name comes twice.
-    #[error("header block does not hold what it says")]
-    HeaderBlock,
-}
 
 /// A frame; for data a piece of one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use miniz_oxide::inflate::{
     core::{DecompressorOxide, decompress, inflate_flags::TINFL_FLAG_HAS_MORE_INPUT},
 };
 
-use super::{dictionary, frame::FrameError};
+use super::{
+    dictionary,
+    error::{FrameError, MAX_BLOCK},
+};
 
-/// Most of one block when it is unpacked. Streams of this protocol need about a hundred bytes.
-pub const MAX_BLOCK: usize = 64 << 10;
 /// The farthest that a back reference of deflate reaches; a power of two.
 const WINDOW: usize = 32 << 10;
 /// Method deflate with a window of 32 KiB, as every zlib writes it.

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::{
-    Headers, MAX_BLOCK,
-    frame::{Decoder, Encoder, Frame, FrameError, MAX_CONTROL},
+    FrameError, Headers, MAX_BLOCK, MAX_CONTROL,
+    frame::{Decoder, Encoder, Frame},
 };
 
 fn hex(text: &str) -> Vec<u8> {

@@ -7,7 +7,8 @@ use super::{
     WebSocketError,
     frame::{self, Decoder, Opcode, Received},
 };
-use crate::mux::{Decode, Encode, Event, Outgoing, ProtocolError, Side};
+use crate::protocol::{Decode, Encode, Event, Outgoing, ProtocolError};
+use crate::side::Side;
 
 /// Channel of the close signal in `v5.channel.k8s.io`: its one byte of payload names the channel
 /// whose sender has sent all.

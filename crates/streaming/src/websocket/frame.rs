@@ -5,7 +5,7 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use crate::mux::Side;
+use crate::side::Side;
 
 /// Most of a control frame.
 const MAX_CONTROL: u64 = 125;

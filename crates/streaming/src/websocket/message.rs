@@ -6,7 +6,8 @@ use super::{
     WebSocketError, channels,
     frame::{self, Decoder, Opcode, Received},
 };
-use crate::mux::{Decode, Encode, Event, Outgoing, ProtocolError, Side};
+use crate::protocol::{Decode, Encode, Event, Outgoing, ProtocolError};
+use crate::side::Side;
 
 /// Reads messages; all are of stream 0.
 #[derive(Debug)]

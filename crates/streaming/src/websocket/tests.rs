@@ -7,7 +7,7 @@ use super::{
     ChannelDecoder, Encoding, Item, WebSocketError,
     frame::{Decoder, Opcode, Received, encode},
 };
-use crate::mux::Side;
+use crate::side::Side;
 
 fn decode(side: Side, wire: &[u8], cut: usize) -> Result<Vec<Received>, WebSocketError> {
     let mut decoder = Decoder::new(side);

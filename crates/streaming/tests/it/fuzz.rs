@@ -11,7 +11,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use streaming::{
     Outcome, Side, remote_command,
-    spdy::frame::{Decoder, Encoder, Frame, MAX_CONTROL},
+    spdy::{
+        MAX_CONTROL,
+        frame::{Decoder, Encoder, Frame},
+    },
     websocket::{self, ChannelDecoder, Encoding},
 };
 
