@@ -9,6 +9,7 @@
 //! Nothing is cached here. Survives a restart: everything.
 
 mod checksum;
+mod data;
 
 use std::{
     fs, io,
@@ -20,7 +21,10 @@ use daemon::atomic_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::Kind;
+use self::data::Data;
+use crate::network_kind::Kind;
+
+pub(crate) use self::data::PortMapping;
 
 /// Longest key accepted (CKP-03).
 const MAX_KEY_BYTES: usize = 250;
@@ -62,55 +66,6 @@ impl Checkpoint {
         }
         Kind::from_word(self.extra.get(NETWORK)?.as_str()?)
     }
-}
-
-/// One port mapping of a sandbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct PortMapping {
-    /// `tcp`, `udp` or `sctp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) protocol: Option<String>,
-    /// Port in the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) container_port: Option<i32>,
-    /// Port on the node; 0 for none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) host_port: Option<i32>,
-    /// Address on the node; empty for all.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) host_ip: String,
-}
-
-impl From<&cri_api::v1::PortMapping> for PortMapping {
-    fn from(mapping: &cri_api::v1::PortMapping) -> Self {
-        use cri_api::v1::Protocol;
-        let protocol = match Protocol::try_from(mapping.protocol) {
-            Ok(Protocol::Udp) => "udp",
-            Ok(Protocol::Sctp) => "sctp",
-            // Unknown protocols become TCP, as upstream does (CKP-05).
-            Ok(Protocol::Tcp) | Err(_) => "tcp",
-        };
-        Self {
-            protocol: Some(protocol.to_owned()),
-            container_port: Some(mapping.container_port),
-            host_port: Some(mapping.host_port),
-            host_ip: mapping.host_ip.clone(),
-        }
-    }
-}
-
-/// The part that the checksum covers; a type of its own because it is an object of its own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct Data {
-    #[serde(
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "crate::engine::model::null_default"
-    )]
-    port_mappings: Vec<PortMapping>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    host_network: bool,
 }
 
 /// The file (CKP-04).

@@ -11,6 +11,9 @@ use daemon::pflag::{Flag, FlagSet, Kind, Parsed, utf8_args};
 use crate::engine::model::LogConfig;
 use crate::network::cni::CniSettings;
 
+/// Bad usage and failed starts end with upstream's code (FLG-21).
+pub(crate) const EXIT_FAILED: u8 = 1;
+
 const CERTIFICATE: &str = "streaming-tls-cert-file";
 const KEY: &str = "streaming-tls-private-key-file";
 const CLIENT_CA: &str = "streaming-client-ca-file";

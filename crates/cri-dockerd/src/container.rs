@@ -8,11 +8,10 @@ use cri_api::{Code, RpcError, v1};
 use daemon::ErrorChain;
 
 use crate::engine::model::CreateContainer;
-use crate::error::Error;
+use crate::error::{Error, not_found, required};
 use crate::hub::Operation;
 use crate::names::Name;
 use crate::runtime::Runtime;
-use crate::sandbox::{not_found, required};
 use crate::state::{self, Life, Record};
 use crate::translate::container as translate;
 use crate::translate::identity::{self, ImageUsers};
@@ -74,7 +73,12 @@ impl Runtime {
         let again = |users: &ImageUsers| {
             let users = Some(users);
             let plan = translate::Plan { users, ..plan };
-            translate::translate(&config, &sandbox_config, plan, &facts)
+            Ok(translate::translate(
+                &config,
+                &sandbox_config,
+                plan,
+                &facts,
+            )?)
         };
         Box::pin(self.fit_users(id, operation, &name, &body, again)).await
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
+mod api_version;
 mod archive;
 mod containers;
 mod error;
@@ -35,6 +36,7 @@ mod system;
 mod tests;
 mod transport;
 
+pub(crate) use api_version::{API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion};
 pub(crate) use archive::Found;
 pub(crate) use containers::{ListContainers, LogsQuery};
 pub(crate) use error::{Class, EngineError};
@@ -42,34 +44,6 @@ pub(crate) use events::{Event, EventStream};
 pub(crate) use exec::{Hijacked, NO_DETACH};
 pub(crate) use images::{Progress, RegistryAuth};
 pub(crate) use stream::{ByteStream, FrameDecoder, StreamKind};
-
-/// Oldest API spoken: Docker 20.10 (DKR-03). Older engines are refused (Differs: upstream accepts 1.26).
-pub(crate) const OLDEST_API: ApiVersion = ApiVersion(41);
-/// Newest API this client was written against: Docker 29.
-pub(crate) const NEWEST_API: ApiVersion = ApiVersion(52);
-/// First API where a read-only bind is recursive by default (DKR-04).
-pub(crate) const API_RECURSIVE_READ_ONLY: ApiVersion = ApiVersion(44);
-/// First API that mounts images.
-pub(crate) const API_IMAGE_MOUNTS: ApiVersion = ApiVersion(48);
-
-/// The minor number of a Docker API version `1.N`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ApiVersion(pub(crate) u16);
-
-impl std::fmt::Display for ApiVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "1.{}", self.0)
-    }
-}
-
-impl std::str::FromStr for ApiVersion {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let minor = text.trim().strip_prefix("1.").ok_or(())?;
-        minor.parse().map(ApiVersion).map_err(|_| ())
-    }
-}
 
 /// Where the engine is and how long an ordinary call may take.
 #[derive(Debug, Clone)]

@@ -1,10 +1,12 @@
 //! Failures of CRI calls, and the one table that turns them into gRPC codes.
 
-use cri_api::Code;
+use cri_api::{Code, RpcError};
 use daemon::ErrorChain;
 
 use crate::checkpoint::CheckpointError;
 use crate::engine::{Class, EngineError};
+use crate::hub::HubError;
+use crate::invalid::Invalid;
 use crate::logs::LogError;
 use crate::network::NetworkError;
 
@@ -64,7 +66,7 @@ pub(crate) enum Error {
     Log(LogError),
     /// A part that chooses its code itself.
     #[error(transparent)]
-    Rpc(#[from] cri_api::RpcError),
+    Rpc(#[from] RpcError),
     /// Several failures of one call: the first one first, clean-up behind it (SBX-16).
     #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
     Several(Vec<Error>),
@@ -96,15 +98,7 @@ impl Error {
             Self::NotFound(_) => Code::NotFound,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Unimplemented(_) => Code::Unimplemented,
-            Self::Docker { source, .. } | Self::Engine(source) => match source.class() {
-                Class::NotFound => Code::NotFound,
-                Class::Conflict => Code::FailedPrecondition,
-                Class::Invalid => Code::InvalidArgument,
-                Class::Denied => Code::PermissionDenied,
-                Class::Unavailable => Code::Unavailable,
-                Class::Timeout => Code::DeadlineExceeded,
-                Class::Internal => Code::Unknown,
-            },
+            Self::Docker { source, .. } | Self::Engine(source) => code_of(source.class()),
             Self::File { .. }
             | Self::Network { .. }
             | Self::Plugin(_)
@@ -122,8 +116,54 @@ impl Error {
     }
 }
 
+/// The gRPC code of what Docker refused or failed at.
+pub(crate) fn code_of(class: Class) -> Code {
+    match class {
+        Class::NotFound => Code::NotFound,
+        Class::Conflict => Code::FailedPrecondition,
+        Class::Invalid => Code::InvalidArgument,
+        Class::Denied => Code::PermissionDenied,
+        Class::Unavailable => Code::Unavailable,
+        Class::Timeout => Code::DeadlineExceeded,
+        Class::Internal => Code::Unknown,
+    }
+}
+
+/// A field that must be there.
+pub(crate) fn required<T>(field: Option<T>, name: &str) -> Result<T, Error> {
+    field.ok_or_else(|| Error::Invalid(format!("{name} is required")))
+}
+
+/// In Docker's words, which callers may know.
+pub(crate) fn not_found(id: &str) -> Error {
+    Error::NotFound(format!(
+        "Error response from daemon: No such container: {id}"
+    ))
+}
+
 impl From<EngineError> for Error {
     fn from(source: EngineError) -> Self {
         Self::Engine(source)
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(Invalid(text): Invalid) -> Self {
+        Self::Invalid(text)
+    }
+}
+
+impl From<HubError> for Error {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Unavailable(why) => Self::Unavailable(why),
+            HubError::Engine(source) => Self::Engine(source),
+        }
+    }
+}
+
+impl From<Error> for RpcError {
+    fn from(error: Error) -> Self {
+        Self::new(error.code(), ErrorChain(&error).to_string())
     }
 }

@@ -23,6 +23,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::{
     engine::{Class, Engine, EngineError, FrameDecoder, Hijacked, StreamKind, model::ExecCreate},
+    error::Error,
     hub::Hub,
 };
 
@@ -121,7 +122,7 @@ impl Execs {
     pub(crate) async fn running(&self, id: &str) -> Result<String, RpcError> {
         let record = self.hub.find(id).await;
         let record = record
-            .map_err(|error| RpcError::new(error.code(), ErrorChain(&error).to_string()))?
+            .map_err(|error| RpcError::from(Error::from(error)))?
             .filter(|record| record.container().is_some())
             .ok_or_else(|| no_such_container(id))?;
         if record.life.is_running() {

@@ -16,6 +16,7 @@
 
 mod connection;
 mod doubt;
+mod error;
 mod follow;
 mod operation;
 mod retry;
@@ -23,28 +24,29 @@ mod show;
 mod stamp;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cri_api::v1;
 use daemon::Spawner;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
+use crate::cgroup::CgroupDriver;
 use crate::engine::model::SystemInfo;
 use crate::engine::{ApiVersion, Engine, EngineError};
-use crate::error::Error;
 use crate::identity;
-use crate::network::{Kind, Networks};
+use crate::lock::lock;
+use crate::network::Networks;
+use crate::network_kind::Kind;
 use crate::oom::PodKills;
 use crate::paths::PathView;
 use crate::state::{self, Cache, Life, Record, Ticket};
-use crate::translate::CgroupDriver;
 
 use doubt::Doubts;
 use operation::Busy;
 
+pub(crate) use error::HubError;
 pub(crate) use operation::Operation;
 
 /// Inspects under way at once: Docker serves more, but shares its locks with the starts.
@@ -148,17 +150,6 @@ pub(crate) struct Hub {
     same_clock: bool,
 }
 
-/// Locks a map for a moment.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The data is plain maps: a panic between two statements leaves them usable.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 /// A question under way; ends with it, however it ends.
 struct OpenTicket<'a> {
     hub: &'a Hub,
@@ -215,13 +206,13 @@ impl Hub {
     /// What is known of the engine.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] before the first contact.
-    pub(crate) async fn facts(&self) -> Result<EngineFacts, Error> {
+    /// [`HubError::Unavailable`] before the first contact.
+    pub(crate) async fn facts(&self) -> Result<EngineFacts, HubError> {
         if lock(&self.facts).is_none() {
             self.fresh().await?;
         }
         self.known_facts()
-            .ok_or_else(|| Error::Unavailable("docker has not been reached yet".to_owned()))
+            .ok_or_else(|| HubError::Unavailable("docker has not been reached yet".to_owned()))
     }
 
     /// As [`Hub::facts`], without waiting.
@@ -232,8 +223,8 @@ impl Hub {
     /// Waits until the cache can be trusted. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while Docker is down, or when a sync takes longer than 30 s.
-    pub(crate) async fn fresh(&self) -> Result<(), Error> {
+    /// [`HubError::Unavailable`] while Docker is down, or when a sync takes longer than 30 s.
+    pub(crate) async fn fresh(&self) -> Result<(), HubError> {
         let mut health = self.health.subscribe();
         let settled = health.wait_for(|health| *health != Health::Syncing);
         let settled = match tokio::time::timeout(SYNC_WAIT, settled).await {
@@ -242,11 +233,11 @@ impl Hub {
             Ok(Err(_)) => unreachable!("the hub outlives its watchers"),
             Err(_) => {
                 let text = "docker: reading the state of all containers takes too long";
-                return Err(Error::Unavailable(text.to_owned()));
+                return Err(HubError::Unavailable(text.to_owned()));
             }
         };
         match settled {
-            Health::Down(why) => Err(Error::Unavailable(why)),
+            Health::Down(why) => Err(HubError::Unavailable(why)),
             Health::Fresh | Health::Syncing => Ok(()),
         }
     }
@@ -265,7 +256,7 @@ impl Hub {
     pub(crate) async fn list(
         &self,
         filter: impl Fn(&Record) -> bool,
-    ) -> Result<Vec<Arc<Record>>, Error> {
+    ) -> Result<Vec<Arc<Record>>, HubError> {
         self.fresh().await?;
         let doubted = self.doubted().await;
         let sketches = if doubted.is_empty() {
@@ -285,7 +276,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::fresh`], and while Docker can't tell of that container.
-    pub(crate) async fn find(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+    pub(crate) async fn find(&self, id: &str) -> Result<Option<Arc<Record>>, HubError> {
         self.fresh().await?;
         let known = self.known(id);
         self.certain(known.as_ref().map_or(id, |record| &record.id))
@@ -298,7 +289,7 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::fresh`].
-    pub(crate) async fn find_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+    pub(crate) async fn find_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, HubError> {
         self.fresh().await?;
         let known = self.known(id);
         let unknown = self

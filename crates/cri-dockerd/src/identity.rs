@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use cri_api::v1;
 use node_os::proc::Proc;
 
+use crate::cgroup;
 use crate::engine::{Engine, EngineError, Found};
-use crate::hub::lock;
+use crate::lock::lock;
 use crate::state::{Life, Record};
 use crate::translate::identity::ImageUsers;
 
@@ -80,7 +81,7 @@ pub(crate) async fn note(record: &mut Record, before: Option<&Record>) {
 /// As whom a process runs, if it is the container's.
 fn user_of(proc: &Proc, pid: u32, id: &str) -> Option<v1::LinuxContainerUser> {
     let memberships = proc.cgroups(pid).ok()?;
-    if !crate::stats::is_of(&memberships, id) {
+    if !cgroup::is_of(&memberships, id) {
         return None;
     }
     let found = proc.identity(pid).ok()?;

@@ -8,10 +8,10 @@
 //! Nothing survives a restart; nothing has to.
 
 mod keyring;
+mod layer_sizes;
 mod pull;
 mod reference;
 mod sandbox;
-mod service;
 mod show;
 mod usage;
 
@@ -29,17 +29,17 @@ use cri_api::{Code, RpcError, v1};
 use daemon::ErrorChain;
 use tokio::sync::watch;
 
-use self::{reference::Reference, usage::LayerSizes};
+use self::{layer_sizes::LayerSizes, reference::Reference};
 use crate::{
     engine::{
         Class, Engine, EngineError, RegistryAuth,
         model::{ImageHistory, ImageInspect},
     },
-    hub::{Health, Hub, lock},
+    error::code_of,
+    hub::{Health, Hub},
+    lock::lock,
     paths::PathView,
 };
-
-pub(crate) use self::service::ImageService;
 
 /// How long a pull goes on after the last caller has gone.
 const LINGER: Duration = Duration::from_secs(10);
@@ -125,7 +125,7 @@ impl Images {
     }
 
     /// The group that work of image calls runs on.
-    fn spawner(&self) -> &daemon::Spawner {
+    pub(crate) fn spawner(&self) -> &daemon::Spawner {
         &self.0.spawner
     }
 
@@ -436,21 +436,7 @@ fn given(image: &str) -> Result<&str, RpcError> {
 
 /// Docker's refusal of an image call.
 fn refuse(error: &EngineError) -> RpcError {
-    let code = match error.class() {
-        Class::NotFound => Code::NotFound,
-        Class::Conflict => Code::FailedPrecondition,
-        Class::Invalid => Code::InvalidArgument,
-        Class::Denied => Code::PermissionDenied,
-        Class::Unavailable => Code::Unavailable,
-        Class::Timeout => Code::DeadlineExceeded,
-        Class::Internal => Code::Unknown,
-    };
-    RpcError::new(code, ErrorChain(error).to_string())
-}
-
-/// The hub's refusal, as an image call answers it.
-pub(crate) fn hub_error(error: &crate::error::Error) -> RpcError {
-    RpcError::new(error.code(), ErrorChain(error).to_string())
+    RpcError::new(code_of(error.class()), ErrorChain(error).to_string())
 }
 
 fn stepped(step: &str, error: &RpcError) -> RpcError {

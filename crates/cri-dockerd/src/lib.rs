@@ -12,8 +12,10 @@
 //! checkpoint file per sandbox below the root directory. Everything in memory is read again at
 //! start and after a reconnect.
 
+mod cgroup;
 mod checkpoint;
 mod cli;
+mod clock;
 mod container;
 mod deadline;
 mod engine;
@@ -21,13 +23,18 @@ mod error;
 mod exec;
 mod hub;
 mod identity;
+mod image_service;
 mod images;
+mod invalid;
 mod labels;
+mod lock;
 mod logs;
 mod names;
 mod network;
+mod network_kind;
 mod oom;
 mod paths;
+mod remembered;
 mod runtime;
 mod runtime_rpcs;
 mod sandbox;
@@ -36,6 +43,7 @@ mod service;
 mod start;
 mod state;
 mod stats;
+mod stats_rpcs;
 mod streaming;
 mod translate;
 mod verbose;
@@ -44,10 +52,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use cli::Command;
+use cli::{Command, EXIT_FAILED};
 
-/// Bad usage and failed starts end with upstream's code (FLG-21).
-const EXIT_FAILED: u8 = 1;
 /// Worker threads (DEC-42).
 const WORKERS: usize = 2;
 

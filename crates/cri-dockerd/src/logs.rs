@@ -23,7 +23,10 @@
 //! - **Trouble.** What can't be written (disk full) is reported once and tried again at growing
 //!   intervals; reading stops meanwhile, and memory stays bounded.
 
+mod error;
 mod follow;
+mod metrics;
+mod orders;
 mod position;
 mod pump;
 mod record;
@@ -32,12 +35,15 @@ mod tail;
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use daemon::metrics::{IntCounter, MetricError, Metrics};
+use daemon::metrics::{MetricError, Metrics};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::error::LogError;
 use self::{
-    pump::{Command, Pump, Wish, Wishes},
+    metrics::LogMetrics,
+    orders::{Command, LogSource, Wish, Wishes},
+    pump::Pump,
     record::Stamp,
 };
 use crate::{
@@ -48,67 +54,6 @@ use crate::{
 
 /// Commands under way.
 const COMMANDS: usize = 64;
-
-/// A container whose log is to be copied.
-#[derive(Debug, Clone)]
-struct LogSource {
-    /// The CRI log: log directory and log path joined, in our view.
-    log_path: PathBuf,
-    /// Docker's json-file in the engine's view; `None` when the container has another log driver.
-    docker_log: Option<PathBuf>,
-    /// The container has a terminal: all it says is stdout (LOG-10).
-    tty: bool,
-    /// When the container was created, where Docker said it: older lines in the CRI log are of a
-    /// container before it, whose place it has taken.
-    born: Option<Stamp>,
-}
-
-/// Why a log can't be copied as asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LogError {
-    /// The CRI log can't be opened or made, or Docker's can't be read.
-    #[error("open container log {}", path.display())]
-    Open {
-        /// The CRI log.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// There is no running container of this id whose log is copied.
-    #[error("container {0:?} is not running: its log is not being written")]
-    NotCopied(String),
-    /// The pump has ended; the process is about to.
-    #[error("log copying has ended")]
-    Stopped,
-}
-
-/// Counters of the pump.
-#[derive(Debug, Clone)]
-struct LogMetrics {
-    gaps: IntCounter,
-    malformed: IntCounter,
-    failures: IntCounter,
-}
-
-impl LogMetrics {
-    fn new(metrics: &Metrics) -> Result<Self, MetricError> {
-        Ok(Self {
-            gaps: metrics.counter(
-                "cri_dockerd_log_gaps_total",
-                "Places in container logs where Docker dropped lines before they were copied.",
-            )?,
-            malformed: metrics.counter(
-                "cri_dockerd_log_malformed_lines_total",
-                "Lines of Docker's log files that are no records and were left out.",
-            )?,
-            failures: metrics.counter(
-                "cri_dockerd_log_write_failures_total",
-                "Attempts at copying a container's log that failed and are repeated.",
-            )?,
-        })
-    }
-}
 
 /// The handle to the pump; clones are the same pump. See [`ContainerLogs`] for most of what it does.
 #[derive(Debug, Clone)]

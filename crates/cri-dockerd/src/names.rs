@@ -3,7 +3,7 @@
 
 use cri_api::v1::{ContainerMetadata, PodSandboxMetadata};
 
-use crate::error::Error;
+use crate::invalid::Invalid;
 
 const PREFIX: &str = "k8s";
 /// The container part of a sandbox's name.
@@ -28,8 +28,8 @@ impl Name {
     /// The name of a sandbox.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a part holds the delimiter or is missing.
-    pub(crate) fn sandbox(metadata: &PodSandboxMetadata) -> Result<Self, Error> {
+    /// [`Invalid`] when a part holds the delimiter or is missing.
+    pub(crate) fn sandbox(metadata: &PodSandboxMetadata) -> Result<Self, Invalid> {
         let name = Self {
             container: SANDBOX.to_owned(),
             pod: metadata.name.clone(),
@@ -47,7 +47,7 @@ impl Name {
     pub(crate) fn container(
         container: &ContainerMetadata,
         pod: &PodSandboxMetadata,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Invalid> {
         let name = Self {
             container: container.name.clone(),
             attempt: container.attempt,
@@ -56,7 +56,7 @@ impl Name {
         name.check().map(|()| name)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), Invalid> {
         let parts = [
             ("container", &self.container),
             ("pod", &self.pod),
@@ -65,7 +65,7 @@ impl Name {
         ];
         for (field, part) in parts {
             if part.is_empty() || part.contains('_') {
-                return Err(Error::Invalid(format!(
+                return Err(Invalid(format!(
                     "metadata: {field} name {part:?} must not be empty or contain \"_\""
                 )));
             }
@@ -76,24 +76,24 @@ impl Name {
     /// Reads a name as Docker gives it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] in upstream's words when it is not of our form.
-    pub(crate) fn parse(docker_name: &str) -> Result<Self, Error> {
+    /// [`Invalid`] in upstream's words when it is not of our form.
+    pub(crate) fn parse(docker_name: &str) -> Result<Self, Invalid> {
         let text = docker_name.strip_prefix('/').unwrap_or(docker_name);
         let parts: Vec<&str> = text.split('_').collect();
         // The 7th part is the random one of a name made after a conflict (NAM-05).
         let (&[prefix, container, pod, namespace, uid, attempt]
         | &[prefix, container, pod, namespace, uid, attempt, _]) = parts.as_slice()
         else {
-            return Err(Error::Invalid(format!(
+            return Err(Invalid(format!(
                 "failed to parse the sandbox name: {docker_name:?}"
             )));
         };
         if prefix != PREFIX {
             let text = format!("container is not managed by kubernetes: {docker_name:?}");
-            return Err(Error::Invalid(text));
+            return Err(Invalid(text));
         }
         let Ok(attempt) = attempt.parse() else {
-            return Err(Error::Invalid(format!(
+            return Err(Invalid(format!(
                 "failed to parse the sandbox name: {docker_name:?}"
             )));
         };

@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, Weak};
 
 use node_os::netns::{self, InterfaceAddress, Scope};
 
-use crate::hub::lock;
+use crate::lock::lock;
+use crate::network_kind::Kind;
 use crate::state::Record;
 use cni::{Cni, CniError, INTERFACE, Pod};
 
@@ -29,46 +30,6 @@ pub(crate) use conflict::host_port_conflict;
 
 /// Torn-down sandboxes that are remembered; forgetting one costs a repeated teardown.
 const REMEMBERED: usize = 4096;
-
-/// The network of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The node's own.
-    Host,
-    /// Docker's.
-    Bridge,
-    /// CNI's.
-    Cni,
-}
-
-impl Kind {
-    /// The word on sandboxes and in checkpoints.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Host => "host",
-            Self::Bridge => "bridge",
-            Self::Cni => "cni",
-        }
-    }
-
-    /// Reads the word back.
-    pub(crate) fn from_word(word: &str) -> Option<Self> {
-        [Self::Host, Self::Bridge, Self::Cni]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
-    }
-
-    /// The network of a sandbox: its label, or, for upstream's, what its Docker network tells
-    /// (SBX-07).
-    pub(crate) fn of_sandbox(label: Option<&str>, docker_mode: &str) -> Self {
-        match (docker_mode, label.and_then(Self::from_word)) {
-            ("host", _) => Self::Host,
-            (_, Some(kind)) => kind,
-            ("none", None) => Self::Cni,
-            _ => Self::Bridge,
-        }
-    }
-}
 
 /// A network call failed; the words are upstream's (NET-02).
 #[derive(Debug, thiserror::Error)]

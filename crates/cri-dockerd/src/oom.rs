@@ -13,9 +13,8 @@ use std::sync::Arc;
 use node_os::cgroups::CgroupFs;
 use node_os::kernel_log;
 
+use crate::cgroup::{self, CgroupDriver};
 use crate::state::{Life, Record};
-use crate::stats;
-use crate::translate::CgroupDriver;
 
 /// How a container ends whose first process got SIGKILL.
 const KILLED: i32 = 137;
@@ -42,7 +41,7 @@ impl PodKills {
     }
 
     async fn count(&self, driver: Option<CgroupDriver>, parent: &str) -> Option<u64> {
-        let group = stats::group_of_pod(driver?, parent)?;
+        let group = cgroup::of_pod(driver?, parent)?;
         let cgroups = Arc::clone(self.cgroups.as_ref()?);
         daemon::blocking(move || cgroups.memory_kills(&group)).await
     }

@@ -19,7 +19,7 @@ use crate::logs::LogPump;
 use crate::names::{self, Name};
 use crate::network::Networks;
 use crate::paths::PathView;
-use crate::sandbox::Remembered;
+use crate::remembered::Remembered;
 use crate::stats::Stats;
 use crate::translate::Facts;
 
@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) log_config: LogConfig,
 }
 
-/// See the module. Handlers are methods in `sandbox`, `container` and `runtime_rpcs`.
+/// See the module. Handlers are methods in `sandbox`, `container`, `stats_rpcs` and `runtime_rpcs`.
 #[derive(Debug)]
 pub(crate) struct Runtime {
     pub(crate) engine: Engine,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use cri_api::v1;
 
+use crate::cgroup::CgroupDriver;
 use crate::engine::API_RECURSIVE_READ_ONLY;
 use crate::error::Error;
 use crate::hub::{EngineFacts, Health};
 use crate::runtime::Runtime;
 use crate::state::Record;
-use crate::translate::CgroupDriver;
 use crate::verbose;
 
 /// CRI names and versions that callers know (RTC-01).

@@ -1,7 +1,7 @@
 //! Pod sandboxes: RunPodSandbox, StopPodSandbox, RemovePodSandbox, status and list.
 
+mod lost;
 mod networking;
-mod remembered;
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,16 +10,17 @@ use cri_api::v1;
 use futures_util::future::join_all;
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::clock::now;
 use crate::engine::{Class, EngineError};
-use crate::error::Error;
+use crate::error::{Error, not_found, required};
 use crate::hub::EngineFacts;
 use crate::names::Name;
-use crate::network::{self, Kind};
+use crate::network;
+use crate::network_kind::Kind;
+use crate::remembered::Known;
 use crate::runtime::Runtime;
 use crate::state::{self, Record};
 use crate::translate::sandbox as translate;
-
-pub(crate) use remembered::{Known, Remembered};
 
 /// Grace of the pause process (SBX-32); it ends at once on SIGTERM.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -321,7 +322,7 @@ impl Runtime {
                 .iter()
                 .filter_map(|container| self.hub.container_status(container))
                 .collect(),
-            timestamp: crate::hub::now(),
+            timestamp: now(),
         })
     }
 
@@ -380,16 +381,4 @@ fn with_clean_up(error: Error, undone: Result<(), Error>) -> Error {
         Ok(()) => error,
         Err(second) => Error::Several(vec![error, second]),
     }
-}
-
-/// A field that must be there.
-pub(crate) fn required<T>(field: Option<T>, name: &str) -> Result<T, Error> {
-    field.ok_or_else(|| Error::Invalid(format!("{name} is required")))
-}
-
-/// In Docker's words, which callers may know.
-pub(crate) fn not_found(id: &str) -> Error {
-    Error::NotFound(format!(
-        "Error response from daemon: No such container: {id}"
-    ))
 }

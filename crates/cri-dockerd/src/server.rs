@@ -13,7 +13,7 @@ use tonic::transport::Server;
 
 use crate::cli::Listen;
 use crate::deadline::Deadlines;
-use crate::images::ImageService;
+use crate::image_service::ImageService;
 use crate::service::Service;
 
 /// Calls that still run at the end get this long.

@@ -15,19 +15,20 @@ use daemon::metrics::Metrics;
 use daemon::{Notifier, Shutdown, TaskGroup, Tidy};
 
 use crate::checkpoint::{CheckpointError, CheckpointStore};
-use crate::cli::{Plugin, Settings};
+use crate::cli::{EXIT_FAILED, Plugin, Settings};
 use crate::engine::{Engine, EngineConfig, EngineError};
 use crate::exec::Execs;
 use crate::hub::Hub;
 use crate::identity::KnownUsers;
-use crate::images::{self, ImageService, Images};
+use crate::image_service::ImageService;
+use crate::images::{self, Images};
 use crate::logs::LogPump;
 use crate::network::cni::{Cni, CniSettings};
 use crate::network::{self, Networks};
 use crate::oom::PodKills;
 use crate::paths::{self, PathView};
+use crate::remembered::Remembered;
 use crate::runtime::{self, Runtime};
-use crate::sandbox::Remembered;
 use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
 use crate::stats::{Kernel, Stats};
@@ -89,7 +90,7 @@ impl StartError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Task(error) if error.is_panic() => daemon::EXIT_PANIC,
-            _ => crate::EXIT_FAILED,
+            _ => EXIT_FAILED,
         }
     }
 }
@@ -99,7 +100,7 @@ impl StartError {
 /// # Errors
 /// See [`StartError`].
 pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<(), StartError> {
-    let shutdown = Shutdown::on_signals(crate::EXIT_FAILED).map_err(StartError::Signals)?;
+    let shutdown = Shutdown::on_signals(EXIT_FAILED).map_err(StartError::Signals)?;
     let mut hangups = daemon::signals::Hangups::listen().map_err(StartError::Signals)?;
     let notifier = Notifier::open(environment.notify_socket.as_deref())
         .inspect_err(|error| tracing::warn!(%error, "can't tell systemd how we are"))

@@ -2,9 +2,9 @@
 //! (STT-12, PRF-25..28, UNI-01, UNI-05, CMP-01..04).
 //!
 //! ```text
-//!  handlers ─▶ hub (who runs, from memory)
-//!     │    ─▶ kernel: one blocking sweep over cgroups and /proc ─▶ rates ─▶ show ─▶ CRI
-//!     └───▶ layers: sizes of writable layers, measured in the background, at most so often
+//!  stats_rpcs ─▶ hub (who runs, from memory)
+//!     │      ─▶ kernel: one blocking sweep over cgroups and /proc ─▶ rates ─▶ show ─▶ CRI
+//!     └─────▶ layers: sizes of writable layers, measured in the background, at most so often
 //! ```
 //!
 //! Nothing happens while nobody asks. What is remembered (the last CPU reading and the last measured
@@ -13,7 +13,6 @@
 
 mod kernel;
 mod layers;
-mod locate;
 mod metrics;
 mod rates;
 mod show;
@@ -27,20 +26,16 @@ use std::time::Duration;
 
 use cri_api::v1;
 
-pub(crate) use self::kernel::Kernel;
-use self::kernel::Reading;
-pub(crate) use self::layers::Layers;
-use self::layers::Wanted;
-pub(crate) use self::locate::{is_of, of_pod as group_of_pod};
+pub(crate) use self::kernel::{Kernel, Pod};
+use self::kernel::{Reading, Target, pid};
+use self::layers::{Layers, Wanted};
 use self::rates::Rates;
-use crate::error::Error;
-use crate::hub::lock;
-use crate::labels;
+use crate::cgroup::CgroupDriver;
+use crate::lock::lock;
 use crate::paths::PathView;
-use crate::runtime::Runtime;
-use crate::sandbox::not_found;
 use crate::state::{Life, Record};
-use crate::translate::CgroupDriver;
+
+pub(crate) use self::metrics::descriptors;
 
 /// How long a call waits for the first size of a layer; most are measured at once.
 const FIRST_SIZE: Duration = Duration::from_millis(25);
@@ -52,13 +47,6 @@ pub(crate) struct Stats {
     rates: Mutex<Rates>,
     layers: Arc<Layers>,
     paths: Arc<dyn PathView>,
-}
-
-/// A pod as it is asked about.
-#[derive(Debug, Clone)]
-struct Pod {
-    sandbox: Arc<Record>,
-    containers: Vec<Arc<Record>>,
 }
 
 impl Stats {
@@ -73,13 +61,13 @@ impl Stats {
     }
 
     /// Statistics of containers, in their order. Those that don't run show zeros.
-    async fn containers(
+    pub(crate) async fn containers(
         &self,
         records: Vec<Arc<Record>>,
         driver: Option<CgroupDriver>,
     ) -> Vec<v1::ContainerStats> {
         self.measure(&records).await;
-        let targets: Vec<_> = records.iter().map(|r| locate::target(r, driver)).collect();
+        let targets: Vec<_> = records.iter().map(|r| Target::of(r, driver)).collect();
         let kernel = Arc::clone(&self.kernel);
         let readings = daemon::blocking(move || {
             let readings = targets.iter().map(|target| kernel.read(target));
@@ -93,7 +81,11 @@ impl Stats {
     }
 
     /// Statistics of pods, in their order, with their running containers.
-    async fn pods(&self, pods: Vec<Pod>, driver: Option<CgroupDriver>) -> Vec<v1::PodSandboxStats> {
+    pub(crate) async fn pods(
+        &self,
+        pods: Vec<Pod>,
+        driver: Option<CgroupDriver>,
+    ) -> Vec<v1::PodSandboxStats> {
         let all: Vec<_> = pods
             .iter()
             .flat_map(|pod| pod.containers.iter().cloned())
@@ -130,7 +122,7 @@ impl Stats {
     }
 
     /// Has the layers measured that are due, and waits a moment for those never measured before.
-    async fn measure(&self, records: &[Arc<Record>]) {
+    pub(crate) async fn measure(&self, records: &[Arc<Record>]) {
         let wanted = records.iter().map(|record| Wanted {
             id: record.id.clone(),
             upper: record.upper_dir.clone(),
@@ -147,191 +139,63 @@ impl Stats {
         }
     }
 
-    /// Forgets what is gone; `known` are the ids of all our sandboxes and containers.
-    fn keep_only(&self, known: &HashSet<String>) {
-        lock(&self.rates).keep_only(known);
-        self.layers.keep_only(known);
-    }
-}
-
-fn pid(record: &Record) -> Option<u32> {
-    u32::try_from(record.pid()?).ok().filter(|pid| *pid > 0)
-}
-
-impl Runtime {
-    /// ContainerStats of one container, running or not.
-    pub(crate) async fn container_stats(&self, id: &str) -> Result<v1::ContainerStats, Error> {
-        let record = self.container(id).await?;
-        let mut all = self
-            .stats
-            .containers(vec![record], self.driver().await)
-            .await;
-        all.pop().ok_or_else(|| not_found(id))
-    }
-
-    /// ListContainerStats. Differs: containers that don't run show zeros and cost nothing.
-    pub(crate) async fn list_container_stats(
+    /// Metrics of pods, in their order, and of their containers; `data_root` is Docker's data
+    /// directory on its host.
+    pub(crate) async fn metrics(
         &self,
-        filter: Option<v1::ContainerStatsFilter>,
-    ) -> Result<Vec<v1::ContainerStats>, Error> {
-        let filter = filter.unwrap_or_default();
-        let taken = |record: &Record| {
-            record.container().is_some_and(|facts| {
-                (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == facts.sandbox_id)
-                    && record.id.starts_with(&filter.id)
-                    && labels::matches(&filter.label_selector, &record.labels)
-            })
-        };
-        let records = self.hub.list(taken).await?;
-        if filter == v1::ContainerStatsFilter::default() {
-            self.forget_stats().await?;
-        }
-        Ok(self.stats.containers(records, self.driver().await).await)
-    }
-
-    /// PodSandboxStats of one pod; one that doesn't run shows no figures.
-    pub(crate) async fn pod_sandbox_stats(&self, id: &str) -> Result<v1::PodSandboxStats, Error> {
-        let record = self.hub.find(id).await?;
-        let sandbox = record.filter(|record| record.sandbox().is_some());
-        let pod = self.pod_of(sandbox.ok_or_else(|| not_found(id))?);
-        let mut all = self.stats.pods(vec![pod], self.driver().await).await;
-        all.pop().ok_or_else(|| not_found(id))
-    }
-
-    /// ListPodSandboxStats: pods that run.
-    pub(crate) async fn list_pod_sandbox_stats(
-        &self,
-        filter: Option<v1::PodSandboxStatsFilter>,
-    ) -> Result<Vec<v1::PodSandboxStats>, Error> {
-        let filter = filter.unwrap_or_default();
-        let pods = self
-            .running_pods(|record| {
-                record.id.starts_with(&filter.id)
-                    && labels::matches(&filter.label_selector, &record.labels)
-            })
-            .await?;
-        if filter == v1::PodSandboxStatsFilter::default() {
-            self.forget_stats().await?;
-        }
-        Ok(self.stats.pods(pods, self.driver().await).await)
-    }
-
-    /// ListPodSandboxMetrics: pods that run, with names and labels as cAdvisor's (CMP-18).
-    pub(crate) async fn list_pod_sandbox_metrics(
-        &self,
-    ) -> Result<Vec<v1::PodSandboxMetrics>, Error> {
-        let pods = self.running_pods(|_| true).await?;
-        let driver = self.driver().await;
+        pods: Vec<Pod>,
+        driver: Option<CgroupDriver>,
+        data_root: Option<PathBuf>,
+    ) -> Vec<v1::PodSandboxMetrics> {
         let containers: Vec<_> = pods
             .iter()
             .flat_map(|pod| pod.containers.iter().cloned())
             .collect();
-        self.stats.measure(&containers).await;
+        self.measure(&containers).await;
         let sizes = containers
             .iter()
-            .map(|record| self.stats.layers.size(&record.id))
+            .map(|record| self.layers.size(&record.id))
             .collect();
-        let data = self
-            .data_root()
-            .and_then(|root| self.stats.paths.from_host(&root));
-        let kernel = Arc::clone(&self.stats.kernel);
-        Ok(daemon::blocking(move || {
-            metrics::collect(&kernel, &pods, driver, sizes, data.as_deref())
+        let data = data_root.and_then(|root| self.paths.from_host(&root));
+        let kernel = Arc::clone(&self.kernel);
+        daemon::blocking(move || metrics::collect(&kernel, &pods, driver, sizes, data.as_deref()))
+            .await
+    }
+
+    /// What containers wrote into their layers, as far as it was measured.
+    pub(crate) fn written_bytes(&self) -> Option<u64> {
+        self.layers.total_bytes()
+    }
+
+    /// Where containerd's image store keeps its snapshots, which Docker does not tell: as one of the
+    /// `running` shows, else in the place where there are some.
+    pub(crate) async fn snapshot_root(
+        &self,
+        running: &[Arc<Record>],
+        places: [PathBuf; 2],
+    ) -> Option<PathBuf> {
+        let one = running
+            .iter()
+            .find_map(|record| pid(record).map(|pid| (record.id.clone(), pid)));
+        let (kernel, paths) = (Arc::clone(&self.kernel), Arc::clone(&self.paths));
+        daemon::blocking(move || {
+            let of_container = one
+                .and_then(|(id, pid)| kernel.upper_dir(pid, &id))
+                .and_then(|upper| layers::snapshot_root(&upper));
+            of_container.or_else(|| {
+                places.into_iter().find(|path| {
+                    paths
+                        .from_host(path)
+                        .is_some_and(|path| layers::has_snapshots(&path))
+                })
+            })
         })
-        .await)
+        .await
     }
 
-    /// ListMetricDescriptors.
-    pub(crate) fn list_metric_descriptors() -> Vec<v1::MetricDescriptor> {
-        metrics::descriptors()
-    }
-
-    /// ImageFsInfo: where images and what containers wrote are kept, and how much that is (STT-09
-    /// to STT-11). With containerd's image store that is containerd's directory, not Docker's.
-    pub(crate) async fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse, cri_api::RpcError> {
-        let containers = self
-            .hub
-            .list(|record| record.container().is_some())
-            .await
-            .map_err(|error| crate::images::hub_error(&error))?;
-        self.stats.measure(&containers).await;
-        let root = match self.data_root() {
-            Some(root) if self.has_containerd_store() => {
-                let candidates = [
-                    root.join("containerd/daemon"),
-                    PathBuf::from("/var/lib/containerd"),
-                ];
-                let sandboxes = self.hub.list(|record| record.life.is_running()).await;
-                let pid = sandboxes
-                    .unwrap_or_default()
-                    .iter()
-                    .find_map(|record| pid(record).map(|pid| (record.id.clone(), pid)));
-                let (kernel, paths) = (
-                    Arc::clone(&self.stats.kernel),
-                    Arc::clone(&self.stats.paths),
-                );
-                let found = daemon::blocking(move || {
-                    let of_container = pid
-                        .and_then(|(id, pid)| kernel.upper_dir(pid, &id))
-                        .and_then(|upper| layers::snapshot_root(&upper));
-                    of_container.or_else(|| {
-                        candidates.into_iter().find(|path| {
-                            paths
-                                .from_host(path)
-                                .is_some_and(|path| layers::has_snapshots(&path))
-                        })
-                    })
-                });
-                Some(found.await.unwrap_or(root))
-            }
-            root => root,
-        };
-        self.images
-            .fs_info(root, self.stats.layers.total_bytes())
-            .await
-    }
-
-    /// The engine's cgroup driver; `None` before Docker was reached and for one we don't know.
-    async fn driver(&self) -> Option<CgroupDriver> {
-        self.hub.facts().await.ok()?.cgroup_driver.ok()
-    }
-
-    /// Docker's data directory on its host.
-    fn data_root(&self) -> Option<PathBuf> {
-        let facts = self.hub.known_facts()?;
-        Some(PathBuf::from(&facts.info.docker_root_dir))
-    }
-
-    fn has_containerd_store(&self) -> bool {
-        let facts = self.hub.known_facts();
-        facts.is_some_and(|facts| facts.info.has_containerd_store())
-    }
-
-    fn pod_of(&self, sandbox: Arc<Record>) -> Pod {
-        let mut containers = self.hub.containers_of(&sandbox.id);
-        containers.retain(|record| record.life.is_running());
-        Pod {
-            sandbox,
-            containers,
-        }
-    }
-
-    async fn running_pods(&self, taken: impl Fn(&Record) -> bool) -> Result<Vec<Pod>, Error> {
-        let running = |record: &Record| record.sandbox().is_some() && record.life.is_running();
-        let sandboxes = self
-            .hub
-            .list(|record| running(record) && taken(record))
-            .await?;
-        Ok(sandboxes
-            .into_iter()
-            .map(|sandbox| self.pod_of(sandbox))
-            .collect())
-    }
-
-    async fn forget_stats(&self) -> Result<(), Error> {
-        let known = self.hub.list(|_| true).await?;
-        self.stats
-            .keep_only(&known.iter().map(|record| record.id.clone()).collect());
-        Ok(())
+    /// Forgets what is gone; `known` are the ids of all our sandboxes and containers.
+    pub(crate) fn keep_only(&self, known: &HashSet<String>) {
+        lock(&self.rates).keep_only(known);
+        self.layers.keep_only(known);
     }
 }

@@ -11,40 +11,11 @@ mod tests;
 
 pub(crate) use resources::update;
 
+use crate::cgroup::CgroupDriver;
 use crate::engine::ApiVersion;
 
 /// Docker gives every container 64 MiB of `/dev/shm` unless told otherwise (SBX-05).
 const SHM_SIZE: i64 = 64 << 20;
-
-/// How the engine names cgroups (SBX-10).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CgroupDriver {
-    /// Paths.
-    Cgroupfs,
-    /// Slices.
-    Systemd,
-}
-
-impl CgroupDriver {
-    /// From Docker's info; empty means cgroupfs (STA-04).
-    ///
-    /// # Errors
-    /// The text upstream answers for an unknown driver (RTC-05).
-    pub(crate) fn from_info(text: &str) -> Result<Self, String> {
-        match text {
-            "" | "cgroupfs" => Ok(Self::Cgroupfs),
-            "systemd" => Ok(Self::Systemd),
-            other => Err(format!("unknown cgroup driver: {other}")),
-        }
-    }
-
-    fn parent(self, cri: &str) -> String {
-        match self {
-            Self::Cgroupfs => cri.to_owned(),
-            Self::Systemd => cri.rsplit('/').next().unwrap_or_default().to_owned(),
-        }
-    }
-}
 
 /// Facts about engine and host that a translation depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Data;
+use super::data::Data;
 
 /// 32-bit FNV-1a of the dump, widened.
 pub(super) fn of(data: &Data) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ApiVersion, OLDEST_API};
+use super::api_version::{ApiVersion, OLDEST_API};
 
 /// Failure of one call to Docker Engine.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{ApiVersion, Engine, EngineError, NEWEST_API, OLDEST_API};
+use super::api_version::{ApiVersion, NEWEST_API, OLDEST_API};
+use super::{Engine, EngineError};
 
 /// Largest unary answer that is read; a container list of thousands stays far below.
 const MAX_ANSWER: usize = 64 << 20;

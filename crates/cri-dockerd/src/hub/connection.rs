@@ -10,11 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::doubt::SHORT_LOOK;
 use super::retry::Retry;
-use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket, lock};
+use super::{EngineFacts, Health, Hub, INSPECTS, OpenTicket};
+use crate::cgroup::CgroupDriver;
 use crate::engine::{EngineError, ListContainers};
 use crate::labels;
+use crate::lock::lock;
 use crate::paths::PathError;
-use crate::translate::CgroupDriver;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! While a doubted container is looked at for the first time its readers wait; while it is unknown they
-//! are told [`Error::Unavailable`]. Lists have it all the same, from Docker's own list, which waits for
+//! are told [`HubError::Unavailable`]. Lists have it all the same, from Docker's own list, which waits for
 //! no container (DKR-16). Calls that change it go through to Docker.
 
 use std::collections::BTreeMap;
@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use daemon::ErrorChain;
 
-use super::{Hub, OpenTicket, lock};
+use super::error::HubError;
+use super::{Hub, OpenTicket};
 use crate::engine::{EngineError, ListContainers};
-use crate::error::Error;
+use crate::lock::lock;
 use crate::state::Record;
 
 /// How long one look may take while nobody but its reader waits: Docker answers in milliseconds, unless
@@ -161,15 +162,15 @@ impl Hub {
     /// Waits while a container is looked at for the first time. Cancel-safe.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when Docker can't tell of it.
-    pub(crate) async fn certain(&self, id: &str) -> Result<(), Error> {
+    /// [`HubError::Unavailable`] when Docker can't tell of it.
+    pub(crate) async fn certain(&self, id: &str) -> Result<(), HubError> {
         let mut revision = self.revision.subscribe();
         loop {
             match lock(&self.doubts).get(id).map(|doubt| doubt.why.clone()) {
                 None => return Ok(()),
                 Some(Some(why)) => {
                     let text = format!("docker can't tell the state of container {id:?}: {why}");
-                    return Err(Error::Unavailable(text));
+                    return Err(HubError::Unavailable(text));
                 }
                 Some(None) => {}
             }

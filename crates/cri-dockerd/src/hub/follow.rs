@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::doubt::LOOK;
-use super::{Hub, lock, now, stamp};
+use super::{Hub, stamp};
+use crate::clock::now;
 use crate::engine::Event;
 use crate::labels;
+use crate::lock::lock;
 use crate::state::Life;
 
 impl Hub {

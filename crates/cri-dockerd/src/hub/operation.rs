@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Hub, lock};
+use super::Hub;
 use crate::engine::{Class, EngineError};
+use crate::lock::lock;
 use crate::state::Record;
 
 /// A call of ours that changes a container. While it lasts, Docker's events about that container

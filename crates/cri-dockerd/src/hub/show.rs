@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use cri_api::v1;
 
-use super::{Hub, ImageNames, lock, now};
+use super::{Hub, ImageNames};
+use crate::clock::now;
+use crate::lock::lock;
 use crate::state::{self, Change, Life, Record};
 
 impl Hub {

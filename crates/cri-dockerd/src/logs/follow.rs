@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    orders::{Command, Key},
     position::{Located, Position, Search, Skip},
-    pump::{Command, Key},
     record::{Record, Stamp, write_gap},
 };
 use crate::engine::{ByteStream, Engine, EngineError, FrameDecoder, LogsQuery, StreamKind};

@@ -11,24 +11,18 @@
 
 mod turn;
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use rustix::fs::inotify;
-use tokio::{
-    io::unix::AsyncFd,
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::Instant};
 use tracing::warn;
 
 use self::turn::{Start, State};
-use super::{LogError, LogMetrics, LogSource, follow::Follower, position::Position};
+use super::{
+    follow::Follower,
+    metrics::LogMetrics,
+    orders::{Command, Wishes},
+};
 use crate::{engine::Engine, paths::PathView};
 
 /// Rest after a turn while containers write much: what they write meanwhile is copied together, and
@@ -56,74 +50,6 @@ impl Pace {
             (self.rest * 2).min(LONG_REST)
         };
         self.rest
-    }
-}
-
-/// A container's log, and which of its followers is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) id: Arc<str>,
-    pub(super) generation: u64,
-}
-
-/// What the pump is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Answered when the new file is there.
-    Reopen {
-        id: String,
-        reply: oneshot::Sender<Result<(), LogError>>,
-    },
-    /// Answered when all is written; the copying ends then.
-    Drain {
-        id: String,
-        reply: oneshot::Sender<()>,
-    },
-    /// From a follower: where does the log end?
-    Position {
-        key: Key,
-        reply: oneshot::Sender<Option<Position>>,
-    },
-    /// From a follower: write this. Answered when it is written.
-    Lines {
-        key: Key,
-        lines: Vec<u8>,
-        reply: oneshot::Sender<()>,
-    },
-    /// From a follower: there will be no more.
-    Ended { key: Key },
-}
-
-/// What is wanted for a container; the latest wish counts.
-#[derive(Debug)]
-pub(super) enum Wish {
-    /// Copy its log; to the present end only when it doesn't run.
-    Copy { source: LogSource, running: bool },
-    /// Its log is of no interest any more.
-    Forget,
-}
-
-/// Wishes that the pump has not taken yet: at most one for each container.
-#[derive(Debug, Default)]
-pub(super) struct Wishes {
-    by_id: Mutex<HashMap<String, Wish>>,
-    wake: Notify,
-}
-
-impl Wishes {
-    /// Leaves a wish.
-    pub(super) fn leave(&self, id: String, wish: Wish) {
-        self.lock().insert(id, wish);
-        self.wake.notify_one();
-    }
-
-    fn take(&self) -> HashMap<String, Wish> {
-        std::mem::take(&mut *self.lock())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Wish>> {
-        // A plain map: a panic leaves it usable.
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,7 +125,7 @@ impl Pump {
                 // cancel-safe: commands stay in the channel until received.
                 received = self.commands.recv_many(&mut batch, 64) => if received == 0 { return },
                 // cancel-safe: a wake-up that is not taken stays.
-                () = self.wishes.wake.notified() => {}
+                () = self.wishes.left() => {}
                 // cancel-safe: a timer.
                 () = sleep_until(due) => {}
                 // cancel-safe: readiness stays until it is cleared, which ends the branch.

@@ -18,6 +18,7 @@ mod config;
 mod error;
 mod load;
 mod plugin;
+mod pod;
 mod result;
 mod status;
 #[cfg(test)]
@@ -30,13 +31,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cri_api::v1;
 use daemon::ErrorChain;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::checkpoint::PortMapping;
-use crate::hub::lock;
+use crate::lock::lock;
 use cache::{Cache, Entry};
 use chain::Target;
 use config::NetworkList;
@@ -44,13 +43,9 @@ use load::Loaded;
 use plugin::Plugins;
 use status::StatusCache;
 
-pub(crate) use args::ArgsError;
-pub(crate) use cache::CacheError;
 pub(crate) use error::CniError;
-pub(crate) use result::ResultError;
+pub(crate) use pod::{INTERFACE, Pod};
 
-/// The pod's interface.
-pub(crate) const INTERFACE: &str = "eth0";
 /// Longest set-up or teardown of a pod, all plugins together: upstream's (CNI-11).
 const TOTAL_LIMIT: Duration = Duration::from_secs(220);
 /// Longest call of one plugin. Below the kubelet's two minutes, so that its error names the plugin.
@@ -61,25 +56,6 @@ const LOOPBACK_LIST: &str =
     r#"{"cniVersion":"0.2.0","name":"cni-loopback","plugins":[{"type":"loopback"}]}"#;
 /// A watch that can't be had is tried for again after a while; meanwhile SIGHUP reloads.
 const WATCH_RETRY: Duration = Duration::from_mins(1);
-
-/// The pod that a network is for.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pod {
-    /// The sandbox's id.
-    pub(crate) id: String,
-    /// The pod's name.
-    pub(crate) name: String,
-    /// Its namespace.
-    pub(crate) namespace: String,
-    /// Its uid; empty when unknown.
-    pub(crate) uid: String,
-    /// Its ports, as far as known.
-    pub(crate) ports: Vec<PortMapping>,
-    /// Its annotations; for set-up.
-    pub(crate) annotations: BTreeMap<String, String>,
-    /// Its DNS settings; for set-up.
-    pub(crate) dns: Option<v1::DnsConfig>,
-}
 
 /// Flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use super::STOP_GRACE;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::hub::EngineFacts;
-use crate::network::Kind;
 use crate::network::cni::Pod;
+use crate::network_kind::Kind;
 use crate::runtime::Runtime;
 use crate::state::Record;
 

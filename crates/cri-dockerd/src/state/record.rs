@@ -10,7 +10,7 @@ use crate::checkpoint::PortMapping;
 use crate::engine::model::{ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State};
 use crate::labels;
 use crate::names::Name;
-use crate::network::Kind;
+use crate::network_kind::Kind;
 
 /// A sandbox or container of ours. Immutable: news make a new record.
 #[derive(Debug, Clone, PartialEq)]

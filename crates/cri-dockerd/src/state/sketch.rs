@@ -11,7 +11,7 @@ use super::{Life, Record};
 use crate::engine::model::ContainerSummary;
 use crate::labels;
 use crate::names::Name;
-use crate::network::Kind;
+use crate::network_kind::Kind;
 
 impl Record {
     /// Reads an item of Docker's list. `None` as for [`Record::from_inspect`].

@@ -1,14 +1,15 @@
 //! One blocking look at cgroups and `/proc`. The paths are given, so tests use directories.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node_os::cgroups::{CgroupDetails, CgroupFs, CgroupPath, CgroupStats};
 use node_os::proc::{InterfaceCounters, Proc};
 
-use super::{Pod, locate};
-use crate::hub::now;
-use crate::translate::CgroupDriver;
+use crate::cgroup::{self, CgroupDriver};
+use crate::clock::now;
+use crate::state::Record;
 
 /// What is to be read: by group, else by process.
 #[derive(Debug, Clone)]
@@ -16,6 +17,30 @@ pub(super) struct Target {
     pub(super) id: String,
     pub(super) group: Option<CgroupPath>,
     pub(super) pid: Option<u32>,
+}
+
+impl Target {
+    /// What is to be read for a container.
+    pub(super) fn of(record: &Record, driver: Option<CgroupDriver>) -> Self {
+        let parent = &record.cgroup_parent;
+        Self {
+            id: record.id.clone(),
+            group: driver.and_then(|driver| cgroup::of_container(driver, parent, &record.id)),
+            pid: pid(record),
+        }
+    }
+}
+
+/// The first process of a container that runs.
+pub(super) fn pid(record: &Record) -> Option<u32> {
+    u32::try_from(record.pid()?).ok().filter(|pid| *pid > 0)
+}
+
+/// A pod as it is asked about.
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) sandbox: Arc<Record>,
+    pub(crate) containers: Vec<Arc<Record>>,
 }
 
 /// What a group uses at a moment.
@@ -78,7 +103,7 @@ impl Kernel {
             .and_then(|group| self.read_group(group));
         by_name.or_else(|| {
             let memberships = self.proc.cgroups(pid).ok()?;
-            self.read_group(&locate::of_process(&memberships, &target.id)?)
+            self.read_group(&cgroup::of_process(&memberships, &target.id)?)
         })
     }
 
@@ -100,15 +125,15 @@ impl Kernel {
         let containers: Vec<_> = pod
             .containers
             .iter()
-            .map(|record| self.read(&locate::target(record, driver)))
+            .map(|record| self.read(&Target::of(record, driver)))
             .collect();
         let running = pod.sandbox.life.is_running();
-        let group = driver.and_then(|driver| locate::of_pod(driver, &pod.sandbox.cgroup_parent));
+        let group = driver.and_then(|driver| cgroup::of_pod(driver, &pod.sandbox.cgroup_parent));
         let own = group
             .filter(|_| running)
             .and_then(|group| self.read_group(&group));
         let own = own.or_else(|| {
-            let sandbox = self.read(&locate::target(&pod.sandbox, driver))?;
+            let sandbox = self.read(&Target::of(&pod.sandbox, driver))?;
             let members = containers.iter().flatten();
             Some(members.fold(sandbox, |sum, member| add(sum, &member.stats)))
         });
@@ -126,7 +151,7 @@ impl Kernel {
         if facts.network == cri_api::v1::NamespaceMode::Node {
             return None;
         }
-        let pid = self.own_pid(&pod.sandbox.id, super::pid(&pod.sandbox)?)?;
+        let pid = self.own_pid(&pod.sandbox.id, pid(&pod.sandbox)?)?;
         let mut all = self.proc.network(pid).ok()?;
         all.retain(|interface| interface.name != "lo");
         // The default one first; the kernel's order changes.
@@ -137,7 +162,7 @@ impl Kernel {
     /// `pid`, if it is the container's in our pid namespace too.
     pub(super) fn own_pid(&self, id: &str, pid: u32) -> Option<u32> {
         let memberships = self.proc.cgroups(pid).ok()?;
-        locate::is_of(&memberships, id).then_some(pid)
+        cgroup::is_of(&memberships, id).then_some(pid)
     }
 
     /// What metrics show beyond a reading.

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use node_os::disk_usage::{self, DiskUsage};
 use tokio::sync::watch;
 
-use super::Kernel;
-use crate::hub::{lock, now};
+use super::kernel::Kernel;
+use crate::clock::now;
+use crate::lock::lock;
 use crate::paths::PathView;
 
 /// Shortest time between two measurements of a layer.

@@ -6,7 +6,7 @@ use node_os::proc::InterfaceCounters;
 
 use super::kernel::{PodReading, Reading};
 use super::layers::Size;
-use crate::hub::now;
+use crate::clock::now;
 use crate::state::Record;
 
 fn value(value: impl Into<Option<u64>>) -> Option<v1::UInt64Value> {

@@ -11,7 +11,7 @@ use crate::engine::model::{
     CreateContainer, Device, DeviceRequest, Healthcheck, HostConfig, LogConfig, Resources,
     RestartPolicy,
 };
-use crate::error::Error;
+use crate::invalid::Invalid;
 use crate::labels;
 
 /// The kubelet puts a hash of the container's spec on everything it creates (LBL-06).
@@ -56,20 +56,20 @@ pub(crate) fn security_context(config: &ContainerConfig) -> LinuxContainerSecuri
 /// The create request of a container. Host paths in `config` are the engine's already.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what Docker can't do or the request contradicts.
+/// [`Invalid`] for what Docker can't do or the request contradicts.
 pub(crate) fn translate(
     config: &ContainerConfig,
     sandbox: &PodSandboxConfig,
     plan: Plan<'_>,
     facts: &Facts,
-) -> Result<CreateContainer, Error> {
+) -> Result<CreateContainer, Invalid> {
     let image = config
         .image
         .as_ref()
         .map(|image| image.image.clone())
         .unwrap_or_default();
     if image.is_empty() {
-        return Err(Error::Invalid(
+        return Err(Invalid(
             "image: the container's image must be named".to_owned(),
         ));
     }
@@ -162,10 +162,10 @@ pub(crate) fn translate(
 }
 
 /// `K=V` in order. Docker's JSON carries text only.
-fn env(config: &ContainerConfig) -> Result<Vec<String>, Error> {
+fn env(config: &ContainerConfig) -> Result<Vec<String>, Invalid> {
     let pair = |env: &KeyValue| match str::from_utf8(&env.value) {
         Ok(value) => Ok(format!("{}={value}", env.key)),
-        Err(_) => Err(Error::Invalid(format!(
+        Err(_) => Err(Invalid(format!(
             "envs: the value of {:?} is not UTF-8, which Docker can't take",
             env.key
         ))),
@@ -188,13 +188,13 @@ fn device(device: &v1::Device) -> Device {
 
 /// Devices by their CDI names. Differs: upstream drops them. Docker would find out at start that it
 /// has no driver for them.
-fn cdi(config: &ContainerConfig, facts: &Facts) -> Result<Vec<DeviceRequest>, Error> {
+fn cdi(config: &ContainerConfig, facts: &Facts) -> Result<Vec<DeviceRequest>, Invalid> {
     if config.cdi_devices.is_empty() {
         return Ok(Vec::new());
     }
     if !facts.has_cdi {
         let names: Vec<_> = config.cdi_devices.iter().map(|d| d.name.as_str()).collect();
-        return Err(Error::Invalid(format!(
+        return Err(Invalid(format!(
             "CDI_devices: docker has no CDI for {}: use Docker 25 or newer with \"features\": \
              {{\"cdi\": true}} in daemon.json",
             names.join(", ")

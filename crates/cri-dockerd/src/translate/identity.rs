@@ -16,7 +16,7 @@
 use cri_api::v1::{LinuxContainerSecurityContext, SupplementalGroupsPolicy};
 
 use super::security;
-use crate::error::Error;
+use crate::invalid::Invalid;
 
 /// What an image says about users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,11 +75,11 @@ impl ImageUsers {
 /// The identity of a container. `image` is what its image says, as far as that is known.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a group without a user.
+/// [`Invalid`] for a group without a user.
 pub(crate) fn resolve(
     context: &LinuxContainerSecurityContext,
     image: Option<&ImageUsers>,
-) -> Result<Identity, Error> {
+) -> Result<Identity, Invalid> {
     let user = security::user(
         context.run_as_user.as_ref(),
         &context.run_as_username,

@@ -4,7 +4,7 @@ use cri_api::v1::{Mount, MountPropagation};
 
 use crate::engine::model::{self, BindOptions, ImageOptions};
 use crate::engine::{API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion};
-use crate::error::Error;
+use crate::invalid::Invalid;
 
 use super::Facts;
 
@@ -20,7 +20,7 @@ pub(super) struct Mounts {
 /// `Binds` is the usual form because upstream uses it and Docker makes missing host directories for
 /// it. The long form is taken where `Binds` can't say it: a read-only mount whose submounts stay
 /// writable on API 1.44 and newer, a recursive read-only one, and paths with a colon.
-pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Error> {
+pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Invalid> {
     let api = facts.api;
     let mut out = Mounts::default();
     for mount in mounts {
@@ -66,10 +66,10 @@ fn image_of(mount: &Mount) -> Option<&str> {
 
 /// An image as a volume, which is always read-only (KEP-4639). Unproven: written after Docker 28's
 /// API.
-fn image_mount(mount: &Mount, image: &str, api: ApiVersion) -> Result<model::Mount, Error> {
+fn image_mount(mount: &Mount, image: &str, api: ApiVersion) -> Result<model::Mount, Invalid> {
     let at = &mount.container_path;
     if api < API_IMAGE_MOUNTS {
-        return Err(Error::Invalid(format!(
+        return Err(Invalid(format!(
             "ImageVolumeMountFailed: mount {at:?}: image volumes need Docker 28 (API \
              {API_IMAGE_MOUNTS}), this one speaks {api}"
         )));
@@ -86,31 +86,31 @@ fn image_mount(mount: &Mount, image: &str, api: ApiVersion) -> Result<model::Mou
     })
 }
 
-fn check(mount: &Mount, api: ApiVersion, relabel: bool) -> Result<(), Error> {
+fn check(mount: &Mount, api: ApiVersion, relabel: bool) -> Result<(), Invalid> {
     let at = &mount.container_path;
     if at.is_empty() || mount.host_path.is_empty() {
         let text = format!("mount {at:?}: host_path and container_path must be set");
-        return Err(Error::Invalid(text));
+        return Err(Invalid(text));
     }
     if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
         let text = format!("mount {at:?}: id-mapped mounts are not supported by Docker");
-        return Err(Error::Invalid(text));
+        return Err(Invalid(text));
     }
     if mount.recursive_read_only {
         if !mount.readonly {
             let text = format!("mount {at:?}: recursive_read_only needs readonly");
-            return Err(Error::Invalid(text));
+            return Err(Invalid(text));
         }
         if propagation(mount).is_some() {
             let text = format!("mount {at:?}: recursive_read_only needs private propagation");
-            return Err(Error::Invalid(text));
+            return Err(Invalid(text));
         }
         if api < API_RECURSIVE_READ_ONLY || relabel {
             let text = format!(
                 "RROUnsupported: mount {at:?}: recursive read-only mounts need Docker 25 and no \
                  SELinux relabelling"
             );
-            return Err(Error::Invalid(text));
+            return Err(Invalid(text));
         }
     }
     Ok(())

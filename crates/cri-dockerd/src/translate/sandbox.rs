@@ -8,7 +8,7 @@ use super::{Facts, SHM_SIZE, security};
 use crate::engine::model::{
     CreateContainer, EndpointConfig, HostConfig, KeySet, NetworkingConfig, PortBinding, Resources,
 };
-use crate::error::Error;
+use crate::invalid::Invalid;
 use crate::labels;
 
 /// OOM score of pause: the last to go, since the whole pod dies with it.
@@ -49,12 +49,12 @@ fn namespaces(config: &PodSandboxConfig) -> Option<&cri_api::v1::NamespaceOption
 /// The create request of a sandbox.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a group without a user and for user namespaces.
+/// [`Invalid`] for a group without a user and for user namespaces.
 pub(crate) fn translate(
     config: &PodSandboxConfig,
     plan: Plan<'_>,
     facts: &Facts,
-) -> Result<CreateContainer, Error> {
+) -> Result<CreateContainer, Invalid> {
     let linux = config.linux.clone().unwrap_or_default();
     let context = linux.security_context.unwrap_or_default();
     let namespaces = context.namespace_options.unwrap_or_default();

@@ -5,7 +5,7 @@ use cri_api::v1::{
     security_profile::ProfileType,
 };
 
-use crate::error::Error;
+use crate::invalid::Invalid;
 
 const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
@@ -14,7 +14,7 @@ pub(super) fn user(
     id: Option<&Int64Value>,
     name: &str,
     group: Option<&Int64Value>,
-) -> Result<String, Error> {
+) -> Result<String, Invalid> {
     let mut user = match (name, id) {
         ("", None) => String::new(),
         ("", Some(id)) => id.value.to_string(),
@@ -22,7 +22,7 @@ pub(super) fn user(
     };
     if let Some(group) = group {
         if user.is_empty() {
-            return Err(Error::Invalid(
+            return Err(Invalid(
                 "runAsGroup is specified without a runAsUser".to_owned(),
             ));
         }
@@ -159,9 +159,9 @@ pub(crate) fn seccomp(context: &LinuxContainerSecurityContext) -> Seccomp<'_> {
 /// Refuses what Docker has no word for and what would be less safe if it were dropped in silence.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the field.
-pub(super) fn check(context: &LinuxContainerSecurityContext) -> Result<(), Error> {
-    let invalid = |text: &str| Err(Error::Invalid(text.to_owned()));
+/// [`Invalid`] with the field.
+pub(super) fn check(context: &LinuxContainerSecurityContext) -> Result<(), Invalid> {
+    let invalid = |text: &str| Err(Invalid(text.to_owned()));
     let capabilities = context.capabilities.as_ref();
     if capabilities.is_some_and(|c| !c.add_ambient_capabilities.is_empty()) {
         return invalid(
@@ -174,11 +174,11 @@ pub(super) fn check(context: &LinuxContainerSecurityContext) -> Result<(), Error
 /// Docker has user namespaces for the whole daemon alone (`userns-remap`).
 ///
 /// # Errors
-/// [`Error::Invalid`] when a pod asks for its own.
-pub(super) fn check_userns(options: Option<&NamespaceOption>) -> Result<(), Error> {
+/// [`Invalid`] when a pod asks for its own.
+pub(super) fn check_userns(options: Option<&NamespaceOption>) -> Result<(), Invalid> {
     let userns = options.and_then(|options| options.userns_options.as_ref());
     match userns {
-        Some(userns) if userns.mode() != NamespaceMode::Node => Err(Error::Invalid(
+        Some(userns) if userns.mode() != NamespaceMode::Node => Err(Invalid(
             "userns_options: user namespaces per pod are not supported by Docker".to_owned(),
         )),
         _ => Ok(()),

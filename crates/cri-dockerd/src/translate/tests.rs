@@ -8,7 +8,7 @@ use cri_api::v1::{self, NamespaceMode};
 use super::{CgroupDriver, Facts, container, sandbox};
 use crate::engine::ApiVersion;
 use crate::engine::model::{CreateContainer, LogConfig};
-use crate::error::Error;
+use crate::invalid::Invalid;
 
 const OLD: Facts = Facts {
     api: ApiVersion(41),
@@ -33,7 +33,7 @@ fn pod() -> v1::PodSandboxConfig {
     }
 }
 
-fn make_sandbox(config: &v1::PodSandboxConfig, facts: &Facts) -> Result<CreateContainer, Error> {
+fn make_sandbox(config: &v1::PodSandboxConfig, facts: &Facts) -> Result<CreateContainer, Invalid> {
     let plan = sandbox::Plan {
         image: "pause",
         network_mode: "default",
@@ -69,7 +69,7 @@ fn context(config: &mut v1::ContainerConfig) -> &mut v1::LinuxContainerSecurityC
         .unwrap()
 }
 
-fn make(config: &v1::ContainerConfig, facts: &Facts) -> Result<CreateContainer, Error> {
+fn make(config: &v1::ContainerConfig, facts: &Facts) -> Result<CreateContainer, Invalid> {
     let plan = container::Plan {
         sandbox_id: "s1",
         runtime: "",
@@ -192,10 +192,7 @@ fn user_namespace_of_a_pod_is_refused() {
     config.linux.as_mut().unwrap().security_context = Some(userns(NamespaceMode::Node));
     assert!(make_sandbox(&config, &OLD).is_ok());
     config.linux.as_mut().unwrap().security_context = Some(userns(NamespaceMode::Pod));
-    assert!(matches!(
-        make_sandbox(&config, &OLD),
-        Err(Error::Invalid(_))
-    ));
+    assert!(matches!(make_sandbox(&config, &OLD), Err(Invalid(_))));
 }
 
 #[test]
@@ -358,7 +355,7 @@ fn mount() -> v1::Mount {
     }
 }
 
-fn with_mount(mount: v1::Mount, facts: &Facts) -> Result<CreateContainer, Error> {
+fn with_mount(mount: v1::Mount, facts: &Facts) -> Result<CreateContainer, Invalid> {
     make(
         &v1::ContainerConfig {
             mounts: vec![mount],
@@ -447,7 +444,7 @@ fn recursive_read_only_is_refused_where_it_cannot_hold() {
         recursive_read_only: true,
         ..mount()
     };
-    let refused = |mount, facts| matches!(with_mount(mount, facts), Err(Error::Invalid(_)));
+    let refused = |mount, facts| matches!(with_mount(mount, facts), Err(Invalid(_)));
     assert!(refused(deep.clone(), &OLD));
     assert!(refused(
         v1::Mount {

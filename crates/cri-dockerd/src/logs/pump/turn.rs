@@ -14,10 +14,11 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{Command, Key, Wish, Wishes};
 use crate::{
     logs::{
-        LogError, LogMetrics, LogSource,
+        error::LogError,
+        metrics::LogMetrics,
+        orders::{Command, Key, LogSource, Wish, Wishes},
         record::Stamp,
         sink::Sink,
         tail::{Progress, Scratch, Tail, TailError},

@@ -3,7 +3,7 @@
 use cri_api::v1;
 use serde_json::{Map, Value, json};
 
-use super::Pod;
+use super::pod::Pod;
 
 /// Ports on the host.
 pub(super) const PORT_MAPPINGS: &str = "portMappings";

@@ -14,7 +14,7 @@ use daemon::atomic_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::INTERFACE;
+use super::pod::INTERFACE;
 
 const KIND: &str = "cniCacheV1";
 /// Larger files are not read.

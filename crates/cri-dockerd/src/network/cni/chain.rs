@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::CniError;
 use super::config::{NetworkList, PluginConfig};
+use super::error::CniError;
 use super::plugin::{Call, Plugins, Verb};
 use super::result::CniResult;
 

@@ -2,9 +2,11 @@
 
 use daemon::ErrorChain;
 
+use super::args::ArgsError;
+use super::cache::CacheError;
 use super::config::PluginConfig;
 use super::plugin::PluginError;
-use super::{ArgsError, CacheError, ResultError};
+use super::result::ResultError;
 
 /// A pod's network can't be set up or torn down.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::INTERFACE;
+use super::pod::INTERFACE;
 
 /// The most that a plugin may answer; results are a few KB.
 const MAX_STDOUT: usize = 1 << 20;

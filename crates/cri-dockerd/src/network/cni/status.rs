@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::chain;
 use super::config::NetworkList;
 use super::plugin::{Call, Plugins, Verb};
-use crate::hub::lock;
+use crate::lock::lock;
 
 /// An answer holds for so long: the kubelet asks for the status each five seconds, and each answer
 /// is a process per plugin.

@@ -6,7 +6,7 @@
 use node_os::cgroups::DeviceIo;
 use node_os::statfs::FsUsage;
 
-use super::{Metric, Seen, Values, counter, gauge, with};
+use super::metric::{Metric, Seen, Values, counter, gauge, with};
 
 impl Seen {
     fn by_device(&self, value: fn(&DeviceIo) -> u64) -> Values {
@@ -184,7 +184,7 @@ mod tests {
     use node_os::cgroups::CgroupDetails;
     use node_os::disk_usage::DiskUsage;
 
-    use super::super::values;
+    use super::super::metric::values;
     use super::*;
 
     const COUNTED_BY_DEVICE: [&str; 2] = ["container_fs_reads_total", "container_fs_writes_total"];

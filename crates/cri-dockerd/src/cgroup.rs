@@ -1,4 +1,4 @@
-//! Where the cgroups of a container and of its pod are (PRF-25). Pure.
+//! How the engine names cgroups, and where those of a container and of its pod are (PRF-25). Pure.
 //!
 //! Docker was told the parent and names the group after the container. Where the group is not there
 //! (another driver, a rootless or nested engine), the container's process tells.
@@ -6,21 +6,39 @@
 use node_os::cgroups::CgroupPath;
 use node_os::proc::CgroupMembership;
 
-use super::kernel::Target;
-use crate::state::Record;
-use crate::translate::CgroupDriver;
+/// How the engine names cgroups (SBX-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupDriver {
+    /// Paths.
+    Cgroupfs,
+    /// Slices.
+    Systemd,
+}
 
-/// What is to be read for a container.
-pub(super) fn target(record: &Record, driver: Option<CgroupDriver>) -> Target {
-    Target {
-        id: record.id.clone(),
-        group: driver.and_then(|driver| of_container(driver, &record.cgroup_parent, &record.id)),
-        pid: super::pid(record),
+impl CgroupDriver {
+    /// From Docker's info; empty means cgroupfs (STA-04).
+    ///
+    /// # Errors
+    /// The text upstream answers for an unknown driver (RTC-05).
+    pub(crate) fn from_info(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "cgroupfs" => Ok(Self::Cgroupfs),
+            "systemd" => Ok(Self::Systemd),
+            other => Err(format!("unknown cgroup driver: {other}")),
+        }
+    }
+
+    /// The parent that Docker is told for a CRI request's.
+    pub(crate) fn parent(self, cri: &str) -> String {
+        match self {
+            Self::Cgroupfs => cri.to_owned(),
+            Self::Systemd => cri.rsplit('/').next().unwrap_or_default().to_owned(),
+        }
     }
 }
 
 /// The group of a container; an empty parent is Docker's own (DKR-14).
-pub(super) fn of_container(driver: CgroupDriver, parent: &str, id: &str) -> Option<CgroupPath> {
+pub(crate) fn of_container(driver: CgroupDriver, parent: &str, id: &str) -> Option<CgroupPath> {
     match driver {
         CgroupDriver::Cgroupfs => {
             let parent = if parent.is_empty() { "/docker" } else { parent };
@@ -64,7 +82,7 @@ fn slice(name: &str) -> Option<CgroupPath> {
 
 /// The group of a container by where its process is. A process may have moved into a group of its
 /// own below the container's; paths that lead out of our cgroup namespace can't be followed.
-pub(super) fn of_process(memberships: &[CgroupMembership], id: &str) -> Option<CgroupPath> {
+pub(crate) fn of_process(memberships: &[CgroupMembership], id: &str) -> Option<CgroupPath> {
     memberships.iter().find_map(|membership| {
         let mut path = String::new();
         for part in membership.path.split('/') {

@@ -8,16 +8,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use cri_api::v1;
 use daemon::ErrorChain;
 use tokio::sync::OnceCell;
 
 use crate::checkpoint::{Checkpoint, CheckpointStore};
-use crate::error::Error;
-use crate::hub::lock;
+use crate::lock::lock;
 use crate::network::cni::Cni;
-use crate::runtime::Runtime;
-use crate::state::{self, Record};
 
 /// What is known of a sandbox without Docker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,71 +87,39 @@ impl Remembered {
     pub(crate) fn remove(&self, id: &str) {
         lock(&self.sandboxes).remove(id);
     }
-}
 
-impl Runtime {
-    /// What the disk knows and Docker does not, as stopped sandboxes: the kubelet then has them
-    /// removed.
-    pub(super) async fn orphans(&self) -> Vec<v1::PodSandbox> {
-        let heal = self
-            .remembered
-            .healed
-            .get_or_try_init(|| self.heal_checkpoints());
-        // Docker has gone meanwhile: at the next list then.
-        drop(heal.await);
-        let engine = self.hub.known_facts().map(|facts| facts.info.id.clone());
-        let sandboxes = lock(&self.remembered.sandboxes);
+    /// Sandboxes that are on the Docker Engine `engine`, if on any, with their ids; `is_there` tells
+    /// which ones it has.
+    pub(crate) fn lost(
+        &self,
+        engine: Option<&str>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Vec<(String, Known)> {
+        let sandboxes = lock(&self.sandboxes);
         let lost = sandboxes.iter().filter(|(id, known)| {
             let here = known.engine.is_none()
-                || (engine.as_ref() == known.engine.as_ref()
-                    && known.engine.as_deref() != Some(""));
-            here && self.hub.known(id).is_none()
+                || (engine == known.engine.as_deref() && known.engine.as_deref() != Some(""));
+            here && !is_there(id)
         });
-        lost.map(|(id, known)| v1::PodSandbox {
-            id: id.clone(),
-            metadata: Some(v1::PodSandboxMetadata {
-                name: known.name.clone(),
-                namespace: known.namespace.clone(),
-                ..Default::default()
-            }),
-            state: v1::PodSandboxState::SandboxNotready.into(),
-            ..Default::default()
-        })
-        .collect()
+        lost.map(|(id, known)| (id.clone(), known.clone()))
+            .collect()
     }
 
-    /// Writes the checkpoints that sandboxes lack, from what Docker knows of them.
+    /// Whether a sandbox has no checkpoint.
+    pub(crate) fn lacks_checkpoint(&self, id: &str) -> bool {
+        lock(&self.sandboxes)
+            .get(id)
+            .is_none_or(|known| known.engine.is_some())
+    }
+
+    /// Does `heal`, unless that was done before.
     ///
     /// # Errors
-    /// As [`crate::hub::Hub::list`].
-    async fn heal_checkpoints(&self) -> Result<(), Error> {
-        let is_sandbox = |record: &Record| state::matches_sandbox(record, None);
-        for record in self.hub.list(is_sandbox).await? {
-            let lacks = lock(&self.remembered.sandboxes)
-                .get(&record.id)
-                .is_none_or(|known| known.engine.is_some());
-            let Some(facts) = record.sandbox().filter(|_| lacks) else {
-                continue;
-            };
-            let checkpoint = Checkpoint {
-                name: record.name.pod.clone(),
-                namespace: record.name.namespace.clone(),
-                port_mappings: facts.ports.clone(),
-                host_network: facts.network == v1::NamespaceMode::Node,
-                ..Checkpoint::default()
-            }
-            .with_network(facts.kind);
-            match self.checkpoints.write(&record.id, &checkpoint).await {
-                Ok(()) => {
-                    tracing::info!(sandbox.id = record.id, "made a lost checkpoint anew");
-                    self.remembered.insert(&record.id, Known::of(&checkpoint));
-                }
-                Err(error) => {
-                    let error = ErrorChain(&error);
-                    tracing::warn!(sandbox.id = record.id, %error, "can't write a checkpoint");
-                }
-            }
-        }
-        Ok(())
+    /// As `heal`, which is done again at the next call then.
+    pub(crate) async fn heal_once<E, F>(&self, heal: impl FnOnce() -> F) -> Result<(), E>
+    where
+        F: Future<Output = Result<(), E>>,
+    {
+        self.healed.get_or_try_init(heal).await.copied()
     }
 }
