@@ -22,8 +22,7 @@ use crate::{
     doctor::Holders,
     http::{self, Peer},
     output,
-    programs::EXIT_USAGE,
-    tool::{self, CRI_DOCKERD_ROOT, DOCKER_ENDPOINT, HELP, Tool},
+    tool::{self, CRI_DOCKERD_ROOT, DOCKER_ENDPOINT, EXIT_USAGE, HELP, Tool},
 };
 use plan::{Others, Plan};
 

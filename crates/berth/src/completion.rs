@@ -2,14 +2,9 @@
 
 use std::{ffi::OsString, fmt::Write as _, process::ExitCode};
 
-use concurrently::ValueKind;
-
 use crate::{
-    cleanup, doctor, output,
-    programs::{EXIT_USAGE, PROGRAMS},
-    status,
-    tool::{Completed, HELP, Tool},
-    validate,
+    output,
+    tool::{Completed, EXIT_USAGE, HELP, Tool},
 };
 
 /// `berth completion`.
@@ -29,77 +24,40 @@ const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 /// A program with its flags.
 #[derive(Debug)]
-struct Entry {
-    name: &'static str,
-    about: &'static str,
-    flags: Vec<Completed>,
+pub(crate) struct Entry {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it does, in a line.
+    pub(crate) about: &'static str,
+    /// Its flags.
+    pub(crate) flags: Vec<Completed>,
     /// It takes files as words.
-    takes_files: bool,
+    pub(crate) takes_files: bool,
 }
 
-/// Runs the tool.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "every program is started in this way"
-)]
-pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
-    match words.first().map(|word| word.to_string_lossy()).as_deref() {
-        Some("bash") => output::text(&bash(&entries())),
-        Some("zsh") => output::text(&zsh(&entries())),
-        Some("fish") => output::text(&fish(&entries())),
-        Some("--help" | "-h") => output::text(&TOOL.help()),
-        _ => {
-            output::complain(&format!("berth completion: name a shell\n\n{}", TOOL.about));
-            return ExitCode::from(EXIT_USAGE);
-        }
-    }
+/// Runs the tool; `entries` are the programs that are shown, in the order of the help.
+pub(crate) fn run(words: &[OsString], entries: &[Entry]) -> ExitCode {
+    let word = words.first().map(|word| word.to_string_lossy());
+    let text = match word.as_deref() {
+        Some("--help" | "-h") => Some(TOOL.help()),
+        Some(shell) => script(shell, entries),
+        None => None,
+    };
+    let Some(text) = text else {
+        output::complain(&format!("berth completion: name a shell\n\n{}", TOOL.about));
+        return ExitCode::from(EXIT_USAGE);
+    };
+    output::text(&text);
     ExitCode::SUCCESS
 }
 
-/// Every program that is shown, in the order of the help.
-fn entries() -> Vec<Entry> {
-    let shown = PROGRAMS.iter().filter(|program| !program.about.is_empty());
-    shown
-        .map(|program| Entry {
-            name: program.names[0],
-            about: program.about,
-            flags: flags(program.names[0]),
-            takes_files: program.names[0] == validate::TOOL.name,
-        })
-        .collect()
-}
-
-fn flags(program: &str) -> Vec<Completed> {
-    let of_set = |set: daemon::pflag::FlagSet| {
-        set.completions()
-            .into_iter()
-            .map(Completed::from)
-            .collect::<Vec<_>>()
-    };
-    match program {
-        "kubelet" => of_set(kubelet_config::command_line()),
-        "cri-dockerd" => of_set(cri_dockerd::command_line()),
-        "concurrently" => concurrently::FLAGS
-            .iter()
-            .filter(|flag| flag.group != concurrently::Group::Hidden)
-            .map(|flag| Completed {
-                name: flag.name.to_owned(),
-                letter: flag.letters.first().copied(),
-                takes_value: matches!(flag.value, ValueKind::One(_) | ValueKind::Each(_)),
-                text: flag.text.split(". ").next().unwrap_or_default().to_owned(),
-            })
-            .collect(),
-        _ => [
-            &doctor::TOOL,
-            &status::TOOL,
-            &validate::TOOL,
-            &cleanup::TOOL,
-            &TOOL,
-        ]
-        .into_iter()
-        .find(|tool| tool.name == program)
-        .map(Tool::completions)
-        .unwrap_or_default(),
+/// The script for a shell, if it is one of [`SHELLS`].
+pub(crate) fn script(shell: &str, entries: &[Entry]) -> Option<String> {
+    match shell {
+        "bash" => Some(bash(entries)),
+        "zsh" => Some(zsh(entries)),
+        "fish" => Some(fish(entries)),
+        _ => None,
     }
 }
 
@@ -300,54 +258,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_and_its_flags_are_in_each_script() {
-        let entries = entries();
-        for (script, flag) in [
-            (bash(&entries), "--root-dir="),
-            (zsh(&entries), "'--root-dir="),
-            (fish(&entries), "-l root-dir"),
-        ] {
-            assert!(script.contains(flag), "{flag}");
-            for entry in &entries {
-                assert!(script.contains(entry.name), "{}", entry.name);
-            }
-            for word in [
-                "cni-fallback",
-                "restart-tries",
-                "wait-running",
-                "strict",
-                "yes",
-            ] {
-                assert!(script.contains(word), "{word}");
-            }
-            assert!(!script.contains("kubelet-node"));
-        }
-    }
-
-    #[test]
     fn texts_cannot_end_their_quotes() {
         assert_eq!(zsh_text("it's [a]: `b`"), "its |a|, b");
         assert_eq!(fish_text("it's \\x"), "its x");
-        let script = zsh(&entries());
-        for line in script
-            .lines()
-            .filter(|line| line.trim_start().starts_with("'--"))
-        {
-            assert_eq!(line.matches('\'').count(), 2, "{line}");
-        }
-    }
-
-    #[test]
-    fn the_three_daemons_have_flags() {
-        for name in [
-            "kubelet",
-            "cri-dockerd",
-            "concurrently",
-            "doctor",
-            "cleanup",
-        ] {
-            assert!(flags(name).len() > 3, "{name}");
-        }
-        assert!(flags("probe").is_empty());
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 
 mod facts;
+mod finding;
 mod findings;
 mod gather;
 mod holders;
@@ -14,10 +15,9 @@ use std::{ffi::OsString, process::ExitCode};
 
 use crate::{
     output,
-    programs::EXIT_USAGE,
-    tool::{self, CRI_DOCKERD_ROOT, DOCKER_ENDPOINT, HELP, Tool},
+    tool::{self, CRI_DOCKERD_ROOT, DOCKER_ENDPOINT, EXIT_USAGE, HELP, Tool},
 };
-use findings::{Finding, Level};
+use finding::{Finding, Level};
 pub(crate) use holders::Holders;
 
 /// `berth doctor`.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::programs::EXIT_USAGE;
+use crate::tool::EXIT_USAGE;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -2,83 +2,103 @@
 
 use std::{ffi::OsString, fmt::Write as _, io, process::ExitCode};
 
-use crate::{cleanup, completion, doctor, hello, probe, status, validate};
+use concurrently::ValueKind;
+use daemon::pflag::FlagSet;
 
-/// Bad usage (sysexits: EX_USAGE).
-pub(crate) const EXIT_USAGE: u8 = 64;
+use crate::{
+    cleanup,
+    completion::{self, Entry},
+    doctor, hello, probe, status,
+    tool::{Completed, EXIT_USAGE},
+    validate,
+};
 
 /// A program.
 #[derive(Debug)]
-pub(crate) struct Program {
+struct Program {
     /// Its names, the first one being shown.
-    pub(crate) names: &'static [&'static str],
+    names: &'static [&'static str],
     /// What it does, in a line; empty when it isn't shown.
-    pub(crate) about: &'static str,
+    about: &'static str,
     run: fn(Vec<OsString>) -> ExitCode,
+    /// Its flags, for completion.
+    flags: fn() -> Vec<Completed>,
 }
 
 /// All of them, in the order of the help.
-pub(crate) const PROGRAMS: &[Program] = &[
+const PROGRAMS: &[Program] = &[
     Program {
         names: &["kubelet"],
         about: "runs the pods of a manifest directory through CRI",
         run: kubelet::run,
+        flags: || flags_of(&kubelet_config::command_line()),
     },
     Program {
         names: &["cri-dockerd"],
         about: "CRI v1 in front of Docker Engine",
         run: cri_dockerd::run,
+        flags: || flags_of(&cri_dockerd::command_line()),
     },
     Program {
         names: &["concurrently", "conc"],
         about: "runs programs side by side; PID 1 of the container",
         run: |words| concurrently::main(words.into_iter(), node_os::memory::give_back),
+        flags: flags_of_concurrently,
     },
     Program {
         names: &["doctor"],
         about: "tells what this machine lacks for a node, each with its fix",
         run: doctor::run,
+        flags: || doctor::TOOL.completions(),
     },
     Program {
         names: &["status"],
         about: "shows the node and its pods on one screen",
         run: status::run,
+        flags: || status::TOOL.completions(),
     },
     Program {
         names: &["validate"],
         about: "tells what the kubelet makes of manifest files",
         run: validate::run,
+        flags: || validate::TOOL.completions(),
     },
     Program {
         names: &["cleanup"],
         about: "removes every pod and all that the node left; shows it first",
         run: cleanup::run,
+        flags: || cleanup::TOOL.completions(),
     },
     Program {
         names: &["completion"],
         about: "prints a completion script for bash, zsh or fish",
-        run: completion::run,
+        run: |words| completion::run(&words, &entries()),
+        flags: || completion::TOOL.completions(),
     },
     Program {
         names: &["probe"],
         about: "asks a URL once; the container's health check",
         run: probe::run,
+        flags: Vec::new,
     },
     Program {
         names: &["hello"],
         about: "the example pod's web server",
         run: hello::run,
+        flags: Vec::new,
     },
     // For images without a shell, where there are no wrapper scripts (NODE-12, NODE-14, DEC-32).
     Program {
         names: &["kubelet-node"],
         about: "",
         run: kubelet_node,
+        flags: Vec::new,
     },
     Program {
         names: &["cri-dockerd-node"],
         about: "",
         run: cri_dockerd_node,
+        flags: Vec::new,
     },
 ];
 
@@ -126,6 +146,36 @@ pub(crate) fn run(name: &str, mut words: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// The programs that are shown, as a shell completes them.
+fn entries() -> Vec<Entry> {
+    let shown = PROGRAMS.iter().filter(|program| !program.about.is_empty());
+    shown
+        .map(|program| Entry {
+            name: program.names[0],
+            about: program.about,
+            flags: (program.flags)(),
+            takes_files: program.names[0] == validate::TOOL.name,
+        })
+        .collect()
+}
+
+fn flags_of(set: &FlagSet) -> Vec<Completed> {
+    set.completions().into_iter().map(Completed::from).collect()
+}
+
+fn flags_of_concurrently() -> Vec<Completed> {
+    concurrently::FLAGS
+        .iter()
+        .filter(|flag| flag.group != concurrently::Group::Hidden)
+        .map(|flag| Completed {
+            name: flag.name.to_owned(),
+            letter: flag.letters.first().copied(),
+            takes_value: matches!(flag.value, ValueKind::One(_) | ValueKind::Each(_)),
+            text: flag.text.split(". ").next().unwrap_or_default().to_owned(),
+        })
+        .collect()
+}
+
 fn find(name: &str) -> Option<&'static Program> {
     PROGRAMS
         .iter()
@@ -169,5 +219,56 @@ mod tests {
         assert_eq!(names.len(), all);
         assert!(help().contains("  doctor        tells"));
         assert!(!help().contains("kubelet-node"));
+    }
+
+    #[test]
+    fn every_program_and_its_flags_are_in_each_script() {
+        let entries = entries();
+        for (script, flag) in [
+            ("bash", "--root-dir="),
+            ("zsh", "'--root-dir="),
+            ("fish", "-l root-dir"),
+        ] {
+            let script = completion::script(script, &entries).unwrap();
+            assert!(script.contains(flag), "{flag}");
+            for entry in &entries {
+                assert!(script.contains(entry.name), "{}", entry.name);
+            }
+            for word in [
+                "cni-fallback",
+                "restart-tries",
+                "wait-running",
+                "strict",
+                "yes",
+            ] {
+                assert!(script.contains(word), "{word}");
+            }
+            assert!(!script.contains("kubelet-node"));
+        }
+    }
+
+    #[test]
+    fn texts_of_flags_cannot_end_their_quotes() {
+        let script = completion::script("zsh", &entries()).unwrap();
+        for line in script
+            .lines()
+            .filter(|line| line.trim_start().starts_with("'--"))
+        {
+            assert_eq!(line.matches('\'').count(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_three_daemons_have_flags() {
+        for name in [
+            "kubelet",
+            "cri-dockerd",
+            "concurrently",
+            "doctor",
+            "cleanup",
+        ] {
+            assert!((find(name).unwrap().flags)().len() > 3, "{name}");
+        }
+        assert!((find("probe").unwrap().flags)().is_empty());
     }
 }

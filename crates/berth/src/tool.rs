@@ -6,7 +6,10 @@ use std::{ffi::OsString, fs, os::unix::fs::MetadataExt as _, path::Path, process
 use daemon::pflag::{Completion, Flag, FlagSet, Kind, Parsed};
 use kubelet_config::{Command, HostFacts, Settings};
 
-use crate::{docker, output, programs::EXIT_USAGE};
+use crate::{docker, output};
+
+/// Bad usage (sysexits: EX_USAGE).
+pub(crate) const EXIT_USAGE: u8 = 64;
 
 /// Whether this process may do what a node's parts need root for.
 pub(crate) fn is_root() -> bool {

@@ -7,8 +7,7 @@ use daemon::pflag::{Flag, Kind};
 use crate::{
     manifests::{self, LoadError},
     output,
-    programs::EXIT_USAGE,
-    tool::{HELP, Tool},
+    tool::{EXIT_USAGE, HELP, Tool},
 };
 
 /// `berth validate`.

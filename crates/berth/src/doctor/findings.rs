@@ -7,6 +7,7 @@ use kubelet_config::{CgroupDriver, Severity};
 use places::{directory, kubelets, manifests, open, port, socket_path};
 
 use super::facts::{Cgroups, Container, Docker, DockerState, Facts, Node};
+use super::finding::{Finding, fail, ok, warn};
 
 /// Oldest Docker API that cri-dockerd speaks (Engine 20.10).
 const LEAST_API: (u32, u32) = (1, 41);
@@ -16,68 +17,6 @@ const LEAST_SHARING_KERNEL: (u32, u32) = (5, 2);
 const LEAST_INOTIFY_INSTANCES: u64 = 128;
 /// Likewise.
 const LEAST_INOTIFY_WATCHES: u64 = 8192;
-
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
-    /// As it should be.
-    Ok,
-    /// The node runs, with less.
-    Warn,
-    /// The node does not run, or does harm.
-    Fail,
-}
-
-impl Level {
-    /// As it is shown.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "FAIL",
-        }
-    }
-}
-
-/// What is said about one thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
-    /// How bad it is.
-    pub(super) level: Level,
-    /// What was looked at.
-    pub(super) check: &'static str,
-    /// What was found.
-    pub(super) text: String,
-    /// What to do.
-    pub(super) fix: Option<String>,
-}
-
-fn ok(check: &'static str, text: impl Into<String>) -> Finding {
-    Finding {
-        level: Level::Ok,
-        check,
-        text: text.into(),
-        fix: None,
-    }
-}
-
-fn warn(check: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding {
-        level: Level::Warn,
-        check,
-        text: text.into(),
-        fix: Some(fix.into()),
-    }
-}
-
-fn fail(check: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding {
-        level: Level::Fail,
-        check,
-        text: text.into(),
-        fix: Some(fix.into()),
-    }
-}
 
 /// All findings.
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! The places that a node uses: ports, manifests, directories, its socket. Pure.
 
 use super::super::facts::{Directory, Holder, Kubelet, Manifests, Node, Port};
-use super::{Finding, fail, ok, warn};
+use super::super::finding::{Finding, fail, ok, warn};
 
 /// `sun_path` holds 108 bytes, of which the last is a zero (unix(7)).
 const MAX_SOCKET_PATH_BYTES: usize = 107;

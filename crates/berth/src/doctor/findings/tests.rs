@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use node_os::proc::KernelVersion;
 
 use super::super::facts::{Directory, Holder, Kubelet, Manifests, Port};
+use super::super::finding::Level;
 use super::*;
 
 fn port_of(address: &str, holder: Option<Holder>) -> Port {
