@@ -6,6 +6,7 @@
 mod build;
 mod eviction;
 mod resources;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -8,6 +8,7 @@ use daemon::pflag::{Parsed, quote};
 use kubelet_core::quantity;
 use serde_json::{Value, json};
 
+use super::values::{count, percent, positive, rate, some_path, some_text, std};
 use super::{
     ApiSettings, AuthorizationMode, CgroupDriver, CgroupSettings, ContainerGcSettings,
     ContainerLogSettings, DnsSettings, ImagePulls, ImageSettings, LogFormat, LogLine,
@@ -15,7 +16,7 @@ use super::{
     Severity, ShutdownSettings, SourceSettings, StaticPodUrl, SwapBehavior, SyncSettings,
     TlsSettings, eviction, resources,
 };
-use crate::config::{API_VERSION, ConfigDuration, KIND, KubeletConfiguration};
+use crate::config::{API_VERSION, KIND, KubeletConfiguration};
 use crate::flags::syntax::{labels, parse_ip};
 use crate::gates::FeatureGates;
 use crate::paths::{Paths, clean};
@@ -110,41 +111,6 @@ fn effective(config: &KubeletConfiguration) -> Value {
         }
     }
     document
-}
-
-fn std(duration: ConfigDuration) -> Duration {
-    duration.0.to_std_or_zero()
-}
-
-/// `None` for zero and less.
-fn positive(duration: ConfigDuration) -> Option<Duration> {
-    duration.0.to_std().filter(|duration| !duration.is_zero())
-}
-
-fn count(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or_default()
-}
-
-/// `None` for zero, which upstream takes for "no limit".
-fn rate(number: Option<i32>) -> Option<u32> {
-    number
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|number| *number > 0)
-}
-
-fn percent(number: Option<i32>) -> u8 {
-    number
-        .and_then(|number| u8::try_from(number).ok())
-        .unwrap_or_default()
-}
-
-/// `None` for an empty text.
-pub(super) fn some_text(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn some_path(text: &str) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
 impl Builder<'_> {

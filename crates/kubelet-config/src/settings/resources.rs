@@ -6,6 +6,7 @@ use std::time::Duration;
 use daemon::pflag::quote;
 use kubelet_core::quantity;
 
+use super::values::some_text;
 use crate::config::{KubeletConfiguration, TextMap};
 use crate::cpu_set::CpuSet;
 
@@ -107,8 +108,8 @@ pub(super) fn build(
                 .as_deref()
                 .unwrap_or_default(),
         ),
-        system_reserved_cgroup: super::build::some_text(&config.system_reserved_cgroup),
-        kube_reserved_cgroup: super::build::some_text(&config.kube_reserved_cgroup),
+        system_reserved_cgroup: some_text(&config.system_reserved_cgroup),
+        kube_reserved_cgroup: some_text(&config.kube_reserved_cgroup),
         static_cpus: config.cpu_manager_policy == "static",
         cpu_policy_options: config
             .cpu_manager_policy_options
