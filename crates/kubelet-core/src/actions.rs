@@ -37,11 +37,11 @@ pub use kill::{
 };
 pub use plan::{
     ContainerKill, ContainerRemoval, ContainerStart, ContainerWait, KillReason, OnStartFailure,
-    PodActions, PodKill, PreStop, SandboxCreate, StartReason,
+    PodActions, PodKill, PreStop, SandboxCreate, SandboxReason, StartReason,
 };
 use regular::Decision;
 pub use regular::should_restart;
-pub use sandbox::{SandboxReason, sandbox_needed};
+pub use sandbox::sandbox_needed;
 
 /// All that [`compute_pod_actions`] looks at.
 #[derive(Debug, Clone, Copy)]

@@ -16,8 +16,9 @@ use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 use thiserror::Error;
 
 use crate::ids::NodeName;
+use crate::quantity::Amounts;
 use crate::reasons::RejectReason;
-use crate::resources::{Amounts, Overhead, has_pod_level_resources, pod_requests};
+use crate::resources::{Overhead, has_pod_level_resources, pod_requests};
 use crate::spec;
 
 pub use order::{admission_order, must_wait_for};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
-use crate::resources::{Amounts, amounts};
+use crate::quantity::{Amounts, amounts};
 use crate::spec;
 
 /// The three classes.

@@ -9,9 +9,13 @@
 //! (upstream keeps such text).
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+
+/// Amounts by resource name.
+pub type Amounts = BTreeMap<String, Quantity>;
 
 const NANO: i128 = 1_000_000_000;
 
@@ -386,6 +390,13 @@ pub fn milli_value(quantity: &ApiQuantity) -> i64 {
 /// The amount of an API quantity; an invalid one counts as zero.
 pub fn of(quantity: &ApiQuantity) -> Quantity {
     parse(&quantity.0).unwrap_or_default()
+}
+
+/// An API list as amounts.
+pub fn amounts(list: &BTreeMap<String, ApiQuantity>) -> Amounts {
+    list.iter()
+        .map(|(name, amount)| (name.clone(), of(amount)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
-use crate::quantity::{self, Quantity};
+use crate::quantity::{self, Amounts, Quantity, amounts};
 use crate::spec;
 
 pub use cgroup::{
@@ -22,9 +22,6 @@ pub use container::{
     ContainerResourceSettings, MemoryQos, PageSize, SwapBehavior, container_resources,
     hugepage_sizes, oom_score_adj, overhead_resources, sandbox_resources,
 };
-
-/// Amounts by resource name.
-pub type Amounts = BTreeMap<String, Quantity>;
 
 /// Whether `spec.overhead` is part of a sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,13 +102,6 @@ fn one(list: Option<&BTreeMap<String, ApiQuantity>>, resource: &str) -> Quantity
     list.and_then(|list| list.get(resource))
         .map(quantity::of)
         .unwrap_or_default()
-}
-
-/// An API list as amounts.
-pub fn amounts(list: &BTreeMap<String, ApiQuantity>) -> Amounts {
-    list.iter()
-        .map(|(name, amount)| (name.clone(), quantity::of(amount)))
-        .collect()
 }
 
 fn aggregate(pod: &Pod, list: List, mut each: impl FnMut(&Amounts)) -> Amounts {

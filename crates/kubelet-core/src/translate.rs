@@ -21,9 +21,10 @@ use crate::{
 };
 
 pub use container::{
-    ContainerInput, ImageUser, MountPath, MountSource, OwnMounts, container_config, stop_signal,
+    ContainerInput, MountPath, MountSource, OwnMounts, container_config, stop_signal,
 };
 pub use sandbox::{SandboxInput, sandbox_config};
+pub use security::ImageUser;
 
 /// What a translation needs to know about the node.
 #[derive(Debug, Clone, PartialEq)]

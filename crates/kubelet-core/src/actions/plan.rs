@@ -5,11 +5,32 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerPort, LifecycleHandler};
 
-use super::SandboxReason;
 use crate::backoff::CrashKey;
 use crate::ids::{ContainerId, ContainerName, SandboxId};
 use crate::reasons::WaitingReason;
 use crate::spec::ContainerKind;
+
+/// Why a sandbox is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxReason {
+    /// There is none.
+    Missing,
+    /// More than one is ready.
+    SeveralReady,
+    /// The newest is not ready.
+    NotReady,
+    /// The pod's network changed between its own and the node's.
+    NetworkModeChanged,
+    /// It has no address.
+    NoAddress,
+}
+
+impl SandboxReason {
+    /// Whether a sandbox stood before: event `SandboxChanged` (CTR-03).
+    pub fn is_replacement(self) -> bool {
+        self != Self::Missing
+    }
+}
 
 /// Why a container is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,31 +2,9 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::SandboxCreate;
+use super::plan::{SandboxCreate, SandboxReason};
 use crate::observed::{NetworkMode, ObservedPod, SandboxState};
 use crate::spec;
-
-/// Why a sandbox is created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SandboxReason {
-    /// There is none.
-    Missing,
-    /// More than one is ready.
-    SeveralReady,
-    /// The newest is not ready.
-    NotReady,
-    /// The pod's network changed between its own and the node's.
-    NetworkModeChanged,
-    /// It has no address.
-    NoAddress,
-}
-
-impl SandboxReason {
-    /// Whether a sandbox stood before: event `SandboxChanged` (CTR-03).
-    pub fn is_replacement(self) -> bool {
-        self != Self::Missing
-    }
-}
 
 /// The sandbox to create, if the one that stands can't be used (Kubernetes kubelet,
 /// `PodSandboxChanged`). What the runtime does not report is not held against the sandbox.

@@ -1,4 +1,6 @@
-use proptest::prelude::*;
+mod any_input;
+mod upstream;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -136,104 +138,6 @@ fn zero_values_are_as_absent() {
     let kept = load(&zeros.replace("tty: false", "securityContext: {runAsUser: 0}")).unwrap();
     let context = kept.pod.spec.unwrap().containers.remove(0).security_context;
     assert_eq!(context.unwrap().run_as_user, Some(0));
-}
-
-/// Without what Go omits: nulls, zeros, and empty texts, lists and maps.
-fn pruned(value: &Value) -> Value {
-    let is_zero = |value: &Value| match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-    };
-    match value {
-        Value::Array(list) => list.iter().map(pruned).collect(),
-        Value::Object(map) => {
-            let kept = map.iter().map(|(key, value)| (key.clone(), pruned(value)));
-            Value::Object(kept.filter(|(_, value)| !is_zero(value)).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-/// Differs: where an error shows a whole object, upstream shows its internal form, with Go's field names.
-fn masked(answer: &Value) -> String {
-    let text = answer.to_string();
-    let (mut kept, mut rest) = (String::new(), &text[..]);
-    while let Some(start) = ["Invalid value: {", "Invalid value: [{"]
-        .iter()
-        .find_map(|m| rest.find(m))
-    {
-        let end = rest[start..]
-            .find("}: ")
-            .or(rest[start..].find("}]: "))
-            .map_or(rest.len(), |at| start + at);
-        kept.push_str(&rest[..start]);
-        rest = &rest[end..];
-    }
-    kept + rest
-}
-
-/// Each row is a manifest and what upstream's packages (v1.34) make of it: `error` (no pod at all), `errors` of
-/// fields, the `reference` refused, or the defaulted `pod`.
-#[test]
-fn answers_are_those_of_upstream() {
-    let mut wrong = Vec::new();
-    for row in include_str!("../../tests/corpus/upstream.jsonl").lines() {
-        let row: Value = serde_json::from_str(row).unwrap();
-        let answer = load(&row["in"].to_string());
-        let mut ours = json!({});
-        match &answer {
-            Ok(loaded) => {
-                let mut pod = loaded.pod.clone();
-                pod.metadata.annotations.as_mut().unwrap().retain(|key, _| {
-                    !matches!(key.as_str(), CONFIG_HASH | CONFIG_SOURCE | CONFIG_SEEN)
-                });
-                pod.metadata.uid = row["pod"]["metadata"]["uid"].as_str().map(str::to_owned);
-                pod.metadata.creation_timestamp = None;
-                ours["pod"] = pruned(&json!({"metadata": pod.metadata, "spec": pod.spec}));
-            }
-            Err(ManifestError::Invalid(errors)) => {
-                let mut errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                errors.sort();
-                ours["errors"] = json!(errors);
-            }
-            Err(ManifestError::Unknown(text)) => {
-                ours["reference"] = json!(format!("error: {text}"));
-            }
-            Err(ManifestError::Reference(what)) => ours["reference"] = json!(what),
-            Err(ManifestError::NameMissing) => {
-                ours["error"] = json!(answer.unwrap_err().to_string());
-            }
-            Err(_) => ours["error"] = json!(true),
-        }
-        let mut theirs = row.clone();
-        let row = theirs.as_object_mut().unwrap();
-        let input = row.remove("in").unwrap();
-        if row.contains_key("reference") {
-            row.remove("pod");
-            row.remove("errors");
-        }
-        if let Some(pod) = row.get_mut("pod") {
-            pod["metadata"]["annotations"]
-                .as_object_mut()
-                .unwrap()
-                .remove(CONFIG_HASH);
-            *pod = pruned(pod);
-            row.remove("errors");
-        }
-        if masked(&ours) != masked(&theirs) {
-            wrong.push(format!("{input}\n   ours   {ours}\n   theirs {theirs}"));
-        }
-    }
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
 }
 
 /// Kubernetes, `validatePodResourceClaims`. The names are checked also where the choice is wrong.
@@ -464,69 +368,4 @@ fn a_secret_without_name_is_no_reference() {
         let told = format!("invalid pod: [spec.volumes[0].{field}.name: Required value]");
         assert_eq!(error, told);
     }
-}
-
-#[test]
-fn a_refused_manifest_of_ten_megabytes_is_refused_at_once() {
-    let mut text = NGINX.to_owned();
-    text.push_str(&"# padding\n".repeat(2 << 20));
-    let error = load(&text).unwrap_err().to_string();
-    assert!(error.contains("is over the limit of 10485760"), "{error}");
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_give_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _ = load_static(&bytes, &source());
-    }
-
-    /// A good manifest with one value anywhere replaced by another one.
-    #[test]
-    fn any_broken_manifest_gives_an_answer(place in any::<prop::sample::Index>(), value in junk()) {
-        let text = include_str!("../../tests/corpus/sidecar.yaml");
-        let mut pod = crate::yaml::to_json(text.as_bytes(), crate::yaml::Limits::MANIFEST).unwrap();
-        let paths = pointers(&pod, "");
-        *pod.pointer_mut(&paths[place.index(paths.len())]).unwrap() = value;
-        let answer = load(&pod.to_string());
-        // What is accepted is stable: defaults and validation have nothing to add.
-        if let Ok(loaded) = answer {
-            let mut again = loaded.pod.clone();
-            default_pod(&mut again);
-            prop_assert_eq!(&again, &loaded.pod);
-            prop_assert_eq!(validate_pod(&again), []);
-        }
-    }
-}
-
-fn junk() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        (-2i64..70_000).prop_map(Value::from),
-        "[a-zA-Z0-9./:_ -]{0,20}".prop_map(Value::from),
-        Just(json!([])),
-        Just(json!({})),
-        Just(json!([null])),
-        Just(json!({"a": null})),
-    ]
-}
-
-fn pointers(value: &Value, at: &str) -> Vec<String> {
-    let mut all = vec![at.to_owned()];
-    match value {
-        Value::Array(list) => {
-            for (index, item) in list.iter().enumerate() {
-                all.extend(pointers(item, &format!("{at}/{index}")));
-            }
-        }
-        Value::Object(map) => {
-            for (key, item) in map {
-                let key = key.replace('~', "~0").replace('/', "~1");
-                all.extend(pointers(item, &format!("{at}/{key}")));
-            }
-        }
-        _ => {}
-    }
-    all
 }

@@ -6,6 +6,7 @@
 //! Differs: of volume types that no standalone node can have (cloud disks, CSI, claims, certificates) only the
 //! needed fields are checked, of windows options nothing, and an ephemeral container is refused unread.
 
+mod annotations;
 mod containers;
 mod env;
 mod meta;
@@ -15,16 +16,13 @@ mod probes;
 mod resources;
 mod scheduling;
 mod security;
+mod values;
 mod volumes;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use serde::Serialize;
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::field::{Errors, FieldError, Path};
-
-const NEGATIVE: &str = "must be greater than or equal to 0";
-const NOT_POSITIVE: &str = "must be greater than zero";
+use values::{all_containers, json, one_of, text};
 
 /// Everything wrong with a pod that has its defaults; nothing if it may run.
 pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
@@ -35,7 +33,7 @@ pub fn validate_pod(pod: &Pod) -> Vec<FieldError> {
     let path = Path::new("spec");
     meta::metadata(&pod.metadata, &meta_path, &mut errors);
     if let Some(annotations) = &pod.metadata.annotations {
-        meta::pod_annotations(
+        annotations::annotations(
             annotations,
             spec,
             &meta_path.child("annotations"),
@@ -217,78 +215,5 @@ fn claims(spec: &PodSpec, path: &Path, errors: &mut Errors) {
                 errors.each(&path.child(field), name, names::dns_subdomain(name));
             }
         }
-    }
-}
-
-/// All containers with their paths, in the order in which upstream visits them.
-fn all_containers<'a>(
-    spec: &'a PodSpec,
-    path: &Path,
-) -> impl Iterator<Item = (&'a Container, Path)> {
-    let (init_path, path) = (path.child("initContainers"), path.child("containers"));
-    let init = spec.init_containers.iter().flatten().enumerate();
-    let init = init.map(move |(index, container)| (container, init_path.index(index)));
-    let rest = spec.containers.iter().enumerate();
-    init.chain(rest.map(move |(index, container)| (container, path.index(index))))
-}
-
-fn container_names(spec: &PodSpec) -> impl Iterator<Item = &str> {
-    let containers = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .chain(&spec.containers);
-    let ephemeral = spec.ephemeral_containers.iter().flatten();
-    containers
-        .map(|container| container.name.as_str())
-        .chain(ephemeral.map(|c| c.name.as_str()))
-}
-
-#[expect(
-    clippy::ref_option,
-    reason = "called on fields, of which it is the plain reading"
-)]
-fn text(text: &Option<String>) -> &str {
-    text.as_deref().unwrap_or_default()
-}
-
-fn json(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
-}
-
-/// Empty is "required", anything but these "unsupported".
-fn one_of(value: &str, allowed: &[&str], path: &Path, errors: &mut Errors) {
-    if value.is_empty() {
-        errors.required(path, "");
-    } else if !allowed.contains(&value) {
-        errors.not_supported(path, value, allowed);
-    }
-}
-
-fn not_negative(value: i64, path: &Path, errors: &mut Errors) {
-    if value < 0 {
-        errors.invalid(path, value, NEGATIVE);
-    }
-}
-
-/// Relative, and never up.
-fn descending_path(target: &str, path: &Path, errors: &mut Errors) {
-    if target.starts_with('/') {
-        errors.invalid(path, target, "must be a relative path");
-    }
-    no_backsteps(target, path, errors);
-}
-
-/// Relative, never up, and not one of the names that volumes use themselves (`..data`).
-fn local_path(target: &str, path: &Path, errors: &mut Errors) {
-    descending_path(target, path, errors);
-    if target.starts_with("..") && !target.starts_with("../") {
-        errors.invalid(path, target, "must not start with '..'");
-    }
-}
-
-fn no_backsteps(target: &str, path: &Path, errors: &mut Errors) {
-    if target.split('/').any(|part| part == "..") {
-        errors.invalid(path, target, "must not contain '..'");
     }
 }

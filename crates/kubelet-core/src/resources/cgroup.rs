@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Amounts, Overhead, has_pod_level_resources, limits_with, pod_requests};
+use super::{Overhead, has_pod_level_resources, limits_with, pod_requests};
 use crate::qos::{QosClass, pod_qos};
-use crate::quantity;
+use crate::quantity::{self, Amounts};
 
 /// Fewest CPU shares, and those of what asks for nothing (CRI-70).
 const MIN_SHARES: u64 = 2;

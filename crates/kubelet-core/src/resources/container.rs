@@ -7,11 +7,10 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::cgroup::{cpu_quota_micros, cpu_shares, page_bytes};
 use super::{
-    Amounts, List, Overhead, has_pod_level_resources, limit, pod_level, pod_limits, pod_requests,
-    request,
+    List, Overhead, has_pod_level_resources, limit, pod_level, pod_limits, pod_requests, request,
 };
 use crate::qos::{QosClass, pod_qos};
-use crate::quantity::Quantity;
+use crate::quantity::{Amounts, Quantity};
 use crate::spec;
 
 /// `memorySwap.swapBehavior`.

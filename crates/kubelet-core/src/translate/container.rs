@@ -8,7 +8,8 @@ use std::{
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
-use super::{NodeFacts, TranslateError, security};
+use super::security::{self, ImageUser};
+use super::{NodeFacts, TranslateError};
 use crate::{
     env::expand,
     hash::container_hash,
@@ -24,15 +25,6 @@ use crate::{
 
 /// Where a container finds its names.
 const ETC_HOSTS: &str = "/etc/hosts";
-
-/// The user that an image runs as (SPEC-40).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageUser {
-    /// By number; 0 also where the image says nothing.
-    Uid(i64),
-    /// By a name that only the image can tell the number of.
-    Name(String),
-}
 
 /// What is mounted for one `volumeMount`.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     SecurityContext,
 };
 
-use super::{ImageUser, NodeFacts, Subject, TranslateError};
+use super::{NodeFacts, Subject, TranslateError};
 use crate::spec;
 
 /// Paths that `procMount: Default` hides (SPEC-50).
@@ -36,6 +36,15 @@ const READONLY_PATHS: [&str; 5] = [
 ];
 /// The annotation of old AppArmor profiles, before the container's name (SPEC-48).
 const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// The user that an image runs as (SPEC-40).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageUser {
+    /// By number; 0 also where the image says nothing.
+    Uid(i64),
+    /// By a name that only the image can tell the number of.
+    Name(String),
+}
 
 /// The sandbox's context: its seccomp profile is always the runtime's own (CRI-39).
 pub(super) fn sandbox_context(

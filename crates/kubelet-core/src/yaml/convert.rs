@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::error::{Position, Problem, YamlError};
 use super::nodes::{Id, Kind, Nodes, Scalar};
 use super::scalar::{self, Resolved};
-use super::{Document, DuplicateKey, Limits, Position, Problem, YamlError};
+use super::{Document, DuplicateKey, Limits};
 
 /// Deeper than this the recursion below could meet the end of a small thread's stack.
 const DEEPEST: usize = 500;

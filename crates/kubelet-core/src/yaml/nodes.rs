@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libyaml_safer::{Event, EventData, Mark, Parser, ScalarStyle};
 
-use super::{Limits, Position, Problem, YamlError};
+use super::Limits;
+use super::error::{Position, Problem, YamlError};
 
 /// What the scanner is given at a time; it keeps four bytes for each of them.
 const CHUNK: usize = 4096;

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::base64;
+use super::error::Problem;
 use super::nodes::Scalar;
-use super::{Problem, base64};
 
 /// What a scalar is.
 #[derive(Debug, Clone, PartialEq)]

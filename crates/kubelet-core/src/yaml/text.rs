@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Position, Problem, YamlError};
+use super::error::{Position, Problem, YamlError};
 
 /// Decodes UTF-8 (with or without mark) or marked UTF-16 and refuses what YAML forbids.
 pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {

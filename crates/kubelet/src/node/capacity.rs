@@ -8,8 +8,8 @@ use std::{
 
 use kubelet_config::{EvictionSettings, Reservation, Signal, Threshold, ThresholdValue};
 use kubelet_core::{
-    quantity::{Format, Quantity},
-    resources::{Amounts, CgroupValues, PageSize, hugepage_sizes, node_cgroup_values},
+    quantity::{Amounts, Format, Quantity},
+    resources::{CgroupValues, PageSize, hugepage_sizes, node_cgroup_values},
 };
 use node_os::{
     proc::{Proc, ReadError},

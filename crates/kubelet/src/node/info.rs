@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Taint;
 use kubelet_core::{
     admission::{NodeInfo, SysctlAllowList, SysctlPatternError, safe_sysctls},
     ids::NodeName,
-    resources::Amounts,
+    quantity::Amounts,
 };
 use node_os::proc;
 

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::super::field::{Errors, Path};
+use super::values::{descending_path, json, one_of, pull_policy, text};
 use super::volumes::Known;
-use super::{env, names, probes, resources, security, text};
+use super::{env, names, probes, resources, security};
 
 /// What the checks of a container need to know of its pod.
 pub(super) struct Context<'a> {
@@ -76,7 +77,7 @@ pub(super) fn init_containers(context: &Context<'_>, path: &Path, errors: &mut E
             .as_ref()
             .filter(|list| !list.is_empty())
         {
-            let value = super::json(policies);
+            let value = json(policies);
             errors.invalid(
                 &at.child("resizePolicy"),
                 value,
@@ -129,7 +130,7 @@ fn common(container: &Container, context: &Context<'_>, path: &Path, errors: &mu
         let detail = "must not have leading or trailing whitespace";
         errors.invalid(&path.child("image"), image, detail);
     }
-    super::one_of(
+    one_of(
         text(&container.termination_message_policy),
         &["File", "FallbackToLogsOnError"],
         &path.child("terminationMessagePolicy"),
@@ -212,7 +213,7 @@ fn ports(ports: &[ContainerPort], path: &Path, errors: &mut Errors) {
             errors.each(&path.child("hostPort"), number, wrong);
         }
         let protocols = &["SCTP", "TCP", "UDP"];
-        super::one_of(
+        one_of(
             text(&port.protocol),
             protocols,
             &path.child("protocol"),
@@ -279,13 +280,13 @@ fn mounts(container: &Container, context: &Context<'_>, path: &Path, errors: &mu
             errors.invalid(&at.child("mountPath"), place, detail);
         }
         let (sub_path, expression) = (text(&mount.sub_path), text(&mount.sub_path_expr));
-        super::descending_path(sub_path, &path.child("subPath"), errors);
+        descending_path(sub_path, &path.child("subPath"), errors);
         if !expression.is_empty() {
             if !sub_path.is_empty() {
                 let detail = "subPathExpr and subPath are mutually exclusive";
                 errors.invalid(&at.child("subPathExpr"), expression, detail);
             }
-            super::descending_path(expression, &path.child("subPathExpr"), errors);
+            descending_path(expression, &path.child("subPathExpr"), errors);
         }
         propagation(mount, container, path, errors);
     }
@@ -375,10 +376,6 @@ fn devices(container: &Container, context: &Context<'_>, path: &Path, errors: &m
     }
 }
 
-pub(super) fn pull_policy(policy: &str, path: &Path, errors: &mut Errors) {
-    super::one_of(policy, &["Always", "IfNotPresent", "Never"], path, errors);
-}
-
 fn resize(
     policies: &[ContainerResizePolicy],
     restart_policy: &str,
@@ -390,9 +387,9 @@ fn resize(
         if !taken.insert(policy.resource_name.as_str()) {
             errors.duplicate(&path.index(index), policy.resource_name.as_str());
         }
-        super::one_of(&policy.resource_name, &["cpu", "memory"], path, errors);
+        one_of(&policy.resource_name, &["cpu", "memory"], path, errors);
         let how = policy.restart_policy.as_str();
-        super::one_of(how, &["NotRequired", "RestartContainer"], path, errors);
+        one_of(how, &["NotRequired", "RestartContainer"], path, errors);
         if restart_policy == "Never" && how != "NotRequired" {
             let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
             errors.invalid(path, how, detail);

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::super::field::{Errors, Path};
-use super::{names, text};
+use super::names;
+use super::values::{no_backsteps, text};
 use crate::quantity;
 
 /// Fields of a pod that a variable may show.
@@ -107,7 +108,7 @@ fn value_from(source: &EnvVarSource, has_value: bool, path: &Path, errors: &mut 
         }
         match file.path.as_str() {
             "" => errors.required(&path.child("path"), ""),
-            file => super::no_backsteps(file, &path.child("path"), errors),
+            file => no_backsteps(file, &path.child("path"), errors),
         }
     }
     if sources == 0 {

@@ -1,20 +1,14 @@
-//! Metadata: names, labels, annotations, owners, finalizers, and annotations with a meaning.
+//! Metadata: names, labels, annotations, owners, finalizers.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::super::field::{Errors, Path};
-use super::{names, scheduling, text};
+use super::names;
+use super::values::{json, not_negative, text};
 
 const ANNOTATIONS_MAX: usize = 256 << 10;
-const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-/// Prefix of a container's seccomp profile, once set by annotation.
-pub(super) const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
-/// Prefix of a container's AppArmor profile, once set by annotation.
-pub(super) const APPARMOR_CONTAINER: &str = "container.apparmor.security.beta.kubernetes.io/";
-
 type Strings = BTreeMap<String, String>;
 
 pub(super) fn metadata(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
@@ -42,7 +36,7 @@ pub(super) fn metadata(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
         }
     }
     uid(text(&meta.uid), &path.child("uid"), errors);
-    super::not_negative(
+    not_negative(
         meta.generation.unwrap_or_default(),
         &path.child("generation"),
         errors,
@@ -123,7 +117,7 @@ fn owners(owners: Option<&[OwnerReference]>, path: &Path, errors: &mut Errors) {
         }
         if (owner.api_version.as_str(), owner.kind.as_str()) == ("v1", "Event") {
             let detail = "/v1, Kind=Event is disallowed from being an owner";
-            errors.invalid(path, super::json(owner), detail);
+            errors.invalid(path, json(owner), detail);
         }
         if owner.controller == Some(true) {
             let this = format!("{}/{}", owner.kind, owner.name);
@@ -131,7 +125,7 @@ fn owners(owners: Option<&[OwnerReference]>, path: &Path, errors: &mut Errors) {
                 None => controller = Some(this),
                 Some(first) => errors.invalid(
                     path,
-                    super::json(&owners),
+                    json(&owners),
                     format!(
                         "Only one reference can have Controller set to true. Found \"true\" in \
                          references for {first} and {this}"
@@ -150,7 +144,7 @@ fn finalizers(finalizers: Option<&[String]>, path: &Path, errors: &mut Errors) {
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
     if has("orphan") && has("foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
-        errors.invalid(path, super::json(&finalizers), detail);
+        errors.invalid(path, json(&finalizers), detail);
     }
     for (index, finalizer) in finalizers.iter().enumerate() {
         let standard = matches!(
@@ -162,74 +156,4 @@ fn finalizers(finalizers: Option<&[String]>, path: &Path, errors: &mut Errors) {
             errors.invalid(&path.index(index), finalizer.as_str(), detail);
         }
     }
-}
-
-/// Annotations that Kubernetes itself reads.
-pub(super) fn pod_annotations(
-    annotations: &Strings,
-    spec: &PodSpec,
-    path: &Path,
-    errors: &mut Errors,
-) {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
-    const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
-    const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-    if let Some(value) = annotations.get(MIRROR)
-        && text(&spec.node_name).is_empty()
-    {
-        let detail = "must set spec.nodeName if mirror pod annotation is set";
-        errors.invalid(&path.key(MIRROR), value.as_str(), detail);
-    }
-    if let Some(value) = annotations
-        .get(TOLERATIONS)
-        .filter(|value| !value.is_empty())
-    {
-        match serde_json::from_str::<Vec<Toleration>>(value) {
-            Ok(list) => scheduling::tolerations(&list, &path.child(TOLERATIONS), errors),
-            Err(error) => errors.invalid(path, TOLERATIONS, error.to_string()),
-        }
-    }
-    if let Some(value) = annotations.get(DELETION_COST) {
-        let first = value.bytes().next().unwrap_or_default();
-        let fits = (first == b'-' || (b'1'..=b'9').contains(&first) || value == "0")
-            && value.parse::<i32>().is_ok();
-        if !fits {
-            errors.invalid(
-                &path.key(DELETION_COST),
-                value.as_str(),
-                "must be a 32bit integer",
-            );
-        }
-    }
-    if let Some(profile) = annotations.get(SECCOMP_POD) {
-        seccomp_profile(profile, &path.child(SECCOMP_POD), errors);
-    }
-    for (key, profile) in annotations {
-        if key.starts_with(SECCOMP_CONTAINER) {
-            seccomp_profile(profile, &path.child(key), errors);
-        }
-        if let Some(name) = key.strip_prefix(APPARMOR_CONTAINER) {
-            if !super::container_names(spec).any(|container| container == name) {
-                errors.invalid(&path.key(key), name, "container not found");
-            }
-            let known = matches!(profile.as_str(), "" | "runtime/default" | "unconfined");
-            if !known && !profile.starts_with("localhost/") {
-                let detail = format!("invalid AppArmor profile name: {profile:?}");
-                errors.invalid(&path.key(key), profile.as_str(), detail);
-            }
-        }
-    }
-}
-
-fn seccomp_profile(profile: &str, path: &Path, errors: &mut Errors) {
-    match profile.strip_prefix("localhost/") {
-        Some(file) => super::descending_path(file, path, errors),
-        None if matches!(profile, "runtime/default" | "docker/default" | "unconfined") => {}
-        None => errors.invalid(path, profile, "must be a valid seccomp profile"),
-    }
-}
-
-/// The value of the pod's seccomp annotation.
-pub(super) fn seccomp_pod(annotations: &Strings) -> Option<&String> {
-    annotations.get(SECCOMP_POD)
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
 
 use super::super::field::{Errors, Path};
-use super::{names, text};
+use super::names;
+use super::values::{one_of, text};
 
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
@@ -17,7 +18,7 @@ pub(super) fn network(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
     let policy = text(&spec.dns_policy);
     let policies = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    super::one_of(policy, policies, &path.child("dnsPolicy"), errors);
+    one_of(policy, policies, &path.child("dnsPolicy"), errors);
     dns_config(
         spec.dns_config.as_ref(),
         policy,

@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::field::{Errors, Path};
-use super::{names, text};
+use super::names;
+use super::values::{not_negative, text};
 
 /// What a probe or a hook may do; exactly one of these.
 #[derive(Default)]
@@ -56,7 +57,7 @@ fn probe(probe: &Probe, path: &Path, errors: &mut Errors) {
         ("failureThreshold", probe.failure_threshold),
     ];
     for (name, value) in numbers {
-        super::not_negative(value.unwrap_or_default().into(), &path.child(name), errors);
+        not_negative(value.unwrap_or_default().into(), &path.child(name), errors);
     }
     if let Some(grace) = probe
         .termination_grace_period_seconds

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::super::field::{Errors, Path};
 use super::names;
+use super::values::{NEGATIVE, text};
 use crate::quantity;
 
 type ResourceList = BTreeMap<String, Quantity>;
@@ -117,7 +118,7 @@ fn entry(name: &str, amount: &Quantity, path: &Path, errors: &mut Errors) {
     resource_name(name, path, errors);
     let value = quantity::of(amount);
     if value.is_negative() {
-        errors.invalid(path, amount.0.as_str(), super::NEGATIVE);
+        errors.invalid(path, amount.0.as_str(), NEGATIVE);
     }
     if (INTEGER.contains(&name) || is_extended(name)) && !value.is_whole() {
         errors.invalid(path, amount.0.as_str(), "must be an integer");
@@ -180,7 +181,7 @@ fn claim_names(
             errors.required(&path, "");
             continue;
         }
-        let request = super::text(&claim.request);
+        let request = text(&claim.request);
         if !request.is_empty() {
             errors.each(&path.child("request"), request, names::dns_label(request));
         }

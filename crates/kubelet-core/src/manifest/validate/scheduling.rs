@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::super::field::{Errors, Path};
-use super::{meta, names, text};
+use super::values::{NOT_POSITIVE, text};
+use super::{meta, names};
 
 pub(super) fn tolerations(tolerations: &[Toleration], path: &Path, errors: &mut Errors) {
     const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -323,11 +324,7 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &Path, erro
         let path = path.index(index);
         let action = constraint.when_unsatisfiable.as_str();
         if constraint.max_skew <= 0 {
-            errors.invalid(
-                &path.child("maxSkew"),
-                constraint.max_skew,
-                super::NOT_POSITIVE,
-            );
+            errors.invalid(&path.child("maxSkew"), constraint.max_skew, NOT_POSITIVE);
         }
         if constraint.topology_key.is_empty() {
             errors.required(&path.child("topologyKey"), "can not be empty");
@@ -346,7 +343,7 @@ pub(super) fn spread(constraints: &[TopologySpreadConstraint], path: &Path, erro
         if let Some(domains) = constraint.min_domains {
             let path = path.child("minDomains");
             if domains <= 0 {
-                errors.invalid(&path, domains, super::NOT_POSITIVE);
+                errors.invalid(&path, domains, NOT_POSITIVE);
             }
             if action != "DoNotSchedule" {
                 let detail = format!(

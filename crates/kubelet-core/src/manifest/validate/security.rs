@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::super::field::{Errors, Path};
-use super::{meta, names, text};
+use super::values::{all_containers, descending_path, json, text};
+use super::{annotations, names};
 
 const LOCALHOST_ONLY: &str = "Localhost";
 
@@ -42,7 +43,7 @@ pub(super) fn container(
     if security.allow_privilege_escalation == Some(false) {
         if security.privileged == Some(true) {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.invalid(path, super::json(security), detail);
+            errors.invalid(path, json(security), detail);
         }
         let added = security
             .capabilities
@@ -51,7 +52,7 @@ pub(super) fn container(
         for _ in added.filter(|name| *name == "CAP_SYS_ADMIN") {
             let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` \
                           CAP_SYS_ADMIN";
-            errors.invalid(path, super::json(security), detail);
+            errors.invalid(path, json(security), detail);
         }
     }
     apparmor(
@@ -218,10 +219,10 @@ fn seccomp(profile: Option<&SeccompProfile>, path: &Path, errors: &mut Errors) {
         (LOCALHOST_ONLY, None) => {
             errors.required(&path, "must be set when seccomp type is Localhost");
         }
-        (LOCALHOST_ONLY, Some(file)) => super::descending_path(file, &path, errors),
+        (LOCALHOST_ONLY, Some(file)) => descending_path(file, &path, errors),
         (_, Some(_)) => {
             let detail = "can only be set when seccomp type is Localhost";
-            errors.invalid(&path, super::json(profile), detail);
+            errors.invalid(&path, json(profile), detail);
         }
         (_, None) => {}
     }
@@ -278,16 +279,16 @@ pub(super) fn annotations_match_fields(
     let of_pod = spec.security_context.as_ref();
     if let (Some(profile), Some(annotation)) = (
         of_pod.and_then(|pod| pod.seccomp_profile.as_ref()),
-        meta::seccomp_pod(annotations),
+        annotations::seccomp_pod(annotations),
     ) {
         let path = path.child("securityContext").child("seccompProfile");
         let local = profile.localhost_profile.as_deref();
         same("seccomp", annotation, &profile.type_, local, &path, errors);
     }
-    for (container, at) in super::all_containers(spec, path) {
+    for (container, at) in all_containers(spec, path) {
         let security = container.security_context.as_ref();
         let at = at.child("securityContext");
-        let key = format!("{}{}", meta::SECCOMP_CONTAINER, container.name);
+        let key = format!("{}{}", annotations::SECCOMP_CONTAINER, container.name);
         if let (Some(profile), Some(annotation)) = (
             security.and_then(|security| security.seccomp_profile.as_ref()),
             annotations.get(&key),
@@ -302,7 +303,7 @@ pub(super) fn annotations_match_fields(
                 errors,
             );
         }
-        let key = format!("{}{}", meta::APPARMOR_CONTAINER, container.name);
+        let key = format!("{}{}", annotations::APPARMOR_CONTAINER, container.name);
         let profile = security
             .and_then(|security| security.app_armor_profile.as_ref())
             .or(of_pod.and_then(|pod| pod.app_armor_profile.as_ref()));
@@ -358,7 +359,7 @@ pub(super) fn user_namespace(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (name, _) in shared.iter().filter(|(_, shared)| *shared == Some(true)) {
         errors.forbidden(&path.child(name), WHEN);
     }
-    for (container, at) in super::all_containers(spec, path) {
+    for (container, at) in all_containers(spec, path) {
         if container.volume_devices.iter().flatten().next().is_some() {
             errors.forbidden(&at.child("volumeDevices"), WHEN);
         }
@@ -380,7 +381,7 @@ pub(super) fn os(spec: &PodSpec, path: &Path, errors: &mut Errors) {
             {
                 errors.forbidden(&at, DETAIL);
             }
-            for (container, at) in super::all_containers(spec, path) {
+            for (container, at) in all_containers(spec, path) {
                 let security = container.security_context.as_ref();
                 if security.is_some_and(|security| security.windows_options.is_some()) {
                     let at = at.child("securityContext").child("windowsOptions");

@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{
 use serde_json::Value;
 
 use super::super::field::{Errors, Path};
-use super::{env, names, text};
+use super::values::{descending_path, json, local_path, no_backsteps, pull_policy, text};
+use super::{env, names};
 use crate::quantity;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -75,7 +76,7 @@ pub(super) fn volumes<'a>(volumes: &'a [Volume], path: &Path, errors: &mut Error
 }
 
 fn source(volume: &Volume, path: &Path, errors: &mut Errors) {
-    let json = super::json(volume);
+    let json = json(volume);
     let mut found = false;
     for (name, needed) in SOURCES {
         let Some(source) = json.get(name) else {
@@ -135,7 +136,7 @@ fn rules(name: &str, volume: &Volume, volume_path: &Path, errors: &mut Errors) {
             .iter()
             .for_each(|source| host_path(source, path, errors)),
         "gitRepo" => volume.git_repo.iter().for_each(|source| {
-            super::descending_path(text(&source.directory), &path.child("directory"), errors);
+            descending_path(text(&source.directory), &path.child("directory"), errors);
         }),
         "nfs" => volume.nfs.iter().for_each(|source| {
             if !source.path.starts_with('/') {
@@ -184,7 +185,7 @@ fn rules(name: &str, volume: &Volume, volume_path: &Path, errors: &mut Errors) {
                 errors.required(&path.child("reference"), "");
             }
             let policy = text(&source.pull_policy);
-            super::containers::pull_policy(policy, &path.child("pullPolicy"), errors);
+            pull_policy(policy, &path.child("pullPolicy"), errors);
         }),
         _ => {}
     }
@@ -204,7 +205,7 @@ fn host_path(source: &HostPathVolumeSource, path: &Path, errors: &mut Errors) {
     if source.path.is_empty() {
         return errors.required(&path.child("path"), "");
     }
-    super::no_backsteps(&source.path, &path.child("path"), errors);
+    no_backsteps(&source.path, &path.child("path"), errors);
     let kind = text(&source.type_);
     if !TYPES.contains(&kind) {
         errors.not_supported(&path.child("type"), kind, &TYPES);
@@ -331,7 +332,7 @@ fn keys(items: Option<&[KeyToPath]>, path: &Path, errors: &mut Errors) {
         if item.path.is_empty() {
             errors.required(&path.child("path"), "");
         }
-        super::local_path(&item.path, &path.child("path"), errors);
+        local_path(&item.path, &path.child("path"), errors);
         mode(item.mode, &path.child("mode"), errors);
     }
 }
@@ -340,7 +341,7 @@ fn downward_file(file: &DownwardAPIVolumeFile, path: &Path, errors: &mut Errors)
     if file.path.is_empty() {
         errors.required(&path.child("path"), "");
     }
-    super::local_path(&file.path, &path.child("path"), errors);
+    local_path(&file.path, &path.child("path"), errors);
     match (&file.field_ref, &file.resource_field_ref) {
         (Some(field), resource) => {
             env::field_selector(field, &env::FILE_FIELDS, &path.child("fieldRef"), errors);
@@ -434,7 +435,7 @@ fn projection(source: &VolumeProjection, at: &Path, path: &Path, errors: &mut Er
         }
         match token.path.as_str() {
             "" => errors.required(&path.child("path"), ""),
-            token => super::local_path(token, &path.child("path"), errors),
+            token => local_path(token, &path.child("path"), errors),
         }
     }
     // Both are refused to static pods; their own rules wait for a source that may have them.
