@@ -12,6 +12,7 @@
 mod ask;
 mod grpc;
 mod series;
+mod verdict;
 
 use std::{
     cmp::Reverse,
@@ -42,38 +43,13 @@ use crate::{
 
 use ask::Question;
 pub(crate) use series::ProbeSeries;
+use verdict::Verdict;
 
 /// First questions of pods that come together lie apart by this at most.
 const STAGGER: Duration = Duration::from_secs(1);
 
 /// A question may come so much later than its tick: one wake-up then serves several.
 const COALESCE: Duration = Duration::from_millis(20);
-
-/// How a question ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    Success,
-    /// Good, with a remark.
-    Warning(String),
-    Failure(String),
-    /// It could not be asked (PROBE-05).
-    Unasked {
-        /// Upstream's word for what that resulted in.
-        state: &'static str,
-        error: String,
-    },
-    /// The container had ended.
-    Gone,
-}
-
-impl Verdict {
-    fn unasked(error: &str) -> Self {
-        Self::Unasked {
-            state: "unknown",
-            error: error.to_owned(),
-        }
-    }
-}
 
 /// What the prober works with.
 #[derive(Debug)]

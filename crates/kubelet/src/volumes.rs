@@ -26,111 +26,33 @@ use std::{
 use daemon::ErrorChain;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use kubelet_core::{
-    downward::Allocatable,
     env::{self, EnvError, EnvFiles},
     ids::PodUid,
     projection::{ContentKind, Objects},
 };
-use node_os::{
-    host_view::HostView,
-    mounts::{MountError, Mounts, Swap},
-};
+use node_os::mounts::MountError;
 
-use crate::pod_dirs::{PodDirError, PodDirs};
+use crate::pod_dirs::PodDirError;
 
 mod atomic_writer;
+mod config;
 mod content;
 mod empty_dir;
 mod host_path;
 mod plan;
+mod prepared;
 mod reach;
 mod set_up;
 mod sub_path;
 mod teardown;
 
+pub(crate) use config::{ImageVolumes, Visibility, VolumesConfig};
 use plan::MemoryBounds;
+pub(crate) use prepared::{PreparedVolume, VolumeKind};
 use reach::{read_in_volume, resolve};
 pub(crate) use set_up::SetUpFailure;
 use set_up::{SetUpError, fs_group, set_up};
 use teardown::tear_down;
-
-/// Whether mounts that the kubelet makes are seen by the container engine (DEC-12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Visibility {
-    /// The kubelet is on the host, or its root directory is shared with it.
-    Shared,
-    /// The kubelet is in a container whose mounts stay its own.
-    Private,
-}
-
-/// What [`Volumes`] is told about the node.
-#[derive(Debug)]
-pub(crate) struct VolumesConfig {
-    /// Directories of the pods.
-    pub(crate) dirs: PodDirs,
-    /// Our view of the host's files (DEC-11, DEC-13).
-    pub(crate) host: HostView,
-    /// Who sees our mounts.
-    pub(crate) visibility: Visibility,
-    /// The kernel's mounts.
-    pub(crate) mounts: Arc<dyn Mounts>,
-    /// What the node has for pods: the bound of volumes in memory (VOL-11), and what files tell of containers
-    /// without limits (VOL-31).
-    pub(crate) allocatable: Allocatable,
-    /// Gate `ImageVolume`.
-    pub(crate) image_volumes: ImageVolumes,
-    /// Whether the pages of a tmpfs can be kept out of swap (PROC-37).
-    pub(crate) tmpfs_swap: Swap,
-}
-
-/// Gate `ImageVolume` (VOL-34).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ImageVolumes {
-    /// Volumes may be images.
-    Enabled,
-    /// A pod with one waits.
-    Disabled,
-}
-
-/// A volume that containers can be given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PreparedVolume {
-    /// The path to name to the runtime: of the host for `hostPath`, else below our root directory. Empty for an
-    /// image.
-    pub(crate) path: PathBuf,
-    /// Whose it is.
-    pub(crate) kind: VolumeKind,
-}
-
-/// Whose a volume is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum VolumeKind {
-    /// Made here and removed with the pod; SELinux labels may be changed.
-    Own,
-    /// The same with content that only the kubelet writes.
-    Content,
-    /// A path of the host, left as it is.
-    Host,
-    /// The runtime's to mount.
-    Image {
-        /// The image as the pod names it.
-        reference: String,
-        /// When it is pulled.
-        pull_policy: Option<String>,
-    },
-}
-
-impl VolumeKind {
-    /// Whether the kubelet made it, so that its labels are the kubelet's to change.
-    pub(crate) fn is_own(&self) -> bool {
-        matches!(self, Self::Own | Self::Content)
-    }
-
-    /// Whether containers may never write in it.
-    pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Content | Self::Image { .. })
-    }
-}
 
 /// Something about a pod's volumes failed.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use kubelet_core::{
     reasons::WaitingReason,
 };
 
-use super::{PodWorker, start::NotStarted};
+use super::{PodWorker, start::not_started::NotStarted};
 use crate::{events::EventType, lifecycle::HookTarget};
 
 impl PodWorker {
@@ -47,7 +47,7 @@ impl PodWorker {
                 "Failed to kill container");
         }
         // How long the next start waits is told by the container's end (CTR-22).
-        let mut failed = Self::waiting(WaitingReason::PostStartHookError, error.to_string());
+        let mut failed = NotStarted::waiting(WaitingReason::PostStartHookError, error.to_string());
         failed.failure.retry_at = None;
         Err(failed)
     }

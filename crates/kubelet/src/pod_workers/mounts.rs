@@ -7,16 +7,15 @@ use cri_api::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{env::EnvObjects, projection, resources::pod_cgroup_values};
 
-use super::{
-    PodWorker,
-    exits::Failure,
-    start::{NotStarted, Prepared, no_image},
-};
+use super::{PodWorker, exits::Failure, start::not_started::NotStarted};
 use crate::{
     control_plane::ControlPlane,
     events::EventType,
-    volumes::{VolumeError, VolumeKind},
+    volumes::{PreparedVolume, VolumeError, VolumeKind},
 };
+
+/// What has to stand before anything of the pod is started.
+pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
 
 /// Images that a container mounts, by volume.
 pub(super) type VolumeImages = BTreeMap<String, v1::ImageSpec>;
@@ -79,7 +78,7 @@ impl PodWorker {
                 .await
                 .map_err(|error| {
                     self.failed_event(pod, &container.name, error.reason.as_str());
-                    no_image(error)
+                    NotStarted::no_image(error)
                 })?;
             let spec = v1::ImageSpec {
                 image: ensured.id,

@@ -14,7 +14,7 @@ use kubelet_core::{
     translate::{SandboxInput, TranslateError, sandbox_config},
 };
 
-use super::{PodWorker, exits::Failure, start::Prepared};
+use super::{PodWorker, exits::Failure, mounts::Prepared};
 use crate::events::{EventType, ObjectRef};
 
 /// A sandbox with its addresses, and what it was made from.

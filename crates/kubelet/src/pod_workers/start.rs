@@ -1,13 +1,13 @@
 //! Making containers (kubelet CTR-05, section 4.4).
 
-use std::{collections::BTreeMap, net::IpAddr};
+pub(super) mod not_started;
+
+use std::net::IpAddr;
 
 use cri_api::v1;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
-    actions::{ContainerStart, StartFailure},
-    backoff::later,
+    actions::ContainerStart,
     env::{self, EnvFacts, EnvFiles},
     hostname, hosts,
     ids::SandboxId,
@@ -19,25 +19,16 @@ use kubelet_core::{
     },
 };
 
-use super::{PodWorker, exits::Failure, mounts::VolumeImages, sync::start_retry};
-use crate::{
-    clock,
-    events::EventType,
-    images,
-    pod_dirs::PodDirError,
-    runtime::client::CriError,
-    volumes::{PreparedVolume, VolumeKind},
+use self::not_started::NotStarted;
+use super::{
+    PodWorker,
+    exits::Failure,
+    mounts::{Prepared, VolumeImages},
 };
-
-/// What has to stand before anything of the pod is started.
-pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
-
-/// A container that did not start.
-pub(super) struct NotStarted {
-    pub(super) failure: StartFailure,
-    /// Nothing is wrong with the container: the runtime is not there.
-    pub(super) runtime_down: bool,
-}
+use crate::{
+    events::EventType, images, pod_dirs::PodDirError, runtime::client::CriError,
+    volumes::VolumeKind,
+};
 
 impl PodWorker {
     /// The pod's cgroup, directories and volumes; nothing is done where they stand.
@@ -139,7 +130,7 @@ impl PodWorker {
             .images
             .ensure(pod, container, sandbox_config)
             .await
-            .map_err(no_image)?;
+            .map_err(NotStarted::no_image)?;
         let images = (&image, &volume_images);
         let config = self
             .container_config(pod, container, start, images, ips, prepared)
@@ -318,7 +309,7 @@ impl PodWorker {
         self.failed_event(pod, name, &message.replace(id, name));
         NotStarted {
             runtime_down: error.is_unavailable(),
-            ..Self::waiting(WaitingReason::RunContainerError, message)
+            ..NotStarted::waiting(WaitingReason::RunContainerError, message)
         }
     }
 
@@ -330,38 +321,11 @@ impl PodWorker {
         message: &str,
     ) -> NotStarted {
         self.failed_event(pod, start.name.as_str(), message);
-        Self::waiting(reason, message.to_owned())
+        NotStarted::waiting(reason, message.to_owned())
     }
 
     pub(super) fn failed_event(&self, pod: &Pod, name: &str, message: &str) {
         let message = format!("Error: {message}");
         self.container_event(pod, name, EventType::Warning, "Failed", &message);
     }
-
-    pub(super) fn waiting(reason: WaitingReason, message: String) -> NotStarted {
-        NotStarted {
-            failure: StartFailure {
-                reason,
-                message,
-                retry_at: Some(retry_at()),
-            },
-            runtime_down: false,
-        }
-    }
-}
-
-/// The container waits for an image.
-pub(super) fn no_image(error: images::ImageError) -> NotStarted {
-    NotStarted {
-        failure: StartFailure {
-            reason: error.reason,
-            message: error.message,
-            retry_at: error.retry_at.or_else(|| Some(retry_at())),
-        },
-        runtime_down: false,
-    }
-}
-
-fn retry_at() -> Timestamp {
-    later(clock::now(), start_retry())
 }

@@ -1,6 +1,6 @@
 //! One pass of a pod that shall run: read, decide, do, publish (kubelet CTR-01, CTR-02).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -358,9 +358,4 @@ impl PodWorker {
         let known = self.history.next_restart_by_logs.entry(name).or_default();
         *known = (*known).max(next);
     }
-}
-
-/// How long after a failed start the next one is tried (LIFE-04).
-pub(super) fn start_retry() -> Duration {
-    jittered(RETRY_AFTER_ERROR)
 }

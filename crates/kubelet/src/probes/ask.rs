@@ -17,8 +17,9 @@ use kubelet_core::{
 };
 
 use super::{
-    ProbesConfig, Verdict,
+    ProbesConfig,
     grpc::{self, GrpcProbe},
+    verdict::Verdict,
 };
 use crate::outbound::{
     dial,

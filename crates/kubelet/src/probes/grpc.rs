@@ -9,7 +9,7 @@ use prost::Message;
 use tonic::{Code, Status, client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
 
-use super::Verdict;
+use super::verdict::Verdict;
 use crate::outbound::dial;
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";

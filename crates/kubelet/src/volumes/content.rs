@@ -17,8 +17,8 @@ use kubelet_core::{
 };
 
 use super::{
-    VolumesConfig,
     atomic_writer::{self, WriteError},
+    config::VolumesConfig,
     empty_dir::{self, Backing, EmptyDirError},
 };
 

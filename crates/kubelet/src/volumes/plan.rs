@@ -11,7 +11,7 @@ use kubelet_core::{
 use node_os::mounts::{Swap, TmpfsOptions};
 
 use super::{
-    ImageVolumes,
+    config::ImageVolumes,
     content::{self, Content},
 };
 

@@ -8,7 +8,12 @@ use std::{
 use daemon::ErrorChain;
 use node_os::beneath::{Beneath, Missing};
 
-use super::{PreparedVolume, Visibility, VolumeKind, VolumesConfig, host_path, sub_path};
+use super::{
+    config::{Visibility, VolumesConfig},
+    host_path,
+    prepared::{PreparedVolume, VolumeKind},
+    sub_path,
+};
 
 /// Largest file of variables that is read, in bytes (SPEC-33).
 const MAX_ENV_FILE_BYTES: u64 = 1 << 20;

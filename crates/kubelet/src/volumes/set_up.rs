@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::projection::ContentKind;
 
 use super::{
-    PreparedVolume, Visibility, VolumeKind, VolumesConfig, content,
+    config::{Visibility, VolumesConfig},
+    content,
     empty_dir::{self, Backing},
     host_path,
     plan::{self, VolumePlan},
+    prepared::{PreparedVolume, VolumeKind},
 };
 
 /// One volume that could not be set up. Shown in upstream's words, for the event `FailedMount`.

@@ -6,12 +6,15 @@ use k8s_openapi::{
     api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, PodSpec, VolumeMount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use kubelet_core::downward::Allocatable;
 use node_os::{
+    host_view::HostView,
     mountinfo::{self, MountInfo},
-    mounts::{Access, Depth, Propagation, TmpfsOptions, Unmount},
+    mounts::{Access, Depth, Mounts, Propagation, Swap, TmpfsOptions, Unmount},
 };
 
 use super::*;
+use crate::pod_dirs::PodDirs;
 
 /// No ConfigMap and no Secret.
 pub(super) struct NoObjects;

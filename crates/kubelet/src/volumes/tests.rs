@@ -4,9 +4,14 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{PodSecurityContext, VolumeMount};
-use node_os::mounts::{Access, Depth, KernelMounts, Unmount};
+use kubelet_core::downward::Allocatable;
+use node_os::{
+    host_view::HostView,
+    mounts::{Access, Depth, KernelMounts, Mounts as _, Swap, Unmount},
+};
 
 use super::{testing::*, *};
+use crate::pod_dirs::PodDirs;
 
 fn container_with_sub_path(volume: &str, sub_path: &str) -> Container {
     Container {
