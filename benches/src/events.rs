@@ -14,11 +14,12 @@ use std::{
 use rustix::net::Shutdown;
 use serde_json::Value;
 
-use crate::{
-    figures::since,
-    floor::{PART_LABEL, POD_LABEL},
-};
+use crate::figures::since;
 
+/// Which pod of the floor a container belongs to.
+pub(crate) const POD_LABEL: &str = "bench.pod";
+/// `pause` or `app`.
+pub(crate) const PART_LABEL: &str = "bench.part";
 /// No pod and no batch of pods takes longer.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// `{"type":["container"],"event":["create","start","die","destroy"]}`

@@ -1,6 +1,11 @@
 //! Figures: what the kernel says of a process, and what to make of several measurements.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    time::{Duration, SystemTime},
+};
 
 /// Memory in kB (of 1024 bytes, as the kernel counts).
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,6 +121,14 @@ fn field(text: &str, name: &str) -> u32 {
         .and_then(|rest| rest.split_whitespace().next())
         .and_then(|word| word.parse().ok())
         .unwrap_or_default()
+}
+
+/// Nanoseconds since the epoch, by the clock that Docker stamps its events with.
+pub(crate) fn now() -> i64 {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or_default()
 }
 
 /// From a moment to the latest of several, in nanoseconds since the epoch.

@@ -10,12 +10,12 @@ use std::{
 use serde_json::{Value, json};
 use testkit::DockerEngine;
 
-use crate::{PAUSE_IMAGE, events::Events, figures::since, now};
+use crate::{
+    events::{Events, PART_LABEL, POD_LABEL},
+    figures::{now, since},
+    node::PAUSE_IMAGE,
+};
 
-/// Which pod of the floor a container belongs to.
-pub(crate) const POD_LABEL: &str = "bench.pod";
-/// `pause` or `app`.
-pub(crate) const PART_LABEL: &str = "bench.part";
 /// Containers removed at a time.
 const REMOVALS: usize = 8;
 

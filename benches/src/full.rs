@@ -11,10 +11,10 @@ use serde_json::Value;
 use testkit::{DockerEngine, eventually};
 
 use crate::{
-    Bench, PAUSE_IMAGE,
+    bench::Bench,
     figures::{busy, median, megabytes},
     measure::{REST, list, milliseconds, withdraw},
-    node::{Node, manifest},
+    node::{Node, PAUSE_IMAGE, manifest},
     report::Report,
 };
 

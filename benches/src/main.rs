@@ -8,6 +8,7 @@
 //!                                  └─ kubelet ◀── renames manifests into place ── bench
 //! ```
 
+mod bench;
 mod events;
 mod figures;
 mod floor;
@@ -17,90 +18,16 @@ mod node;
 mod proxy;
 mod report;
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{fs, io, path::PathBuf, time::Instant};
 
 use testkit::DockerEngine;
 
-use crate::{events::Events, node::Place, report::Report};
-
-/// The image of every container here: cri-dockerd brings it along.
-const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.9";
-
-/// How much is measured.
-#[derive(Debug)]
-struct Plan {
-    /// Interleaved runs, of which the median counts.
-    rounds: u32,
-    /// Pods that are started one after the other in a run.
-    sequence: usize,
-    /// Pods that are started at once, and that stand in the silence.
-    many: usize,
-    /// Pods with which the floor's best parallelism is looked for.
-    sweep: usize,
-    /// What is waited for after a change, before rest is measured.
-    settle: Duration,
-    /// How long rest is measured.
-    silence: Duration,
-    /// Pods on a full node, each with a probe.
-    full: usize,
-    /// Of which so many die.
-    deaths: usize,
-    /// Containers whose statistics are listed at once, at least.
-    listed: usize,
-    /// How long probes are measured.
-    probing: Duration,
-}
-
-const WHOLE: Plan = Plan {
-    rounds: 3,
-    sequence: 20,
-    many: 50,
-    sweep: 24,
-    settle: Duration::from_secs(10),
-    silence: Duration::from_secs(30),
-    full: 110,
-    deaths: 20,
-    listed: 200,
-    probing: Duration::from_mins(1),
+use crate::{
+    bench::{Bench, QUICK, WHOLE},
+    events::Events,
+    node::Place,
+    report::Report,
 };
-
-/// For a look at whether it still works.
-const QUICK: Plan = Plan {
-    rounds: 1,
-    sequence: 4,
-    many: 10,
-    sweep: 6,
-    settle: Duration::from_secs(3),
-    silence: Duration::from_secs(5),
-    full: 10,
-    deaths: 3,
-    listed: 20,
-    probing: Duration::from_secs(5),
-};
-
-/// What every measurement needs. Fields are dropped in this order.
-#[derive(Debug)]
-struct Bench {
-    plan: &'static Plan,
-    place: Place,
-    events: Events,
-    engine: DockerEngine,
-    begin: Instant,
-}
-
-impl Bench {
-    /// Says what is done now.
-    fn say(&self, what: &str) {
-        let seconds = self.begin.elapsed().as_secs();
-        // Nobody reads it: not a reason to stop.
-        let _ = writeln!(io::stderr(), "bench: {seconds:3} s  {what}");
-    }
-}
 
 fn main() -> io::Result<()> {
     let begin = Instant::now();
@@ -135,14 +62,6 @@ fn main() -> io::Result<()> {
         fs::metadata(&binary)?.len(),
     ));
     report.print()
-}
-
-/// Nanoseconds since the epoch, by the clock that Docker stamps its events with.
-fn now() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_nanos()).unwrap_or_default()
 }
 
 /// The machine's load in the last minute.

@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use crate::{
-    Bench,
-    figures::{Memory, counters, median, megabytes, since},
+    bench::Bench,
+    figures::{Memory, counters, median, megabytes, now, since},
     floor,
     node::Node,
-    now,
     proxy::Proxy,
     report::Report,
 };

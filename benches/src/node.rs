@@ -15,12 +15,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{DockerEngine, eventually};
 
-use crate::{
-    PAUSE_IMAGE,
-    figures::{Memory, Work},
-    now,
-};
+use crate::figures::{Memory, Work, now};
 
+/// The image of every container here: cri-dockerd brings it along.
+pub(crate) const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.9";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where a node keeps its things; a node that is started again finds its pods here.
