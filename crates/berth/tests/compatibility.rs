@@ -274,7 +274,11 @@ fn differences() -> String {
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     let mut all = Vec::new();
     rust_files(directory, &mut all);
-    found.extend(all.into_iter().filter(|path| !path.ends_with("tests.rs")));
+    let is_test = |path: &Path| {
+        let below = path.strip_prefix(directory).unwrap();
+        below.ends_with("tests.rs") || below.iter().any(|part| part == "tests")
+    };
+    found.extend(all.into_iter().filter(|path| !is_test(path)));
 }
 
 fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
