@@ -69,11 +69,12 @@ fn answer(stream: &TcpStream) -> io::Result<()> {
         variable("POD_NAME", "(unknown)"),
         variable("NODE_NAME", "(unknown)")
     );
-    write!(
-        &mut &*stream,
+    // In one piece: the peer is woken once.
+    let answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    )
+    );
+    (&mut &*stream).write_all(answer.as_bytes())
 }
 
 #[expect(

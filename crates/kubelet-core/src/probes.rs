@@ -37,6 +37,10 @@ pub type Moment = Duration;
 /// be found dead and wait for a whole period.
 pub const SETTLE: Duration = Duration::from_millis(500);
 
+/// Ticks fall on multiples of this on the caller's clock, so that probes of many containers are due
+/// together and one wake-up serves them all. The original's ticks lie anywhere; nobody can tell.
+pub const BEAT: Duration = Duration::from_millis(100);
+
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeKind {

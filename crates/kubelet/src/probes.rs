@@ -11,12 +11,14 @@
 
 mod ask;
 mod grpc;
+mod limits;
 mod series;
 mod verdict;
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -42,14 +44,12 @@ use crate::{
 };
 
 use ask::Question;
+use limits::Limits;
 pub(crate) use series::ProbeSeries;
 use verdict::Verdict;
 
 /// First questions of pods that come together lie apart by this at most.
 const STAGGER: Duration = Duration::from_secs(1);
-
-/// A question may come so much later than its tick: one wake-up then serves several.
-const COALESCE: Duration = Duration::from_millis(20);
 
 /// What the prober works with.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ pub(crate) struct Prober {
 struct Shared {
     config: Arc<ProbesConfig>,
     began: Instant,
+    limits: Limits,
     state: Mutex<State>,
     /// Rung when something is due earlier than it was.
     changed: Notify,
@@ -129,6 +130,7 @@ impl Probes {
         let shared = Arc::new(Shared {
             config: Arc::new(config),
             began: Instant::now(),
+            limits: Limits::default(),
             state: Mutex::default(),
             changed: Notify::new(),
         });
@@ -284,17 +286,17 @@ impl Prober {
 
     async fn ask(self, shutdown: CancellationToken) {
         let mut asking: FuturesUnordered<BoxFuture<'static, Asked>> = FuturesUnordered::new();
+        // One timer, moved only when another moment is the next: each setting may cost a write to
+        // the poller.
+        let mut alarm = pin!(tokio::time::sleep_until(self.shared.began));
         loop {
             let (questions, next) = self.shared.take_due();
             asking.extend(questions);
-            let wait = async {
-                match next {
-                    Some(moment) => {
-                        tokio::time::sleep_until(self.shared.began + moment + COALESCE).await;
-                    }
-                    None => std::future::pending().await,
-                }
-            };
+            let next = next.map(|moment| self.shared.began + moment);
+            let next = next.into_iter().chain(self.shared.limits.first()).min();
+            if let Some(moment) = next.filter(|moment| *moment != alarm.deadline()) {
+                alarm.as_mut().reset(moment);
+            }
             tokio::select! {
                 biased;
                 // cancel-safe: a token.
@@ -303,8 +305,8 @@ impl Prober {
                 Some(asked) = asking.next() => self.shared.finish(&asked),
                 // cancel-safe: a permit stays for the next wait.
                 () = self.shared.changed.notified() => {}
-                // cancel-safe: a timer.
-                () = wait => {}
+                // cancel-safe: a timer that stays.
+                () = &mut alarm, if next.is_some() => self.shared.limits.strike(Instant::now()),
             }
         }
     }
@@ -350,6 +352,7 @@ impl Shared {
                 entry.probes.begin(kind, now);
                 let question = Question {
                     config: Arc::clone(&self.config),
+                    limits: self.limits.clone(),
                     container: Arc::clone(&entry.container),
                     kind,
                     id,

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod proc;
 mod read;
 pub mod share;
+pub mod sockets;
 pub mod statfs;
 pub mod tree;
 pub mod users;

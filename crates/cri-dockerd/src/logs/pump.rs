@@ -11,10 +11,14 @@
 
 mod turn;
 
-use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use rustix::fs::inotify;
-use tokio::{io::unix::AsyncFd, sync::mpsc, time::Instant};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+    time::Instant,
+};
 use tracing::warn;
 
 use self::turn::{Start, State};
@@ -30,6 +34,8 @@ use crate::{engine::Engine, paths::PathView};
 const SHORT_REST: Duration = Duration::from_millis(10);
 /// Rest after a turn while a few lines come all the time: what a turn costs is then shared by them.
 const LONG_REST: Duration = Duration::from_millis(80);
+/// Rest where the poller refuses to say when there is something.
+const BLIND_REST: Duration = Duration::from_secs(1);
 /// A turn that reads so much reads much.
 const MUCH_BYTES: u64 = 64 << 10;
 /// What comes so soon after a turn comes all the time.
@@ -58,7 +64,7 @@ impl Pace {
 pub(super) struct Pump {
     engine: Engine,
     spawner: daemon::Spawner,
-    events: Option<AsyncFd<Arc<OwnedFd>>>,
+    events: Option<Arc<OwnedFd>>,
     state: Option<State>,
     wishes: Arc<Wishes>,
     commands: mpsc::Receiver<Command>,
@@ -75,23 +81,15 @@ impl Pump {
         wishes: Arc<Wishes>,
         (sender, commands): (mpsc::Sender<Command>, mpsc::Receiver<Command>),
     ) -> Self {
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe only for descriptors that may be closed meanwhile; this one is owned"
-        )]
-        let register = |fd| AsyncFd::new(Arc::new(fd));
-        let opened = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
-            .map_err(io::Error::from)
-            .and_then(register);
-        let events = match opened {
-            Ok(events) => Some(events),
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let events = match inotify::init(flags) {
+            Ok(events) => Some(Arc::new(events)),
             Err(error) => {
                 warn!(error = %error, "no inotify instance: container logs are copied through docker's API; raise fs.inotify.max_user_instances");
                 None
             }
         };
-        let inotify = events.as_ref().map(|fd| Arc::clone(fd.get_ref()));
-        let state = State::new(view, inotify, Arc::clone(&wishes), metrics);
+        let state = State::new(view, events.clone(), Arc::clone(&wishes), metrics);
         Self {
             engine,
             spawner,
@@ -128,7 +126,7 @@ impl Pump {
                 () = self.wishes.left() => {}
                 // cancel-safe: a timer.
                 () = sleep_until(due) => {}
-                // cancel-safe: readiness stays until it is cleared, which ends the branch.
+                // cancel-safe: events stay until a turn reads them.
                 () = readable(self.events.as_ref()), if !events_wait => {
                     events_wait = true;
                     continue;
@@ -171,15 +169,24 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Waits until there are events, and forgets that there are: the turn reads all of them.
-async fn readable(events: Option<&AsyncFd<Arc<OwnedFd>>>) {
+/// Waits until there are events. The poller knows of them only meanwhile: else each line written
+/// during a rest would wake somebody.
+async fn readable(events: Option<&Arc<OwnedFd>>) {
     let Some(events) = events else {
         return std::future::pending().await;
     };
-    match events.readable().await {
-        Ok(mut guard) => guard.clear_ready(),
-        // Only a runtime that goes away refuses.
-        Err(_) => std::future::pending().await,
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe only for descriptors that may be closed meanwhile; this one is owned"
+    )]
+    let registered = AsyncFd::with_interest(Arc::clone(events), Interest::READABLE);
+    match registered {
+        // Only a runtime that goes away refuses to tell; the token ends the pump then.
+        Ok(registered) => drop(registered.readable().await),
+        Err(error) => {
+            warn!(%error, "can't wait for docker's logs: looking at all of them from time to time");
+            tokio::time::sleep(BLIND_REST).await;
+        }
     }
 }
 

@@ -205,6 +205,30 @@ fn probe_06_an_ending_pod_is_only_asked_whether_it_is_ready() {
 }
 
 #[test]
+fn probes_that_came_at_odd_moments_are_due_together() {
+    let container = with(None, Some(probe(0, 1, 1, 3)), None);
+    let odd = Moment::from_micros(7_123_456);
+    let mut first = ContainerProbes::new(&container, |_| odd).unwrap();
+    first.look(None, odd);
+    first.look(Some(running("a", 0)), odd);
+    assert_eq!(first.due(), Some(Moment::from_millis(7200)));
+
+    // Out of turn it is asked at its own moment, and joins the others from then on.
+    let mut second = probes(&with(None, None, Some(probe(0, 1, 1, 3))));
+    let since = odd;
+    let target = Target {
+        id: ContainerId::from("b"),
+        running_since: Some(since),
+    };
+    second.look(Some(target), since);
+    assert_eq!(
+        ask(&mut second, ProbeKind::Readiness, Answer::Good),
+        since + SETTLE
+    );
+    assert_eq!(second.due(), Some(Moment::from_millis(8700)));
+}
+
+#[test]
 fn a_slow_answer_uses_up_one_tick_and_no_more() {
     let mut probes = probes(&with(None, Some(probe(0, 1, 1, 3)), None));
     probes.look(Some(running("a", 0)), seconds(0));

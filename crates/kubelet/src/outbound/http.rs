@@ -2,6 +2,7 @@
 //! proxy, redirects lead to the same host only, and of the body a bounded part is read.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::{Arc, OnceLock},
 };
@@ -121,7 +122,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let message = message(request)?;
-    let (mut sender, connection) = http1::Builder::new()
+    let (mut sender, mut connection) = http1::Builder::new()
         .title_case_headers(true)
         .max_headers(256)
         .handshake(TokioIo::new(stream))
@@ -142,7 +143,9 @@ where
         };
         Ok((reply, location))
     };
-    let (mut work, mut connection) = (pin!(work), pin!(connection));
+    // The connection is for this request alone: it ends by being closed, without more ado.
+    let mut connection = poll_fn(|context| connection.poll_without_shutdown(context));
+    let mut work = pin!(work);
     tokio::select! {
         biased;
         result = &mut work => result,

@@ -19,6 +19,7 @@ use kubelet_core::{
 use super::{
     ProbesConfig,
     grpc::{self, GrpcProbe},
+    limits::{Elapsed, Limits},
     verdict::Verdict,
 };
 use crate::outbound::{
@@ -35,6 +36,7 @@ const TRIES: usize = 3;
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) config: Arc<ProbesConfig>,
+    pub(super) limits: Limits,
     pub(super) container: Arc<Container>,
     pub(super) kind: ProbeKind,
     pub(super) id: ContainerId,
@@ -133,8 +135,8 @@ impl Question {
         };
         let failed =
             |reason: &str| Verdict::Failure(format!("Get \"{}\": {reason}", request.url()));
-        match tokio::time::timeout(timeout, http::get(&request)).await {
-            Err(_) => {
+        match self.limits.within(timeout, http::get(&request)).await {
+            Err(Elapsed) => {
                 failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
             }
             Ok(Err(HttpError::Body(reason))) => Verdict::Unasked {
@@ -165,10 +167,10 @@ impl Question {
             .as_deref()
             .filter(|host| !host.is_empty())
             .unwrap_or(&self.pod_ip);
-        match tokio::time::timeout(timeout, dial::connect(host, port)).await {
+        match self.limits.within(timeout, dial::connect(host, port)).await {
             Ok(Ok(_connection)) => Verdict::Success,
             Ok(Err(error)) => Verdict::Failure(error.to_string()),
-            Err(_) => {
+            Err(Elapsed) => {
                 let address = authority(host, port);
                 Verdict::Failure(format!("dial tcp {address}: i/o timeout"))
             }
