@@ -28,7 +28,7 @@ pub fn container_hash(container: &Container) -> u64 {
         hash.write(number.as_bytes());
     }
     hash.write(b"]");
-    u64::from(hash.0)
+    hash.finish()
 }
 
 /// The hash as the annotation carries it: lower-case hex without leading zeros.
@@ -36,17 +36,22 @@ pub fn hash_text(hash: u64) -> String {
     format!("{hash:x}")
 }
 
-struct Fnv1a32(u32);
+/// FNV-1a of 32 bits.
+pub(crate) struct Fnv1a32(u32);
 
 impl Fnv1a32 {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(0x811c_9dc5)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
         }
+    }
+
+    pub(crate) fn finish(&self) -> u64 {
+        u64::from(self.0)
     }
 }
 

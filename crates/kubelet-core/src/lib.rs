@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod admission;
+pub mod allocation;
 pub mod backoff;
 pub mod cgroup_name;
 pub mod dns;

@@ -372,7 +372,7 @@ fn last_end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
         .and_then(|state| state.terminated.as_ref())
 }
 
-fn generation(pod: &Pod) -> Option<i64> {
+pub(crate) fn generation(pod: &Pod) -> Option<i64> {
     pod.metadata
         .generation
         .filter(|generation| *generation != 0)

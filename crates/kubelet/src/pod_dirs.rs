@@ -1,6 +1,7 @@
 //! The kubelet's directory of each pod and the log directories beside it (kubelet section 1.10).
 //!
 //! ```text
+//! <root>/allocated_pods_state                          0600, what pods were given
 //! <root>/pods/<uid>/                                   0750
 //!     volumes/<plugin with / as ~>/<volume>            written by `volumes`
 //!     plugins/<plugin with / as ~>/<volume>/ready      a volume's readiness mark
@@ -93,6 +94,11 @@ impl PodDirs {
     /// `<root>/pods`.
     fn pods(&self) -> PathBuf {
         self.root.join("pods")
+    }
+
+    /// `<root>/allocated_pods_state` (DIR-11).
+    pub(crate) fn allocations(&self) -> PathBuf {
+        self.root.join("allocated_pods_state")
     }
 
     /// `<root>/pods/<uid>`.

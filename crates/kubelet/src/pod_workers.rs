@@ -37,7 +37,7 @@ use std::{
 
 use daemon::Tidy;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use kubelet_core::{
     actions::History,
     backoff::BackoffPolicy,
@@ -80,7 +80,12 @@ const JITTER: f64 = 0.5;
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
     /// The pod shall run.
-    Run(Arc<Pod>),
+    Run {
+        /// With what it was given.
+        pod: Arc<Pod>,
+        /// What tells that it asks for something else.
+        resize: Option<PodCondition>,
+    },
     /// The pod shall end; final.
     Stop {
         /// The pod, unless only the runtime knows of it (SRC-44).
@@ -99,7 +104,7 @@ impl Wanted {
 
     fn key(&self) -> PodKey {
         match self {
-            Self::Run(pod) => PodKey::of(pod),
+            Self::Run { pod, .. } => PodKey::of(pod),
             Self::Stop { key, .. } => key.clone(),
         }
     }
@@ -167,6 +172,8 @@ pub(crate) struct Gates {
     pub(crate) restart_rules: RestartRules,
     /// `ContainerStopSignals` (CTR-46).
     pub(crate) stop_signals: bool,
+    /// `InPlacePodVerticalScaling`: what pods were given is kept, and resizes are told of (CTR-52).
+    pub(crate) in_place_resize: bool,
 }
 
 /// How a pass ended.
@@ -197,6 +204,8 @@ pub(crate) struct PodWorker {
     linked: BTreeSet<ContainerId>,
     /// The pod as the last pass had it.
     last: Option<Arc<Pod>>,
+    /// What tells of a resize that is not made.
+    resize: Option<PodCondition>,
     /// Waits that an event has told of already.
     told_waits: BTreeMap<String, Timestamp>,
     /// Passes since the last good one that failed for a volume (VOL-01).
@@ -222,6 +231,7 @@ impl PodWorker {
             messages: BTreeMap::new(),
             linked: BTreeSet::new(),
             last: None,
+            resize: None,
             told_waits: BTreeMap::new(),
             mount_failures: 0,
             first_seen: Instant::now(),
@@ -256,7 +266,8 @@ impl PodWorker {
                 .with_label_values(&[if current.is_stop() { "kill" } else { "sync" }]);
             let began = Instant::now();
             let outcome = match current {
-                Wanted::Run(pod) => {
+                Wanted::Run { pod, resize } => {
+                    self.resize = resize;
                     // A receiver of its own: waiting marks what it sees as seen, and an edit that comes during the
                     // pass is for the next one.
                     let mut stop = wanted.clone();
@@ -359,7 +370,7 @@ async fn shorter(wanted: &mut watch::Receiver<Wanted>, current: Option<i64>) {
         Wanted::Stop { grace_override, .. } => {
             grace_override.is_some_and(|new| current.is_none_or(|current| new < current))
         }
-        Wanted::Run(_) => false,
+        Wanted::Run { .. } => false,
     };
     if wanted.wait_for(shrunk).await.is_err() {
         std::future::pending::<()>().await;

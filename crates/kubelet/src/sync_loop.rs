@@ -2,13 +2,15 @@
 //!
 //! Each new pod is asked about once at the [`gate`], and a pod that was refused is shown and never
 //! run (ADM-01). A pod that was taken still waits for those that make room for it, and for those that
-//! end and hold a port or directory of it.
+//! end and hold a port or directory of it. What it was given it keeps, whatever its manifest says later
+//! ([`allocations`]).
 //!
 //! Owner task: [`SyncLoop::run`]. Inputs: the newest set of each source, workers that ended or whose
 //! pod did, news of pods that have no worker. Outputs: workers started, told and stopped. Each round decides over the
 //! whole picture ([`plan_workers`]), so no event can be missed or come in a wrong order. Nothing
-//! survives a restart: pods of before are found in the runtime by their labels.
+//! survives a restart but what pods were given: pods of before are found in the runtime by their labels.
 
+mod allocations;
 mod gate;
 
 use std::{
@@ -28,8 +30,12 @@ use kubelet_core::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::gate::Gate;
+use self::{
+    allocations::{Allocations, Saved},
+    gate::Gate,
+};
 use crate::{
+    clock,
     pod_workers::{News, PodContext, PodWorker, Wanted},
     runtime::observe,
     sources::{SourceSet, any_changed},
@@ -41,6 +47,8 @@ const NEWS_QUEUE: usize = 64;
 const ORPHAN_GRACE_SECONDS: i64 = 1;
 /// How long workers get at shutdown to drop what they are at.
 const WORKER_SHUTDOWN: Duration = Duration::from_secs(1);
+/// Before what pods were given is written down again, after that failed.
+const SAVE_RETRY: Duration = Duration::from_mins(1);
 /// Before the runtime is listed again after it failed to answer.
 const LIST_RETRY: Duration = Duration::from_secs(1);
 
@@ -51,6 +59,8 @@ pub(crate) struct SyncLoop {
     sources: Vec<watch::Receiver<SourceSet>>,
     workers: BTreeMap<PodUid, Worker>,
     gate: Gate,
+    /// `None` before the first round, and with the gate `InPlacePodVerticalScaling` off.
+    allocations: Option<Allocations>,
     tasks: TaskGroup,
 }
 
@@ -82,6 +92,7 @@ impl SyncLoop {
             sources,
             workers: BTreeMap::new(),
             gate: Gate::new(node),
+            allocations: None,
             tasks,
         }
     }
@@ -110,6 +121,10 @@ impl SyncLoop {
         let context = self.context.clone();
         let mut orphans = BTreeMap::new();
         let mut list = true;
+        if context.node.gates.in_place_resize {
+            let file = context.dirs.allocations();
+            self.allocations = Some(Allocations::load(file).await);
+        }
         loop {
             if list {
                 match self.read_orphans().await {
@@ -118,11 +133,17 @@ impl SyncLoop {
                 }
                 list = false;
             }
-            let desired = self.desired();
+            let mut desired = self.desired();
             for (uid, key) in self.show(&desired.pods) {
                 // It was refused, or had to wait: what an earlier process made for it goes with it.
                 if !self.workers.contains_key(&uid) {
                     orphans.insert(uid, key);
+                }
+            }
+            if let Some(allocations) = &mut self.allocations {
+                allocations.apply(&mut desired.pods, clock::now());
+                if desired.ready {
+                    allocations.forget_others();
                 }
             }
             let adopted: BTreeSet<PodUid> = orphans
@@ -131,7 +152,14 @@ impl SyncLoop {
                 .cloned()
                 .collect();
             self.gate.ask(&desired.pods, &adopted, &context).await;
+            if let Some(allocations) = &mut self.allocations {
+                allocations.keep(|uid| self.gate.is_taken(uid));
+            }
             self.reconcile(&desired, &orphans, &news_sender);
+            let saved = match &mut self.allocations {
+                Some(allocations) => allocations.save().await,
+                None => Saved::Whole,
+            };
             let sources = &mut self.sources;
             let tasks = &self.tasks;
             tokio::select! {
@@ -147,6 +175,7 @@ impl SyncLoop {
                     }
                 }
                 () = context.wakes.unknown_pod() => list = true,
+                () = tokio::time::sleep(SAVE_RETRY), if saved == Saved::Failed => {}
             }
         }
     }
@@ -233,7 +262,8 @@ impl SyncLoop {
                 Step::Start(uid) => {
                     if let Some(pod) = desired.get(&uid) {
                         say_what_is_not_acted_on(pod);
-                        self.start(uid, Wanted::Run(pod.clone()), Task::Run, news);
+                        let wanted = self.to_run(&uid, pod);
+                        self.start(uid, wanted, Task::Run, news);
                     }
                 }
                 Step::StopOrphan(uid, key) => {
@@ -256,12 +286,11 @@ impl SyncLoop {
                 && worker.task != Task::Stop
             {
                 worker.wanted.send_if_modified(|wanted| match wanted {
-                    Wanted::Run(old) if Arc::ptr_eq(old, pod) => false,
-                    Wanted::Run(old) => {
-                        *old = pod.clone();
+                    Wanted::Run { pod: old, .. } if !Arc::ptr_eq(old, pod) => {
+                        *wanted = self.to_run(uid, pod);
                         true
                     }
-                    Wanted::Stop { .. } => false,
+                    Wanted::Run { .. } | Wanted::Stop { .. } => false,
                 });
             }
         }
@@ -277,7 +306,7 @@ impl SyncLoop {
             })
             .filter_map(|(_, worker)| match &*worker.wanted.borrow() {
                 Wanted::Stop { pod, .. } => pod.clone(),
-                Wanted::Run(pod) => Some(pod.clone()),
+                Wanted::Run { pod, .. } => Some(pod.clone()),
             })
             .collect()
     }
@@ -353,6 +382,14 @@ impl SyncLoop {
         gone
     }
 
+    fn to_run(&self, uid: &PodUid, pod: &Arc<Pod>) -> Wanted {
+        let allocations = self.allocations.as_ref();
+        Wanted::Run {
+            pod: pod.clone(),
+            resize: allocations.and_then(|allocations| allocations.pending(uid)),
+        }
+    }
+
     fn stop(&mut self, uid: &PodUid) {
         let Some(worker) = self.workers.get_mut(uid) else {
             return;
@@ -360,7 +397,7 @@ impl SyncLoop {
         worker.task = Task::Stop;
         let key = worker.key.clone();
         worker.wanted.send_modify(|wanted| {
-            if let Wanted::Run(pod) = wanted {
+            if let Wanted::Run { pod, .. } = wanted {
                 let pod = Some(pod.clone());
                 *wanted = Wanted::Stop {
                     pod,

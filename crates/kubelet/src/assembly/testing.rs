@@ -67,6 +67,7 @@ impl Life {
         let control_plane = Arc::new(Standalone::new(told.clone()));
         let events: Events = control_plane.clone();
         let settings = settings(root);
+        std::fs::create_dir_all(&settings.paths.root_dir).unwrap();
         let statuses = Arc::new(StatusStore::default());
         let (probes, prober, hooks) = probing::build(probing::Needs {
             runtime: &runtime,

@@ -287,7 +287,10 @@ impl PodWorker {
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
             recursive_read_only: self.context.health.now().features.recursive_read_only,
-            conditions: &[],
+            conditions: match end {
+                PodEnd::Open => self.resize.as_slice(),
+                PodEnd::Over => &[],
+            },
             now: clock::now(),
         }
     }

@@ -1,5 +1,7 @@
 //! The loop with its workers over a fake runtime, on a paused clock.
 
+mod resize;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use cri_api::v1;

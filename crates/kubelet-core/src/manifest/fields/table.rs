@@ -291,9 +291,14 @@ pub(super) const CONTAINER_FIELDS: &[Field] = &[
     field(
         "resources.limits",
         Supported,
-        "extended resources have no effect: no device plugins yet (D)",
+        "an edit under the same `metadata.uid` is infeasible, as upstream; extended resources have no effect: no \
+         device plugins yet (D)",
     ),
-    field("resources.requests", Supported, ""),
+    field(
+        "resources.requests",
+        Supported,
+        "an edit under the same `metadata.uid` is infeasible, as upstream",
+    ),
     field(
         "restartPolicy",
         Supported,
