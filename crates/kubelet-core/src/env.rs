@@ -1,6 +1,7 @@
 //! A container's environment, and `$(NAME)` in its command line (kubelet SPEC-30, SPEC-31, SPEC-33).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, FileKeySelector, ObjectFieldSelector, Pod};
 use thiserror::Error;
@@ -33,7 +34,16 @@ pub enum EnvFiles {
     #[default]
     Disabled,
     /// By volume and path; what is wrong with one is told when a variable needs it.
-    Read(BTreeMap<(String, String), Result<Vec<u8>, EnvError>>),
+    Read(BTreeMap<(String, String), Result<EnvFile, EnvError>>),
+}
+
+/// A file that variables come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvFile {
+    /// Where it was found, with no link left in the path.
+    pub path: PathBuf,
+    /// What is in it.
+    pub bytes: Vec<u8>,
 }
 
 /// A variable that has no value: the container waits with `CreateContainerConfigError`. Texts are upstream's.
@@ -71,8 +81,8 @@ pub enum EnvError {
     NoFileKey {
         /// The variable.
         key: String,
-        /// Path in the volume.
-        file: String,
+        /// Where it was found.
+        file: PathBuf,
     },
     /// A name of a variable that is too long.
     #[error(
@@ -243,19 +253,18 @@ fn value_of(
 /// A variable that a file in a volume sets (SPEC-33).
 fn file_value(
     selector: &FileKeySelector,
-    files: &BTreeMap<(String, String), Result<Vec<u8>, EnvError>>,
+    files: &BTreeMap<(String, String), Result<EnvFile, EnvError>>,
 ) -> Result<Option<String>, EnvError> {
     let key = &selector.key;
+    let place = (selector.volume_name.clone(), selector.path.clone());
+    let Some(file) = files.get(&place) else {
+        return Err(EnvError::NoVolume(selector.volume_name.clone()));
+    };
     if key.len() > MAX_FILE_KEY_BYTES {
         return Err(EnvError::FileKeyTooLong(key.clone()));
     }
-    let place = (selector.volume_name.clone(), selector.path.clone());
-    let bytes = match files.get(&place) {
-        Some(Ok(bytes)) => bytes,
-        Some(Err(error)) => return Err(error.clone()),
-        None => return Err(EnvError::NoVolume(selector.volume_name.clone())),
-    };
-    let value = env_file::value(bytes, key).map_err(|_| EnvError::File)?;
+    let file = file.as_ref().map_err(Clone::clone)?;
+    let value = env_file::value(&file.bytes, key).map_err(|_| EnvError::File)?;
     if value.len() > MAX_FILE_VALUE_BYTES {
         return Err(EnvError::FileValueTooLong(key.clone()));
     }
@@ -267,7 +276,7 @@ fn file_value(
     }
     Err(EnvError::NoFileKey {
         key: key.clone(),
-        file: selector.path.clone(),
+        file: file.path.clone(),
     })
 }
 

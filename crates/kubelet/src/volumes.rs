@@ -220,13 +220,13 @@ impl Volumes {
         let config = Arc::clone(&self.config);
         daemon::blocking(move || {
             let read = files.into_iter().map(|(place, volume)| {
-                let bytes = read_in_volume(&config, &volume, Path::new(&place.1));
-                let bytes = bytes.map_err(|error| {
+                let file = read_in_volume(&config, &volume, Path::new(&place.1));
+                let file = file.map_err(|error| {
                     tracing::error!(volume = %place.0, path = %place.1, error = %error,
                         "read a file of variables");
                     EnvError::File
                 });
-                (place, bytes)
+                (place, file)
             });
             EnvFiles::Read(read.collect())
         })

@@ -7,7 +7,12 @@ pub(super) enum EnvFileError {
     Line(usize),
     #[error("unexpected end of file: unfinished line continuation")]
     Unfinished,
+    #[error("line {0} is longer than {MAX_LINE_BYTES} bytes")]
+    TooLong(usize),
 }
+
+/// The longest line with its end: Go's `bufio.MaxScanTokenSize`.
+const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// The value of the first variable of that name; empty when there is none. What stands behind it is not looked at.
 ///
@@ -19,6 +24,9 @@ pub(super) fn value(bytes: &[u8], key: &str) -> Result<String, EnvFileError> {
     let mut joined: Option<String> = None;
     for (index, line) in text.lines().enumerate() {
         let bad = EnvFileError::Line(index + 1);
+        if line.len() >= MAX_LINE_BYTES {
+            return Err(EnvFileError::TooLong(index + 1));
+        }
         let line = line.trim_start_matches(BLANK);
         if line.is_empty() || line.starts_with('#') {
             if joined.is_some() {
@@ -93,5 +101,8 @@ mod tests {
             assert_eq!(of(text).unwrap_err(), expected, "{text:?}");
         }
         assert_eq!(of("A=1\nnonsense").unwrap(), "1");
+        let long = format!("A=1\n{}", "x".repeat(MAX_LINE_BYTES));
+        assert_eq!(of(&long).unwrap(), "1");
+        assert!(of(&long[4..]).unwrap_err().starts_with("line 1 is longer"));
     }
 }

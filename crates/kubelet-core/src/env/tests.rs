@@ -76,6 +76,14 @@ fn run(env: Vec<EnvVar>) -> Result<BTreeMap<String, String>, EnvError> {
         }),
         ..Container::default()
     };
+    let read = |path: &str, text: &str| {
+        let path = path.to_owned();
+        let file = EnvFile {
+            path: format!("/volumes/v/{path}").into(),
+            bytes: text.into(),
+        };
+        (("v".to_owned(), path), Ok(file))
+    };
     let facts = EnvFacts {
         pod_ips: vec!["10.0.0.2".into(), "fd00::2".into()],
         host_ips: vec!["192.0.2.1".into()],
@@ -85,8 +93,8 @@ fn run(env: Vec<EnvVar>) -> Result<BTreeMap<String, String>, EnvError> {
             ephemeral_storage_bytes: 1 << 40,
         },
         files: EnvFiles::Read(BTreeMap::from([
-            (("v".into(), "good".into()), Ok(b"A=1\nB=2".to_vec())),
-            (("v".into(), "bad".into()), Ok(b"nonsense".to_vec())),
+            read("good", "A=1\nB=2"),
+            read("bad", "nonsense"),
         ])),
     };
     environment(&pod(), &container, &facts, &NoObjects)
@@ -204,7 +212,7 @@ fn spec33_variable_of_a_file() {
     for (variable, expected) in [
         (
             file("v", "good", "C", false),
-            "environment variable key \"C\" not found in file \"good\"".to_owned(),
+            "environment variable key \"C\" not found in file \"/volumes/v/good\"".to_owned(),
         ),
         (
             file("v", "bad", "A", true),

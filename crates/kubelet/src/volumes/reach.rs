@@ -6,6 +6,7 @@ use std::{
 };
 
 use daemon::ErrorChain;
+use kubelet_core::env::EnvFile;
 use node_os::beneath::{Beneath, Missing};
 
 use super::{
@@ -23,7 +24,7 @@ pub(super) fn read_in_volume(
     config: &VolumesConfig,
     volume: &PreparedVolume,
     path: &Path,
-) -> Result<Vec<u8>, String> {
+) -> Result<EnvFile, String> {
     let place;
     let base = if volume.kind == VolumeKind::Host {
         place = host_path::Place::of(&config.host, &volume.path)
@@ -34,6 +35,8 @@ pub(super) fn read_in_volume(
     } else {
         volume.path.clone()
     };
+    // The volume is the root of all paths.
+    let path = path.strip_prefix("/").unwrap_or(path);
     let found = Beneath::find(&base, &[Path::new("/")], path, Missing::Refuse)
         .map_err(|error| ErrorChain(&error).to_string())?;
     let mut bytes = Vec::new();
@@ -44,7 +47,10 @@ pub(super) fn read_in_volume(
     if bytes.len() as u64 > MAX_ENV_FILE_BYTES {
         return Err(format!("more than {MAX_ENV_FILE_BYTES} bytes"));
     }
-    Ok(bytes)
+    Ok(EnvFile {
+        path: volume.path.join(found.relative()),
+        bytes,
+    })
 }
 
 /// Finds a part of a volume and pins it.

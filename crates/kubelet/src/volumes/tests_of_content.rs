@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     FileKeySelector, ImageVolumeSource, ObjectFieldSelector, ProjectedVolumeSource,
     SecretVolumeSource, VolumeMount, VolumeProjection,
 };
+use kubelet_core::env::EnvFile;
 
 use super::{
     testing::{NoObjects, empty_dir, host_path, node, node_seen, pod},
@@ -185,6 +186,7 @@ async fn spec_33_files_of_variables_are_read_within_their_volume() {
     let host = tempfile::tempdir().unwrap();
     fs::write(host.path().join("vars"), "A=1").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", host.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("/../vars", host.path().join("inside")).unwrap();
     let pod = pod(vec![host_path("h", host.path(), "Directory")]);
     let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let variable = |volume: &str, path: &str| EnvVar {
@@ -203,6 +205,11 @@ async fn spec_33_files_of_variables_are_read_within_their_volume() {
     let container = Container {
         env: Some(vec![
             variable("h", "vars"),
+            variable("h", "/vars"),
+            variable("h", "//./vars"),
+            variable("h", "inside"),
+            variable("h", "/etc/passwd"),
+            variable("h", "/"),
             variable("h", "link"),
             variable("h", "."),
             variable("none", "vars"),
@@ -213,8 +220,15 @@ async fn spec_33_files_of_variables_are_read_within_their_volume() {
         panic!("the gate is not asked here");
     };
     let of = |volume: &str, path: &str| files.get(&(volume.to_owned(), path.to_owned()));
-    assert_eq!(of("h", "vars"), Some(&Ok(b"A=1".to_vec())));
-    assert_eq!(of("h", "link"), Some(&Err(EnvError::File)));
-    assert_eq!(of("h", "."), Some(&Err(EnvError::File)));
+    let vars = EnvFile {
+        path: host.path().join("vars"),
+        bytes: b"A=1".to_vec(),
+    };
+    for path in ["vars", "/vars", "//./vars", "inside"] {
+        assert_eq!(of("h", path), Some(&Ok(vars.clone())), "{path}");
+    }
+    for path in ["/etc/passwd", "/", "link", "."] {
+        assert_eq!(of("h", path), Some(&Err(EnvError::File)), "{path}");
+    }
     assert_eq!(of("none", "vars"), None);
 }
