@@ -369,3 +369,21 @@ fn a_secret_without_name_is_no_reference() {
         assert_eq!(error, told);
     }
 }
+
+/// Kubernetes, `validateImageVolumeSource`: only the API server asks for a reference.
+#[test]
+fn an_image_volume_may_lack_its_reference() {
+    let with = |image: &str| {
+        load(&format!(
+            "{NGINX}  volumes: [{{name: v, image: {image}}}]\n"
+        ))
+    };
+    for image in ["{}", "{reference: ''}", "{pullPolicy: Never}"] {
+        assert!(with(image).is_ok(), "{image}: {:?}", with(image));
+    }
+    let error = with("{pullPolicy: Sometimes}").unwrap_err().to_string();
+    assert!(
+        error.starts_with("invalid pod: [spec.volumes[0].image.pullPolicy: "),
+        "{error}"
+    );
+}

@@ -258,6 +258,15 @@ async fn malformed_name_is_said_so_before_any_call() {
          reference format: repository name (library/App) must be lowercase"
     );
     assert!(setup.events()[0].starts_with("Warning InspectFailed Failed to apply"));
+    // An image volume may come without a name.
+    let error = setup.ensure("", None).await.unwrap_err();
+    assert_eq!(
+        (error.reason, &*error.message),
+        (
+            WaitingReason::InvalidImageName,
+            "Failed to apply default image tag \"\": couldn't parse image name \"\": invalid reference format"
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -193,7 +193,7 @@ pub(super) const POD_FIELDS: &[Field] = &[
     field(
         "spec.volumes[].image",
         Supported,
-        "gate ImageVolume; as far as the runtime mounts images",
+        "gate ImageVolume; as far as the runtime mounts images; without `reference` who mounts it waits: `InvalidImageName`",
     ),
     field("spec.volumes[].iscsi", Refused, WAITS),
     field("spec.volumes[].name", Supported, ""),

@@ -179,11 +179,9 @@ fn rules(name: &str, volume: &Volume, volume_path: &Path, errors: &mut Errors) {
             let wrong = names::dns_subdomain(&driver.to_lowercase());
             errors.each(&path.child("driver"), driver, wrong);
         }),
+        // Without a reference it is refused when a container mounts it: only the API server asks for one
+        // (`ResourceIsPod`).
         "image" => volume.image.iter().for_each(|source| {
-            // Differs: upstream checks the reference of templates only when a pod is made from them.
-            if text(&source.reference).is_empty() {
-                errors.required(&path.child("reference"), "");
-            }
             let policy = text(&source.pull_policy);
             pull_policy(policy, &path.child("pullPolicy"), errors);
         }),
