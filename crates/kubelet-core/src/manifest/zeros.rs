@@ -2,170 +2,197 @@
 //! shown on `/pods`, and makes no other pod of a manifest (SRC-30).
 //!
 //! Source of behaviour: `omitempty` in `k8s.io/api/core/v1`. What Go holds behind a pointer
-//! (`enableServiceLinks`, `runAsUser`) keeps its zero.
+//! (`enableServiceLinks`, `runAsUser`) keeps its zero, and so does an object: `emptyDir: {}` says much.
 
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Map, Value};
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe, ResourceRequirements, Volume};
+/// Numbers, flags and texts behind a pointer, wherever they are.
+const POINTERS: [&str; 53] = [
+    "activeDeadlineSeconds",
+    "allowPrivilegeEscalation",
+    "apiGroup",
+    "automountServiceAccountToken",
+    "blockOwnerDeletion",
+    "cachingMode",
+    "controller",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "expirationSeconds",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "gmsaCredentialSpec",
+    "gmsaCredentialSpecName",
+    "hostProcess",
+    "hostUsers",
+    "hostnameOverride",
+    "initiatorName",
+    "localhostProfile",
+    "lun",
+    "maxExpirationSeconds",
+    "minDomains",
+    "mode",
+    "mountPropagation",
+    "nodeAffinityPolicy",
+    "nodeTaintsPolicy",
+    "optional",
+    "preemptionPolicy",
+    "priority",
+    "privileged",
+    "procMount",
+    "readOnlyRootFilesystem",
+    "recursiveReadOnly",
+    "resourceClaimName",
+    "resourceClaimTemplateName",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "runAsUserName",
+    "runtimeClassName",
+    "seLinuxChangePolicy",
+    "service",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "sizeLimit",
+    "stopSignal",
+    "storageClassName",
+    "supplementalGroupsPolicy",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
 
-/// A value that may be Go's zero.
-trait Zero {
-    fn is_zero(&self) -> bool;
-}
+/// Names that stand for a pointer in some objects only.
+const POINTERS_BELOW: [(&str, &str); 13] = [
+    ("azureDisk", "fsType"),
+    ("azureDisk", "kind"),
+    ("azureDisk", "readOnly"),
+    ("clusterTrustBundle", "name"),
+    ("clusterTrustBundle", "signerName"),
+    ("containers", "restartPolicy"),
+    ("csi", "fsType"),
+    ("csi", "readOnly"),
+    ("dataSourceRef", "namespace"),
+    ("ephemeralContainers", "restartPolicy"),
+    ("hostPath", "type"),
+    ("initContainers", "restartPolicy"),
+    ("options", "value"),
+];
 
-impl Zero for bool {
-    fn is_zero(&self) -> bool {
-        !self
-    }
-}
+/// Objects whose names people choose: nothing when empty, and what is in them is theirs.
+const MAPS: [&str; 9] = [
+    "annotations",
+    "labels",
+    "limits",
+    "matchLabels",
+    "nodeSelector",
+    "options",
+    "overhead",
+    "requests",
+    "volumeAttributes",
+];
 
-impl Zero for i32 {
-    fn is_zero(&self) -> bool {
-        *self == 0
-    }
-}
-
-impl Zero for String {
-    fn is_zero(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<T> Zero for Vec<T> {
-    fn is_zero(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<K, V> Zero for BTreeMap<K, V> {
-    fn is_zero(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-fn drop_zero<T: Zero>(field: &mut Option<T>) {
-    field.take_if(|value| value.is_zero());
-}
-
-/// Drops the zero values of the fields that people write.
+/// Drops every zero value that upstream leaves out.
 pub(super) fn drop_zeros(pod: &mut Pod) {
-    drop_zero(&mut pod.metadata.labels);
-    drop_zero(&mut pod.metadata.annotations);
-    if let Some(spec) = &mut pod.spec {
-        of_spec(spec);
+    const INVARIANT: &str = "a pod without its zero values is a pod";
+    let mut value = serde_json::to_value(&*pod).expect(INVARIANT);
+    if let Value::Object(fields) = &mut value {
+        drop_below("", fields);
     }
+    *pod = serde_json::from_value(value).expect(INVARIANT);
 }
 
-fn of_spec(spec: &mut PodSpec) {
-    for flag in [
-        &mut spec.host_network,
-        &mut spec.host_pid,
-        &mut spec.host_ipc,
-    ] {
-        drop_zero(flag);
-    }
-    for text in [
-        &mut spec.hostname,
-        &mut spec.subdomain,
-        &mut spec.priority_class_name,
-    ] {
-        drop_zero(text);
-    }
-    drop_zero(&mut spec.node_selector);
-    drop_zero(&mut spec.overhead);
-    drop_zero(&mut spec.tolerations);
-    drop_zero(&mut spec.host_aliases);
-    drop_zero(&mut spec.image_pull_secrets);
-    drop_zero(&mut spec.readiness_gates);
-    drop_zero(&mut spec.topology_spread_constraints);
-    if let Some(context) = &mut spec.security_context {
-        drop_zero(&mut context.supplemental_groups);
-        drop_zero(&mut context.sysctls);
-    }
-    spec.resources.iter_mut().for_each(of_resources);
-    let init = spec.init_containers.iter_mut().flatten();
-    spec.containers
-        .iter_mut()
-        .chain(init)
-        .for_each(of_container);
-    drop_zero(&mut spec.init_containers);
-    spec.volumes.iter_mut().flatten().for_each(of_volume);
-    drop_zero(&mut spec.volumes);
+/// `parent` is the name of the field that holds the object, alone or in a list.
+fn drop_below(parent: &str, fields: &mut Map<String, Value>) {
+    fields.retain(|name, value| match value {
+        Value::Object(map) if MAPS.contains(&name.as_str()) => !map.is_empty(),
+        Value::Object(fields) => {
+            drop_below(name, fields);
+            true
+        }
+        Value::Array(items) => {
+            for item in items.iter_mut() {
+                if let Value::Object(fields) = item {
+                    drop_below(name, fields);
+                }
+            }
+            !items.is_empty()
+        }
+        Value::Bool(false) => is_pointer(parent, name),
+        Value::Number(number) if number.as_i64() == Some(0) => is_pointer(parent, name),
+        Value::String(text) if text.is_empty() => is_pointer(parent, name),
+        _ => true,
+    });
 }
 
-fn of_container(container: &mut Container) {
-    for flag in [
-        &mut container.stdin,
-        &mut container.stdin_once,
-        &mut container.tty,
-    ] {
-        drop_zero(flag);
-    }
-    drop_zero(&mut container.working_dir);
-    drop_zero(&mut container.command);
-    drop_zero(&mut container.args);
-    for variable in container.env.iter_mut().flatten() {
-        drop_zero(&mut variable.value);
-    }
-    drop_zero(&mut container.env);
-    for source in container.env_from.iter_mut().flatten() {
-        drop_zero(&mut source.prefix);
-    }
-    drop_zero(&mut container.env_from);
-    for port in container.ports.iter_mut().flatten() {
-        drop_zero(&mut port.name);
-        drop_zero(&mut port.host_ip);
-    }
-    drop_zero(&mut container.ports);
-    for mount in container.volume_mounts.iter_mut().flatten() {
-        drop_zero(&mut mount.read_only);
-        drop_zero(&mut mount.sub_path);
-        drop_zero(&mut mount.sub_path_expr);
-    }
-    drop_zero(&mut container.volume_mounts);
-    drop_zero(&mut container.volume_devices);
-    drop_zero(&mut container.resize_policy);
-    container.resources.iter_mut().for_each(of_resources);
-    let context = container.security_context.as_mut();
-    if let Some(capabilities) = context.and_then(|context| context.capabilities.as_mut()) {
-        drop_zero(&mut capabilities.add);
-        drop_zero(&mut capabilities.drop);
-    }
-    [
-        &mut container.liveness_probe,
-        &mut container.readiness_probe,
-        &mut container.startup_probe,
-    ]
-    .into_iter()
-    .flatten()
-    .for_each(of_probe);
+fn is_pointer(parent: &str, name: &str) -> bool {
+    POINTERS.contains(&name) || POINTERS_BELOW.contains(&(parent, name))
 }
 
-fn of_probe(probe: &mut Probe) {
-    drop_zero(&mut probe.initial_delay_seconds);
-    if let Some(exec) = &mut probe.exec {
-        drop_zero(&mut exec.command);
-    }
-    if let Some(http) = &mut probe.http_get {
-        drop_zero(&mut http.host);
-        drop_zero(&mut http.http_headers);
-    }
-    if let Some(tcp) = &mut probe.tcp_socket {
-        drop_zero(&mut tcp.host);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn of_resources(resources: &mut ResourceRequirements) {
-    drop_zero(&mut resources.limits);
-    drop_zero(&mut resources.requests);
-    drop_zero(&mut resources.claims);
-}
-
-fn of_volume(volume: &mut Volume) {
-    if let Some(directory) = &mut volume.empty_dir {
-        drop_zero(&mut directory.medium);
+    /// `path` with `value` in it and nothing else, each list with one item.
+    fn nested(path: &str, value: Value) -> Value {
+        path.rsplit('.').fold(value, |value, name| {
+            let (name, value) = match name.strip_suffix("[]") {
+                Some(name) => (name, Value::Array(vec![value])),
+                None => (name, value),
+            };
+            Value::Object([(name.to_owned(), value)].into_iter().collect())
+        })
     }
-    if let Some(downward) = &mut volume.downward_api {
-        drop_zero(&mut downward.items);
+
+    /// Each row is the path of a field of a pod, and its type in Go if it is one that `omitempty` is
+    /// about: made from `k8s.io/api` 1.34 by reflection.
+    #[test]
+    fn src_25_what_is_left_out_and_what_is_kept_is_as_in_upstream() {
+        let mut wrong = Vec::new();
+        for row in include_str!("zeros/fields.txt").lines() {
+            let (path, type_) = row.split_once(' ').unwrap();
+            let (kept, kind) = match type_.strip_prefix('*') {
+                Some(kind) => (true, kind),
+                None => (false, type_),
+            };
+            let zero = match kind {
+                "bool" => Value::Bool(false),
+                "string" => "".into(),
+                "slice" => Value::Array(Vec::new()),
+                "map" => Value::Object(Map::new()),
+                _ => 0.into(),
+            };
+            let (parent, name) = path.rsplit_once('.').unwrap();
+            let object = |field: Option<Value>| {
+                let field = field.map(|value| (name.to_owned(), value));
+                let object = nested(parent, Value::Object(field.into_iter().collect()));
+                serde_json::from_value::<Pod>(object).unwrap()
+            };
+            let (mut with, mut without) = (object(Some(zero)), object(None));
+            let pointer = format!("/{}", path.replace("[]", "/0").replace('.', "/"));
+            let is_field = serde_json::to_value(&with)
+                .unwrap()
+                .pointer(&pointer)
+                .is_some();
+            drop_zeros(&mut with);
+            drop_zeros(&mut without);
+            if !is_field || (with != without) != kept {
+                wrong.push(row);
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn src_25_what_people_name_is_theirs() {
+        let pod = r#"{"metadata": {"labels": {"a": ""}}, "spec": {
+            "containers": [{"name": "c", "args": [""], "resources": {"limits": {"x/y": "0"}}}],
+            "nodeSelector": {"optional": ""}, "volumes": [{"name": "v", "emptyDir": {}}]}}"#;
+        let pod: Pod = serde_json::from_str(pod).unwrap();
+        let mut dropped = pod.clone();
+        drop_zeros(&mut dropped);
+        assert_eq!(dropped, pod);
     }
 }
