@@ -17,7 +17,7 @@ pub(crate) mod testing;
 use std::{net::SocketAddr, sync::Arc};
 
 use cri_api::{Endpoint, EndpointError};
-use daemon::{ErrorChain, TaskGroup, Tidy, metrics::MetricError};
+use daemon::{ErrorChain, TaskGroup, Tidy, atomic_file, metrics::MetricError};
 use kubelet_config::{Enforcement, Settings};
 use kubelet_core::admission::SysctlPatternError;
 use node_os::{
@@ -146,8 +146,6 @@ pub(crate) async fn start(
     let statuses = Arc::new(StatusStore::default());
     let wakes = Arc::new(Wakes::default());
     let tasks = TaskGroup::under("kubelet", shutdown);
-    let token = tasks.token().clone();
-    tasks.spawn("events", async move { keeper.run(token).await });
     events.record(
         &ObjectRef::node(&node_name),
         EventType::Normal,
@@ -193,6 +191,13 @@ pub(crate) async fn start(
     let driver = runtime::cgroup_driver(&runtime, &settings, &metrics).await;
     if let Some(cidr) = &settings.node.pod_cidr
         && let Err(error) = runtime.update_runtime_config(cidr).await
+    // Not before: what is on disk may be another kubelet's.
+    let root_dir = settings.paths.root_dir.clone();
+    if let Err(error) = daemon::blocking(move || atomic_file::remove_leftovers(&root_dir)).await {
+        tracing::warn!(error = %ErrorChain(&error), "remove what writes left that were cut off");
+    }
+    let token = tasks.token().clone();
+    tasks.spawn("events", async move { keeper.run(token).await });
     {
         tracing::error!(error = %ErrorChain(&error), "tell the runtime the pod CIDR");
     }

@@ -130,6 +130,8 @@ fn a_second_node_on_the_same_engine_ends_and_touches_no_pod() {
     let said = format!("another kubelet (pid {}: ", node.kubelet.id());
     assert!(log.contains(&said), "{said:?} in {log}");
     assert!(log.contains("stop one of the two"), "{log}");
+    // With the same root directory it would be the first one's.
+    assert!(!node.path("another/root/events.json").exists());
     assert_eq!(node.container_ids("a"), before);
     // The place is free once the first is gone, however it went.
     node.kubelet.kill();

@@ -2,8 +2,8 @@
 //!
 //! Owner task: [`EventKeeper::run`]. Input: every event, by [`EventStore::take`], which never blocks.
 //! Output: the file, written some seconds after a change, atomically, and at the end; while nothing
-//! happens nothing is written. What survives a restart is the file; of a kill the last seconds are
-//! lost.
+//! happens nothing is written, and before the task runs nothing is touched: the file may be another
+//! kubelet's. What survives a restart is the file; of a kill the last seconds are lost.
 
 use std::{
     path::PathBuf,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use daemon::{
-    ErrorChain, atomic_file,
+    ErrorChain,
     versioned::{self, Versioned},
 };
 use kubelet_core::event_ring::{Event, EventRing, SeenEvent};
@@ -71,12 +71,8 @@ pub(crate) struct EventKeeper {
 
 impl EventKeeper {
     /// The events of an earlier process, and who keeps them from now on. A file that cannot be read
-    /// is said and begun anew: events are no state. Blocks.
+    /// is said and begun anew: events are no state. Only reads. Blocks.
     pub(crate) fn open(path: PathBuf) -> (Self, Arc<EventStore>) {
-        if let Some(directory) = path.parent() {
-            // No directory, no leftovers.
-            let _ = atomic_file::remove_leftovers(directory);
-        }
         let events = match versioned::read::<Saved>(&path) {
             Ok(saved) => saved.map(|saved| saved.events).unwrap_or_default(),
             Err(error) => {
@@ -165,12 +161,22 @@ mod tests {
         events.map(|seen| seen.event.reason).collect()
     }
 
-    #[test]
-    fn what_a_kill_in_the_middle_of_a_write_left_is_removed() {
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_touched_before_the_task_runs() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(".events.json.berth-tmp-7-0"), "{").unwrap();
-        assert!(reasons(&directory.path().join("events.json")).is_empty());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let path = directory.path().join("events.json");
+        // Of another kubelet's write that goes on.
+        let unfinished = directory.path().join(".events.json.berth-tmp-7-0");
+        std::fs::write(&unfinished, "{").unwrap();
+        let (keeper, store) = EventKeeper::open(path.clone());
+        store.take(event("One"));
+        tokio::time::sleep(WRITE_DELAY * 2).await;
+        assert!(unfinished.exists() && !path.exists());
+        let tasks = daemon::TaskGroup::new("test");
+        tasks.spawn("keeper", keeper.run(tasks.token().clone()));
+        tokio::time::sleep(WRITE_DELAY * 2).await;
+        assert_eq!(reasons(&path), ["One"]);
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
