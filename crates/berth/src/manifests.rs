@@ -7,9 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kubelet_core::manifest::{
-    FileName, LoadedPod, ManifestError, Origin, Refused, StaticSource, load_static,
-};
+use kubelet_core::manifest::{FileName, LoadedPod, Origin, Refused, StaticSource, load_static};
 
 /// Largest manifest, in bytes (SRC-03).
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -31,13 +29,7 @@ impl LoadError {
     /// Everything that is wrong, each in a line.
     pub(crate) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Manifest(refused) => match &*refused.error {
-                ManifestError::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
-                ManifestError::Parse { problem, .. } => {
-                    vec![format!("couldn't parse as pod: {problem}")]
-                }
-                other => vec![other.to_string()],
-            },
+            Self::Manifest(refused) => refused.error.lines(),
             other => vec![daemon::ErrorChain(other).to_string()],
         }
     }

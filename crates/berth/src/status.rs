@@ -1,6 +1,7 @@
 //! `berth status`: the node on one screen (NODE-04), read from its health and read-only ports and from
 //! its runtime's socket.
 
+mod manifests;
 mod pods;
 mod runtime;
 
@@ -26,6 +27,7 @@ use crate::{
     output,
     tool::{HELP, Tool},
 };
+use manifests::Broken;
 use pods::Pod;
 
 /// `berth status`.
@@ -57,6 +59,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 struct Seen {
     health: Health,
     pods: Pods,
+    /// Manifests that are not used as they are.
+    broken: Vec<Broken>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +159,16 @@ fn look(settings: &Settings) -> Seen {
             Err(error) => Pods::Unknown(format!("{address}: {}", ErrorChain(&error))),
         },
     };
-    Seen { health, pods }
+    // Other kubelets have no such path.
+    let broken = match settings.servers.read_only.map(|at| get(at, "/manifests")) {
+        Some(Ok(answer)) if answer.is_success() => manifests::parse(&answer.body),
+        _ => Ok(Vec::new()),
+    };
+    Seen {
+        health,
+        pods,
+        broken: broken.unwrap_or_default(),
+    }
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<http::Answer, HttpError> {
@@ -220,7 +233,7 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
         }
         Pods::Listed(pods) => {
             text.push('\n');
-            text.push_str(&pods::table(pods, now));
+            text.push_str(&pods::table(pods, &seen.broken, now));
         }
         Pods::Off => text.push_str(
             "pods     unknown: the read-only port is off (set readOnlyPort: 10255 and address: \
@@ -231,6 +244,13 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
             let _ = writeln!(text, "pods     unknown: {why}");
         }
     }
+    let listed = match &seen.pods {
+        Pods::Listed(pods) => pods.as_slice(),
+        Pods::Off | Pods::Unknown(_) => &[],
+    };
+    let is_shown = |file: &&Broken| listed.iter().any(|pod| pod.is_kept_by(file));
+    let without_pod = seen.broken.iter().filter(|file| !is_shown(file));
+    text.push_str(&manifests::table(without_pod));
     text
 }
 
@@ -248,6 +268,7 @@ mod tests {
         let seen = Seen {
             health: Health::Silent,
             pods: Pods::Unknown("refused".to_owned()),
+            broken: Vec::new(),
         };
         let text = screen(&settings, &seen, "ready", Timestamp::UNIX_EPOCH);
         assert!(
@@ -264,6 +285,7 @@ mod tests {
         let seen = Seen {
             health: Health::Healthy,
             pods: Pods::Listed(Vec::new()),
+            broken: Vec::new(),
         };
         let away = "NOT ready: docker is down";
         let text = screen(&settings, &seen, away, Timestamp::UNIX_EPOCH);
@@ -276,14 +298,32 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_manifest_without_pod_is_told_below() {
+        let settings = settings(&["--hostname-override=n1", "--pod-manifest-path=/m"]);
+        let files = br#"{"items":[{"path":"/m/a.yaml","errors":["kind: missing"]}]}"#;
+        let seen = Seen {
+            health: Health::Healthy,
+            pods: Pods::Listed(Vec::new()),
+            broken: manifests::parse(files).unwrap(),
+        };
+        let text = screen(&settings, &seen, "ready", Timestamp::UNIX_EPOCH);
+        assert!(
+            text.ends_with("no pod  /m/a.yaml: kind: missing\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn closed_ports_are_not_taken_for_a_running_node() {
         assert!(!answers(&Seen {
             health: Health::Off,
-            pods: Pods::Off
+            pods: Pods::Off,
+            broken: Vec::new(),
         }));
         assert!(answers(&Seen {
             health: Health::Healthy,
-            pods: Pods::Off
+            pods: Pods::Off,
+            broken: Vec::new(),
         }));
     }
 

@@ -67,6 +67,17 @@ pub enum ManifestError {
     Unknown(String),
 }
 
+impl ManifestError {
+    /// Everything that is wrong, each in a line.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
+            Self::Parse { problem, .. } => vec![format!("couldn't parse as pod: {problem}")],
+            other => vec![other.to_string()],
+        }
+    }
+}
+
 /// A manifest that gives no pod.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{error}")]

@@ -24,6 +24,7 @@ use node_os::{
     cgroups::{CgroupError, CgroupPathError},
     memory, proc,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::context::Parts;
@@ -157,8 +158,10 @@ pub(crate) async fn start(
     let machine = machine::look_at_machine(&settings, &node_name, &events).await?;
     let runtime = runtime::connect(&endpoint, &image_endpoint, &settings, &metrics).await;
     let (asker, health) = RuntimeHealth::new(runtime.clone(), wakes.clone());
+    let manifests = watch::Sender::default();
     let answers = Answers {
         statuses: statuses.clone(),
+        manifests: manifests.subscribe(),
         events: event_store,
         node_name: node_name.clone(),
         registry: registry.clone(),
@@ -188,9 +191,6 @@ pub(crate) async fn start(
     tracing::info!(containerRuntime = %version.runtime_name, version = %version.runtime_version,
         apiVersion = %version.runtime_api_version, "Container runtime initialized");
     let place = sole::take(&runtime, &endpoint).await?;
-    let driver = runtime::cgroup_driver(&runtime, &settings, &metrics).await;
-    if let Some(cidr) = &settings.node.pod_cidr
-        && let Err(error) = runtime.update_runtime_config(cidr).await
     // Not before: what is on disk may be another kubelet's.
     let root_dir = settings.paths.root_dir.clone();
     if let Err(error) = daemon::blocking(move || atomic_file::remove_leftovers(&root_dir)).await {
@@ -198,6 +198,9 @@ pub(crate) async fn start(
     }
     let token = tasks.token().clone();
     tasks.spawn("events", async move { keeper.run(token).await });
+    let driver = runtime::cgroup_driver(&runtime, &settings, &metrics).await;
+    if let Some(cidr) = &settings.node.pod_cidr
+        && let Err(error) = runtime.update_runtime_config(cidr).await
     {
         tracing::error!(error = %ErrorChain(&error), "tell the runtime the pod CIDR");
     }
@@ -244,11 +247,12 @@ pub(crate) async fn start(
 
     let mut sources = Vec::new();
     if let Some(path) = settings.sources.static_pod_path.clone() {
-        let (source, sets) = FileSource::new(FileSourceConfig {
+        let config = FileSourceConfig {
             path,
             check_frequency: settings.sources.file_check_period,
             node_name: node_name.clone(),
-        });
+        };
+        let (source, sets) = FileSource::new(config, manifests);
         let token = tasks.token().clone();
         tasks.spawn("file source", async move { source.run(token).await });
         sources.push(sets);

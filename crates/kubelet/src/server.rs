@@ -4,6 +4,7 @@
 //! Owner task: [`HttpServer::run`], one child task per connection, at most [`MAX_CONNECTIONS`].
 
 mod events;
+mod manifests;
 mod pods;
 mod shape;
 
@@ -17,10 +18,12 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{events::keeper::EventStore, metrics::Metrics, status_store::StatusStore};
+use crate::{
+    events::keeper::EventStore, metrics::Metrics, sources::ManifestFile, status_store::StatusStore,
+};
 
 /// Connections at once per server; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -32,7 +35,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(90);
 pub(crate) enum Surface {
     /// `/healthz` alone, the ping check (PROC-32).
     Health,
-    /// `/healthz`, `/pods`, `/runningpods/`, `/metrics`, `/events`; debugging paths are refused (HTTP-04).
+    /// `/healthz`, `/pods`, `/runningpods/`, `/metrics`, `/events`, `/manifests`; debugging paths are
+    /// refused (HTTP-04).
     ReadOnly,
 }
 
@@ -41,6 +45,8 @@ pub(crate) enum Surface {
 pub(crate) struct Answers {
     /// Pods and their statuses.
     pub(crate) statuses: Arc<StatusStore>,
+    /// The files that pods come from.
+    pub(crate) manifests: watch::Receiver<Vec<ManifestFile>>,
     /// What happened.
     pub(crate) events: Arc<EventStore>,
     /// Whose events they are.
@@ -168,6 +174,7 @@ fn route(
         (Surface::ReadOnly, "/events") if get => {
             events::events(&answers.events, &answers.node_name)
         }
+        (Surface::ReadOnly, "/manifests") if get => manifests::manifests(&answers.manifests),
         (Surface::ReadOnly, "/metrics") if get => metrics(answers),
         (Surface::ReadOnly, "/metrics/probes") if get => rendered(&answers.probe_registry),
         (Surface::ReadOnly, _) if is_debugging(path) => text(
@@ -176,7 +183,7 @@ fn route(
         ),
         (
             Surface::ReadOnly,
-            "/pods" | "/runningpods" | "/metrics" | "/metrics/probes" | "/events",
+            "/pods" | "/runningpods" | "/metrics" | "/metrics/probes" | "/events" | "/manifests",
         ) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

@@ -4,7 +4,7 @@
 pub(crate) mod file;
 pub(crate) mod http;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::manifest;
@@ -15,6 +15,17 @@ pub(crate) type SourcePod = Arc<Pod>;
 
 /// The newest full set of a source; `None` until the source is ready.
 pub(crate) type SourceSet = Option<Arc<Vec<SourcePod>>>;
+
+/// A file that the file source looks at, for those who only read.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ManifestFile {
+    /// The file, or the whole path where that cannot be read.
+    pub(crate) path: PathBuf,
+    /// What it asks for: by what it says, or by what it said before it broke.
+    pub(crate) pod: Option<SourcePod>,
+    /// What is wrong with it now.
+    pub(crate) errors: Vec<String>,
+}
 
 /// Waits until one of the sources has a newer set. Cancel-safe.
 pub(crate) async fn any_changed(sources: &mut [watch::Receiver<SourceSet>]) {

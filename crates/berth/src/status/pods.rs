@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::manifests::Broken;
 use crate::output;
 
 /// A message is cut to so many characters in the table.
@@ -125,6 +126,11 @@ impl Pod {
         }
     }
 
+    /// Whether it goes on as the file had it before.
+    pub(super) fn is_kept_by(&self, file: &Broken) -> bool {
+        file.keeps(&self.metadata.namespace, &self.metadata.name)
+    }
+
     /// Sidecars count, as kubectl counts them.
     fn ready(&self) -> String {
         let sidecars: Vec<&str> = self
@@ -201,23 +207,27 @@ impl Container {
     }
 }
 
-fn joined(reason: &str, message: &str) -> String {
+/// On one line, and not too long.
+pub(super) fn cut(message: &str) -> String {
     let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut = if message.chars().count() > MESSAGE_CHARS {
+    if message.chars().count() > MESSAGE_CHARS {
         let short: String = message.chars().take(MESSAGE_CHARS).collect();
         format!("{short}...")
     } else {
         message
-    };
-    [reason, &cut]
+    }
+}
+
+fn joined(reason: &str, message: &str) -> String {
+    [reason, &cut(message)]
         .into_iter()
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join(": ")
 }
 
-/// One row per pod.
-pub(super) fn table(pods: &[Pod], now: Timestamp) -> String {
+/// One row per pod, with what is wrong with its manifest.
+pub(super) fn table(pods: &[Pod], broken: &[Broken], now: Timestamp) -> String {
     let mut rows = vec![
         ["POD", "PHASE", "READY", "RESTARTS", "AGE", "WHY"]
             .map(str::to_owned)
@@ -229,6 +239,10 @@ pub(super) fn table(pods: &[Pod], now: Timestamp) -> String {
             (None, "") => "Unknown",
             (None, phase) => phase,
         };
+        let kept = broken.iter().find(|file| pod.is_kept_by(file));
+        let kept = kept.map(|file| format!("as before an edit broke {}", file.why()));
+        let trouble = Some(pod.trouble()).filter(|text| !text.is_empty());
+        let why: Vec<_> = trouble.into_iter().chain(kept).collect();
         vec![
             format!("{}/{}", pod.metadata.namespace, pod.metadata.name),
             phase.to_owned(),
@@ -237,7 +251,7 @@ pub(super) fn table(pods: &[Pod], now: Timestamp) -> String {
             pod.status
                 .start_time
                 .map_or("-".to_owned(), |start| age(start, now)),
-            pod.trouble(),
+            why.join("; "),
         ]
     }));
     output::columns(&rows)
@@ -258,7 +272,7 @@ fn age(start: Timestamp, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::manifests, *};
 
     const LIST: &str = r#"{"kind":"PodList","items":[
         {"metadata":{"namespace":"default","name":"b-n1"},
@@ -280,11 +294,26 @@ POD           PHASE    READY  RESTARTS  AGE  WHY
 default/a-n1  Running  1/1    0         -
 default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (last exit code 3)
 ";
-        assert_eq!(table(&pods, now), expected);
+        assert_eq!(table(&pods, &[], now), expected);
         assert!(pods[0].is_content() && !pods[1].is_content());
         let mut crashing = pods[1].clone();
         crashing.status.phase = "Running".to_owned();
         assert!(!crashing.is_content(), "one of its containers waits");
+    }
+
+    #[test]
+    fn a_broken_edit_is_told_beside_the_pod_that_goes_on() {
+        let files = r#"{"items":[{"path":"/m/a.yaml","errors":["kind: missing"],
+            "pod":{"namespace":"default","name":"a-n1"}}]}"#;
+        let broken = manifests::parse(files.as_bytes()).unwrap();
+        let pods = parse(LIST.as_bytes()).unwrap();
+        let text = table(&pods, &broken, Timestamp::UNIX_EPOCH);
+        let rows: Vec<_> = text.lines().collect();
+        assert!(
+            rows[1].ends_with("  as before an edit broke /m/a.yaml: kind: missing"),
+            "{text}"
+        );
+        assert!(!rows[2].contains("a.yaml"), "{text}");
     }
 
     #[test]

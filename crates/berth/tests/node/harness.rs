@@ -188,6 +188,11 @@ impl Node {
     }
 
     /// The daemons of this node that run, with their parents, whoever started them.
+    /// What `berth status` shows of this node.
+    pub(crate) fn status(&self) -> String {
+        program::output("status", &kubelet_arguments(self.directory.path())[1..])
+    }
+
     pub(crate) fn daemons(&self) -> Vec<(String, u32)> {
         let root = format!("{}/", self.directory.path().display());
         let mut daemons = Vec::new();

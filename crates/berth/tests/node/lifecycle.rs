@@ -110,6 +110,20 @@ fn a_broken_manifest_is_an_error_and_leaves_every_pod_alone() {
     node.apply("d.yaml", &pod("d", "fine"));
     node.pod_runs("d");
     assert_eq!(node.container_ids("a"), before);
+    let status = node.status();
+    let path = |file: &str| node.path("manifests").join(file).display().to_string();
+    let row = |start: &str| status.lines().find(|line| line.starts_with(start));
+    let kept = format!(
+        "as before an edit broke {}: couldn't parse as pod",
+        path("a.yaml")
+    );
+    assert!(row("default/a-n ").unwrap().contains(&kept), "{status}");
+    let none = format!(
+        "no pod  {}: spec.containers[0].name: Required",
+        path("b.yaml")
+    );
+    assert!(row(&none).is_some(), "{status}");
+    assert!(!row("default/c-n ").unwrap().contains("yaml"), "{status}");
 }
 
 #[test]

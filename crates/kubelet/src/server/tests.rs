@@ -20,6 +20,7 @@ fn answers(health: Result<(), String>) -> Answers {
     Answers {
         probe_registry: daemon::metrics::Metrics::new(),
         statuses: Arc::new(StatusStore::default()),
+        manifests: tokio::sync::watch::channel(Vec::new()).1,
         events: Arc::default(),
         node_name: "node".to_owned(),
         registry,

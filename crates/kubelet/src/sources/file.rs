@@ -1,8 +1,8 @@
 //! The file source: a directory of manifests, or one manifest (kubelet section 2.1).
 //!
 //! Owner task: [`FileSource::run`]. Input: the directory, by inotify, and a full look each
-//! `fileCheckFrequency`. Output: the newest full set on a `watch`. Nothing survives a restart but
-//! the files themselves.
+//! `fileCheckFrequency`. Output: the newest full set on a `watch`, and on another what each file is
+//! good for. Nothing survives a restart but the files themselves.
 //!
 //! Differs (SRC-01): a directory that is missing or unreadable is an error, said once, and delivers
 //! nothing; upstream takes it for an empty set and stops every pod. Differs (SRC-05): a file that an
@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::events::Events;
-use super::{SourcePod, SourceSet, unchanged_or_new};
+use super::{ManifestFile, SourcePod, SourceSet, unchanged_or_new};
 
 /// Largest manifest, in bytes (SRC-03).
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 10 * 1024 * 1024;
@@ -60,6 +60,8 @@ struct Known {
     stamp: Option<Stamp>,
     /// The last good pod; kept while the file is broken.
     pod: Option<SourcePod>,
+    /// What is wrong with the file.
+    errors: Vec<String>,
 }
 
 /// What tells that a file is the one we read.
@@ -102,6 +104,16 @@ enum FileError {
     Manifest(#[source] manifest::Refused),
 }
 
+impl FileError {
+    /// Everything that is wrong, each in a line.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Manifest(refused) => refused.error.lines(),
+            other => vec![ErrorChain(other).to_string()],
+        }
+    }
+}
+
 /// Reads manifests and publishes pods.
 #[derive(Debug)]
 pub(crate) struct FileSource {
@@ -109,23 +121,31 @@ pub(crate) struct FileSource {
     known: BTreeMap<PathBuf, Known>,
     /// Names that were passed over, so that each is said once.
     passed_over: BTreeSet<PathBuf>,
-    /// Files that lost against another of the same pod name, so that each is said once.
-    shadowed: BTreeSet<PathBuf>,
+    /// What is there and cannot be read, such as a directory, so that each is said once.
+    unreadable: BTreeMap<PathBuf, FileError>,
+    /// Files that lost against another of the same pod name, which is named, so that each is said once.
+    shadowed: BTreeMap<PathBuf, PathBuf>,
     missing: bool,
     sets: watch::Sender<SourceSet>,
+    files: watch::Sender<Vec<ManifestFile>>,
 }
 
 impl FileSource {
-    /// A source, and where its sets appear.
-    pub(crate) fn new(config: FileSourceConfig) -> (Self, watch::Receiver<SourceSet>) {
+    /// A source that shows its files there, and where its sets appear.
+    pub(crate) fn new(
+        config: FileSourceConfig,
+        files: watch::Sender<Vec<ManifestFile>>,
+    ) -> (Self, watch::Receiver<SourceSet>) {
         let (sets, receiver) = watch::channel(None);
         let source = Self {
             config,
             known: BTreeMap::new(),
             passed_over: BTreeSet::new(),
-            shadowed: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            shadowed: BTreeMap::new(),
             missing: false,
             sets,
+            files,
         };
         (source, receiver)
     }
@@ -193,6 +213,7 @@ impl FileSource {
                         "manifest path cannot be read: its pods stay as they are until it is back");
                     self.missing = true;
                 }
+                self.show(Some(&error));
                 return false;
             }
         };
@@ -211,7 +232,8 @@ impl FileSource {
         let present: BTreeSet<PathBuf> =
             listing.files.iter().map(|(path, _)| path.clone()).collect();
         self.known.retain(|path, _| present.contains(path));
-        self.shadowed.retain(|path| present.contains(path));
+        self.shadowed.retain(|path, _| present.contains(path));
+        self.unreadable.retain(|path, _| present.contains(path));
         self.passed_over
             .retain(|path| path.exists() || path.is_symlink());
         for (path, found) in listing.files {
@@ -223,6 +245,7 @@ impl FileSource {
             }
         }
         self.publish();
+        self.show(None);
         true
     }
 
@@ -230,15 +253,16 @@ impl FileSource {
     async fn take(&mut self, path: PathBuf, found: Result<Stamp, FileError>) {
         let stamp = match found {
             Ok(stamp) => {
-                self.passed_over.remove(&path);
+                self.unreadable.remove(&path);
                 stamp
             }
             Err(error) => {
                 // No stamp to remember it by: say it once per path, like a name passed over.
-                if self.passed_over.insert(path.clone()) {
+                if !self.unreadable.contains_key(&path) {
                     tracing::error!(path = %path.display(), error = %ErrorChain(&error),
                         "Could not process manifest file");
                 }
+                self.unreadable.insert(path, error);
                 return;
             }
         };
@@ -263,12 +287,12 @@ impl FileSource {
             return;
         }
         let before = self.known.remove(&path).and_then(|known| known.pod);
-        let pod = match loaded {
+        let (pod, errors) = match loaded {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     tracing::warn!(path = %path.display(), warning = %warning, "manifest");
                 }
-                Some(unchanged_or_new(before, loaded.pod))
+                (Some(unchanged_or_new(before, loaded.pod)), Vec::new())
             }
             Err(error) => {
                 if let FileError::Manifest(refused) = &error {
@@ -278,18 +302,51 @@ impl FileSource {
                 }
                 tracing::error!(path = %path.display(), error = %ErrorChain(&error),
                     kept = before.is_some(), "Could not process manifest file");
-                before
+                (before, error.lines())
             }
         };
         let stamp = stamp.tells_later_writes(now).then_some(stamp);
-        self.known.insert(path, Known { stamp, pod });
+        self.known.insert(path, Known { stamp, pod, errors });
+    }
+
+    /// Shows what each file is good for; after a failure to list them, what they were good for.
+    fn show(&self, failure: Option<&io::Error>) {
+        let whole = failure.map(|error| ManifestFile {
+            path: self.config.path.clone(),
+            pod: None,
+            errors: vec![error.to_string()],
+        });
+        let known = self.known.iter().map(|(path, known)| {
+            let used = self.shadowed.get(path);
+            let mut errors = match self.unreadable.get(path) {
+                Some(error) => error.lines(),
+                None => known.errors.clone(),
+            };
+            errors.extend(used.map(|used| format!("{} names the same pod", used.display())));
+            ManifestFile {
+                path: path.clone(),
+                pod: known.pod.clone().filter(|_| used.is_none()),
+                errors,
+            }
+        });
+        let never_read = self
+            .unreadable
+            .iter()
+            .filter(|(path, _)| !self.known.contains_key(*path))
+            .map(|(path, error)| ManifestFile {
+                path: path.clone(),
+                pod: None,
+                errors: error.lines(),
+            });
+        let files = whole.into_iter().chain(known).chain(never_read);
+        self.files.send_replace(files.collect());
     }
 
     /// Publishes the pods of all good files; of two with one name the later in sort order wins
     /// (SRC-07).
     fn publish(&mut self) {
         let mut by_name: BTreeMap<(String, String), (&Path, &SourcePod)> = BTreeMap::new();
-        let mut lost = BTreeSet::new();
+        let mut lost = BTreeMap::new();
         for (path, known) in &self.known {
             let Some(pod) = &known.pod else { continue };
             let key = (
@@ -297,8 +354,8 @@ impl FileSource {
                 pod.metadata.name.clone().unwrap_or_default(),
             );
             if let Some((loser, _)) = by_name.insert(key.clone(), (path, pod)) {
-                lost.insert(loser.to_path_buf());
-                if !self.shadowed.contains(loser) {
+                lost.insert(loser.to_path_buf(), path.clone());
+                if !self.shadowed.contains_key(loser) {
                     tracing::warn!(pod = %format_args!("{}/{}", key.0, key.1),
                         used = %path.display(), ignored = %loser.display(),
                         "two manifests name the same pod");

@@ -6,6 +6,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+/// What a tool writes on its standard output.
+pub(super) fn output(tool: &str, arguments: &[String]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_berth"))
+        .arg(tool)
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// One program of the node; killed when dropped.
 pub(crate) struct Program {
     child: Child,

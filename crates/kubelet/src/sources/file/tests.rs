@@ -10,6 +10,7 @@ fn manifest_of(name: &str) -> String {
 struct Running {
     directory: tempfile::TempDir,
     sets: watch::Receiver<SourceSet>,
+    files: watch::Receiver<Vec<ManifestFile>>,
     _tasks: daemon::TaskGroup,
 }
 
@@ -23,17 +24,21 @@ fn start_at(
     path: impl Fn(&Path) -> PathBuf,
     check_frequency: Duration,
 ) -> Running {
-    let (source, sets) = FileSource::new(FileSourceConfig {
+    let shown = watch::Sender::default();
+    let files = shown.subscribe();
+    let config = FileSourceConfig {
         path: path(directory.path()),
         check_frequency,
         node_name: "node".to_owned(),
-    });
+    };
+    let (source, sets) = FileSource::new(config, shown);
     let tasks = daemon::TaskGroup::new("test");
     let token = tasks.token().clone();
     tasks.spawn("file source", async move { source.run(token).await });
     Running {
         directory,
         sets,
+        files,
         _tasks: tasks,
     }
 }
@@ -60,6 +65,39 @@ impl Running {
         let last = names(&self.sets.borrow());
         assert!(arrived, "expected {expected:?}, last {last:?}");
     }
+
+    /// Name of the file, of its pod, and how the first of its errors begins.
+    async fn files_become(&mut self, expected: &[(&str, Option<&str>, &str)]) {
+        let is_as_expected =
+            |file: &ManifestFile, (name, pod, error): &(&str, Option<&str>, &str)| {
+                let shown = file
+                    .pod
+                    .as_ref()
+                    .and_then(|pod| pod.metadata.name.as_deref());
+                let told = file.errors.first().map_or("", String::as_str);
+                file.path.ends_with(name)
+                    && shown == *pod
+                    && told.starts_with(error)
+                    && told.is_empty() == error.is_empty()
+            };
+        let arrived = tokio::time::timeout(
+            Duration::from_mins(1),
+            self.files.wait_for(|files| {
+                files.len() == expected.len()
+                    && files
+                        .iter()
+                        .zip(expected)
+                        .all(|(a, b)| is_as_expected(a, b))
+            }),
+        )
+        .await
+        .is_ok();
+        assert!(
+            arrived,
+            "expected {expected:?}, last {:?}",
+            self.files.borrow()
+        );
+    }
 }
 
 const NEVER: Duration = Duration::from_hours(1);
@@ -83,8 +121,36 @@ async fn a_broken_edit_keeps_the_last_good_pod_until_it_is_mended() {
     running.write("a.yaml", "kind: [");
     running.write("b.yaml", &manifest_of("b"));
     running.names_become(&["a-node", "b-node"]).await;
+    let broken = ("a.yaml", Some("a-node"), "couldn't parse as pod: ");
+    let good = ("b.yaml", Some("b-node"), "");
+    running.files_become(&[broken, good]).await;
+    running.write("a.yaml", &manifest_of("A"));
+    let invalid = ("a.yaml", Some("a-node"), "metadata.name: ");
+    running.files_become(&[invalid, good]).await;
     running.write("a.yaml", &manifest_of("mended"));
     running.names_become(&["b-node", "mended-node"]).await;
+    let mended = ("a.yaml", Some("mended-node"), "");
+    running.files_become(&[mended, good]).await;
+}
+
+#[tokio::test]
+async fn what_gives_no_pod_is_shown_with_the_reason() {
+    let mut running = start(Duration::from_millis(20));
+    running.write("1.yaml", &manifest_of("a"));
+    running.write("2.yaml", &manifest_of("a"));
+    running.write("3.yaml", "kind: [");
+    fs::create_dir(running.directory.path().join("4")).unwrap();
+    let second = running.directory.path().join("2.yaml");
+    let first = format!("{} names the same pod", second.display());
+    let fourth = "not a regular file: a directory (sub-directories are not read)";
+    running
+        .files_become(&[
+            ("1.yaml", None, &first),
+            ("2.yaml", Some("a-node"), ""),
+            ("3.yaml", None, "couldn't parse as pod: "),
+            ("4", None, fourth),
+        ])
+        .await;
 }
 
 #[tokio::test]
@@ -98,8 +164,14 @@ async fn a_vanished_directory_keeps_its_pods() {
     fs::rename(running.directory.path().join("m"), &away).unwrap();
     fs::write(away.join("b.yaml"), manifest_of("b")).unwrap();
     running.names_become(&["a-node"]).await;
+    let gone = ("m", None, "No such file or directory");
+    let a = ("a.yaml", Some("a-node"), "");
+    running.files_become(&[gone, a]).await;
     fs::rename(&away, running.directory.path().join("m")).unwrap();
     running.names_become(&["a-node", "b-node"]).await;
+    running
+        .files_become(&[a, ("b.yaml", Some("b-node"), "")])
+        .await;
 }
 
 #[tokio::test]

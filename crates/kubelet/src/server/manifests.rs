@@ -1,0 +1,26 @@
+//! `/manifests`: the files that the file source looks at, with what is wrong with each. Ours alone: upstream
+//! tells of it in its log.
+
+use hyper::StatusCode;
+use kubelet_core::ids::PodKey;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{Answer, with_type};
+use crate::sources::ManifestFile;
+
+/// All files, by path.
+pub(super) fn manifests(files: &watch::Receiver<Vec<ManifestFile>>) -> Answer {
+    let items: Vec<Value> = files.borrow().iter().map(item).collect();
+    let list = json!({"items": items});
+    with_type(StatusCode::OK, "application/json", list.to_string())
+}
+
+fn item(file: &ManifestFile) -> Value {
+    let mut item = json!({"path": file.path.display().to_string(), "errors": file.errors});
+    if let Some(pod) = &file.pod {
+        let PodKey { namespace, name } = PodKey::of(pod);
+        item["pod"] = json!({"namespace": namespace, "name": name, "uid": pod.metadata.uid});
+    }
+    item
+}
