@@ -3,7 +3,7 @@
 
 use std::{os::unix::net::UnixListener, thread};
 
-use super::*;
+use super::{message::SIGNAL, *};
 
 #[test]
 fn call_is_encoded_as_the_specification_says() {
