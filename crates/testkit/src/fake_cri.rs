@@ -7,6 +7,7 @@
 
 mod in_process;
 mod model;
+mod objects;
 mod script;
 mod service;
 
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use in_process::InProcess;
 use model::Model;
-pub use model::{FakeContainer, FakeSandbox};
+pub use objects::{FakeContainer, FakeSandbox};
 use script::Script;
 pub use script::{Call, CallRecord, Held, OnStop};
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 use cri_api::{Code, v1};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::model::{FakeContainer, FakeSandbox};
+use super::objects::{FakeContainer, FakeSandbox};
 
 /// The calls of both services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
