@@ -3,10 +3,11 @@
 //! As in cAdvisor, the inodes are those of the layer, none of them free, and what the kernel counts
 //! per group (bytes, reads, writes) is joined by zeros for the file system of the layer.
 
+use cri_api::v1::MetricType::{Counter, Gauge};
 use node_os::cgroups::DeviceIo;
 use node_os::statfs::FsUsage;
 
-use super::metric::{Metric, Seen, Values, counter, gauge, with};
+use super::metric::{Metric, Seen, Values, metric, with};
 
 impl Seen {
     fn by_device(&self, value: fn(&DeviceIo) -> u64) -> Values {
@@ -53,31 +54,38 @@ fn no_io(seen: &Seen) -> Values {
 pub(super) const DISK: &[Metric<Seen>] = &[
     with(
         &["device"],
-        counter("container_fs_reads_bytes_total", "Bytes read", |s| {
-            s.by_device(|io| io.read_bytes)
-        }),
+        metric(
+            Counter,
+            "container_fs_reads_bytes_total",
+            "Bytes read",
+            |s| s.by_device(|io| io.read_bytes),
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_reads_total", "Reads", |s| {
+        metric(Counter, "container_fs_reads_total", "Reads", |s| {
             s.by_device_or_none(|io| io.reads)
         }),
     ),
     with(
         &["device"],
-        counter("container_fs_writes_bytes_total", "Bytes written", |s| {
-            s.by_device(|io| io.write_bytes)
-        }),
+        metric(
+            Counter,
+            "container_fs_writes_bytes_total",
+            "Bytes written",
+            |s| s.by_device(|io| io.write_bytes),
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_writes_total", "Writes", |s| {
+        metric(Counter, "container_fs_writes_total", "Writes", |s| {
             s.by_device_or_none(|io| io.writes)
         }),
     ),
     with(
         &["device", "major", "minor", "operation"],
-        counter(
+        metric(
+            Counter,
             "container_blkio_device_usage_total",
             "Bytes by device and operation",
             |s| {
@@ -104,7 +112,8 @@ pub(super) const DISK: &[Metric<Seen>] = &[
     ),
     with(
         &["device"],
-        gauge(
+        metric(
+            Gauge,
             "container_fs_usage_bytes",
             "Size of what the container wrote, in bytes",
             |s| s.of_data(|_| s.layer.map(|layer| layer.bytes)),
@@ -112,7 +121,8 @@ pub(super) const DISK: &[Metric<Seen>] = &[
     ),
     with(
         &["device"],
-        gauge(
+        metric(
+            Gauge,
             "container_fs_limit_bytes",
             "Size of the file system of containers, in bytes",
             |s| s.of_data(|data| Some(data.capacity_bytes)),
@@ -120,7 +130,8 @@ pub(super) const DISK: &[Metric<Seen>] = &[
     ),
     with(
         &["device"],
-        gauge(
+        metric(
+            Gauge,
             "container_fs_inodes_total",
             "Inodes of what the container wrote",
             |s| s.of_data(|_| s.layer.map(|layer| layer.inodes)),
@@ -128,7 +139,8 @@ pub(super) const DISK: &[Metric<Seen>] = &[
     ),
     with(
         &["device"],
-        gauge(
+        metric(
+            Gauge,
             "container_fs_inodes_free",
             "Always 0: a layer has no limit of inodes",
             |s| s.of_data(|_| Some(0)),
@@ -137,39 +149,75 @@ pub(super) const DISK: &[Metric<Seen>] = &[
     // Which cAdvisor has of the node alone
     with(
         &["device"],
-        counter("container_fs_sector_reads_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_sector_reads_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_sector_writes_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_sector_writes_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_reads_merged_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_reads_merged_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_writes_merged_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_writes_merged_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_read_seconds_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_read_seconds_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter("container_fs_write_seconds_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_write_seconds_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        gauge("container_fs_io_current", NOT_COUNTED, no_io),
+        metric(Gauge, "container_fs_io_current", NOT_COUNTED, no_io),
     ),
     with(
         &["device"],
-        counter("container_fs_io_time_seconds_total", NOT_COUNTED, no_io),
+        metric(
+            Counter,
+            "container_fs_io_time_seconds_total",
+            NOT_COUNTED,
+            no_io,
+        ),
     ),
     with(
         &["device"],
-        counter(
+        metric(
+            Counter,
             "container_fs_io_time_weighted_seconds_total",
             NOT_COUNTED,
             no_io,

@@ -61,29 +61,17 @@ pub(super) fn seconds(nanos: Option<u64>) -> Values {
     one(nanos.map(|nanos| nanos / SECOND))
 }
 
-pub(super) const fn counter(
+/// A metric without labels of its own.
+pub(super) const fn metric<T>(
+    kind: MetricType,
     name: &'static str,
     help: &'static str,
-    values: fn(&Seen) -> Values,
-) -> Metric<Seen> {
+    values: fn(&T) -> Values,
+) -> Metric<T> {
     Metric {
         name,
         help,
-        kind: MetricType::Counter,
-        labels: &[],
-        values,
-    }
-}
-
-pub(super) const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    values: fn(&Seen) -> Values,
-) -> Metric<Seen> {
-    Metric {
-        name,
-        help,
-        kind: MetricType::Gauge,
+        kind,
         labels: &[],
         values,
     }
@@ -93,7 +81,7 @@ pub(super) const fn gauge(
     clippy::needless_pass_by_value,
     reason = "a table reads best like this"
 )]
-pub(super) const fn with(labels: &'static [&'static str], metric: Metric<Seen>) -> Metric<Seen> {
+pub(super) const fn with<T>(labels: &'static [&'static str], metric: Metric<T>) -> Metric<T> {
     Metric { labels, ..metric }
 }
 
