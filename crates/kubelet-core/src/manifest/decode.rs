@@ -97,15 +97,22 @@ fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), Warned> {
     Ok((document.value, warnings))
 }
 
+/// What the document is, which upstream finds by Go's own JSON reader: in keys of any case, and in a version
+/// with an empty group before it (Kubernetes apimachinery, `SimpleMetaFactory.Interpret`).
 fn kind_of(value: &Value) -> Result<(&str, &str), DecodeError> {
     if !value.is_object() && !value.is_null() {
         return Err(DecodeError::NotAMap(typed::name(value)));
     }
-    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |key: &str| {
+        let fields = value.as_object().into_iter().flatten();
+        let mut others = fields.filter(|(name, _)| name.eq_ignore_ascii_case(key));
+        let found = value.get(key).or_else(|| Some(others.next()?.1));
+        found.and_then(Value::as_str).unwrap_or_default()
+    };
     match (text("kind"), text("apiVersion")) {
         ("", _) => Err(DecodeError::KindMissing),
         (_, "") => Err(DecodeError::VersionMissing),
-        both => Ok(both),
+        (kind, version) => Ok((kind, version.strip_prefix('/').unwrap_or(version))),
     }
 }
 

@@ -52,6 +52,23 @@ fn static_pod_gets_name_node_annotations_and_toleration() {
 }
 
 #[test]
+fn kind_and_version_are_found_as_upstream_finds_them() {
+    for (written, unknown) in [
+        ("apiVersion: /v1\nkind: Pod", None),
+        ("apiVersion: v1\nKind: Pod", Some("unknown field \"Kind\"")),
+        (
+            "APIVERSION: v1\nkind: Pod",
+            Some("unknown field \"APIVERSION\""),
+        ),
+    ] {
+        let text = NGINX.replace("apiVersion: v1\nkind: Pod", written);
+        let LoadedPod { pod, warnings } = load(&text).unwrap();
+        assert_eq!(pod.metadata.name.as_deref(), Some("web-node1"));
+        assert_eq!(warnings, Vec::from_iter(unknown), "{written}");
+    }
+}
+
+#[test]
 fn what_was_dropped_is_told_of_a_refused_manifest_too() {
     let refused = |text: &str| load_static(text.as_bytes(), &source()).unwrap_err();
     let misspelt = refused(&NGINX.replace("image:", "imagee:"));
