@@ -51,9 +51,11 @@ impl Hierarchies {
                 _ => {}
             }
         }
-        // A mount that another one hides cannot be used.
+        // A mount that another one hides cannot be used, unless that one is of the same directory:
+        // `docker cp` of Docker 20.10 mounts everything in a running container once more.
         let visible = |mount: &&MountInfo| {
-            mountinfo::mount_of(mounts, &mount.mount_point).is_some_and(|top| top.id == mount.id)
+            mountinfo::mount_of(mounts, &mount.mount_point)
+                .is_some_and(|top| top.device == mount.device && top.root == mount.root)
         };
         let v1: BTreeMap<_, _> = v1
             .into_iter()
@@ -259,6 +261,32 @@ mod tests {
         )
         .unwrap();
         assert_eq!(found.controller("cpu"), Some(Path::new("/host/cgroup")));
+    }
+
+    #[test]
+    fn hierarchy_that_is_mounted_on_itself_is_found() {
+        let twice = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+             32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+             41 23 0:28 / /sys/fs/cgroup rw master:9 - tmpfs tmpfs rw\n\
+             42 41 0:29 / /sys/fs/cgroup/cpu rw master:8 - cgroup cgroup rw,cpu\n";
+        let found = detect(twice).unwrap();
+        assert_eq!(
+            found.controller("cpu"),
+            Some(Path::new("/sys/fs/cgroup/cpu"))
+        );
+        let unified = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n\
+             40 30 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(detect(unified).unwrap().version(), Version::V2);
+    }
+
+    #[test]
+    fn hierarchy_under_something_else_is_not_found() {
+        let error = detect(
+            "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+             42 31 0:40 / /sys/fs/cgroup/cpu rw - tmpfs tmpfs rw\n",
+        )
+        .unwrap_err();
+        assert!(matches!(error, CgroupError::NotMounted));
     }
 
     #[test]
