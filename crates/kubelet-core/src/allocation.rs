@@ -76,6 +76,9 @@ pub struct Allocated {
 
 impl Allocated {
     /// A pod that this process has not met before. `before` is what an earlier process gave it.
+    ///
+    /// Differs: that it asks for something else is told at once; upstream tells it after a restart once its first
+    /// round of retries has come, half a minute later.
     pub fn new(asked: Arc<Pod>, before: Option<&Allocation>, now: Timestamp) -> Self {
         let allocated = before.and_then(|before| before.applied_to(&asked));
         let pending = allocated.as_ref().map(|_| infeasible(&asked, None, now));

@@ -403,6 +403,18 @@ impl FakeCri {
         });
     }
 
+    /// Lets the engine below the runtime lose a sandbox, as `docker rm -f` does: the runtime lists it, and
+    /// knows no more than its name.
+    ///
+    /// # Panics
+    /// When there is none of that id.
+    pub fn lose_sandbox(&self, id: &str) {
+        self.shared.change(|state| {
+            assert!(state.model.sandboxes.contains_key(id), "no sandbox {id}");
+            state.model.lose_sandbox(id);
+        });
+    }
+
     /// Removes a container without a trace, as an administrator might.
     ///
     /// # Panics

@@ -94,11 +94,18 @@ fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), Warned> {
             at.line
         )
     }));
-    Ok((document.value, warnings))
+    let mut value = document.value;
+    // An empty group is none (Kubernetes apimachinery, `ParseGroupVersion`).
+    if let Some(version) = value.get_mut("apiVersion")
+        && let Some(bare) = version.as_str().and_then(|text| text.strip_prefix('/'))
+    {
+        *version = bare.into();
+    }
+    Ok((value, warnings))
 }
 
-/// What the document is, which upstream finds by Go's own JSON reader: in keys of any case, and in a version
-/// with an empty group before it (Kubernetes apimachinery, `SimpleMetaFactory.Interpret`).
+/// What the document is, which upstream finds by Go's own JSON reader, in keys of any case (Kubernetes
+/// apimachinery, `SimpleMetaFactory.Interpret`).
 fn kind_of(value: &Value) -> Result<(&str, &str), DecodeError> {
     if !value.is_object() && !value.is_null() {
         return Err(DecodeError::NotAMap(typed::name(value)));
@@ -112,7 +119,7 @@ fn kind_of(value: &Value) -> Result<(&str, &str), DecodeError> {
     match (text("kind"), text("apiVersion")) {
         ("", _) => Err(DecodeError::KindMissing),
         (_, "") => Err(DecodeError::VersionMissing),
-        (kind, version) => Ok((kind, version.strip_prefix('/').unwrap_or(version))),
+        both => Ok(both),
     }
 }
 

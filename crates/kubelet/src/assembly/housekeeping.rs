@@ -4,12 +4,13 @@
 //! directories and links that a crash left behind are removed (kubelet VOL-05, CG-05, GC-12); later
 //! each worker cleans up its own. The limit of all pods together is set, and tried again each
 //! minute while the kernel refuses it (CG-21). Whenever the set of pods changes the classes of
-//! service get new weights (CG-12).
+//! service get new weights (CG-12). What is left of a sandbox that the engine lost is removed at the start and
+//! whenever a sandbox has gone (GC-11).
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use daemon::ErrorChain;
-use kubelet_core::{log_paths, resources::CgroupValues};
+use kubelet_core::{ids::SandboxId, log_paths, resources::CgroupValues};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,9 @@ use crate::{
 
 /// Between two tries to remove what could not be removed, such as a directory in which something is mounted (VOL-05).
 const SWEEP_RETRY: Duration = Duration::from_mins(1);
+
+/// A sandbox that the engine does not know for so long is lost.
+const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// How a sweep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,19 +61,8 @@ impl Housekeeping {
                         return std::future::pending().await;
                     }
                 }
-                let mut swept = self.sweep(&sources).await;
-                loop {
-                    self.weigh(&mut sources).await;
-                    tokio::select! {
-                        biased;
-                        // cancel-safe: a change stays in its watch.
-                        () = any_changed(&mut sources) => {}
-                        // cancel-safe: a timer.
-                        () = tokio::time::sleep(SWEEP_RETRY), if swept == Swept::Leftovers => {
-                            swept = self.sweep_volumes(&sources).await;
-                        }
-                    }
-                }
+                let swept = self.sweep(&sources).await;
+                tokio::join!(self.follow(sources, swept), self.remove_lost_sandboxes());
             });
         };
         tokio::select! {
@@ -79,6 +72,82 @@ impl Housekeeping {
             // cancel-safe: every removal is found again by the next sweep.
             () = work => {}
         }
+    }
+
+    async fn follow(&self, mut sources: Vec<watch::Receiver<SourceSet>>, mut swept: Swept) {
+        loop {
+            self.weigh(&mut sources).await;
+            tokio::select! {
+                biased;
+                // cancel-safe: a change stays in its watch.
+                () = any_changed(&mut sources) => {}
+                // cancel-safe: a timer.
+                () = tokio::time::sleep(SWEEP_RETRY), if swept == Swept::Leftovers => {
+                    swept = self.sweep_volumes(&sources).await;
+                }
+            }
+        }
+    }
+
+    async fn remove_lost_sandboxes(&self) {
+        let mut before = BTreeSet::new();
+        loop {
+            let (found, swept) = self.look_for_lost_sandboxes(&before).await;
+            let fresh = found.iter().any(|id| !before.contains(id));
+            before = found;
+            let retry = match (fresh, swept) {
+                (true, _) => Some(LOST_AFTER),
+                (false, Swept::Leftovers) => Some(SWEEP_RETRY),
+                (false, Swept::Clean) => None,
+            };
+            tokio::select! {
+                biased;
+                // cancel-safe: a timer.
+                () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+                // cancel-safe: a ring that is not heard stays.
+                () = self.context.wakes.gone_sandbox(), if retry.is_none() => {}
+            }
+        }
+    }
+
+    /// Removes the lost ones that were lost at the last look too: a sandbox that is just being made or removed
+    /// may look like one. Tells which ones there are.
+    async fn look_for_lost_sandboxes(
+        &self,
+        before: &BTreeSet<SandboxId>,
+    ) -> (BTreeSet<SandboxId>, Swept) {
+        let mut health = self.context.health.clone();
+        health.up().await;
+        let runtime = &self.context.runtime;
+        let mut found = match observe::read_lost_sandboxes(runtime).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "list sandboxes");
+                return (BTreeSet::new(), Swept::Leftovers);
+            }
+        };
+        let mut swept = Swept::Clean;
+        for id in before {
+            if !found.contains(id) {
+                continue;
+            }
+            let removed = match runtime.stop_pod_sandbox(id.as_str()).await {
+                Ok(()) => runtime.remove_pod_sandbox(id.as_str()).await,
+                Err(error) => Err(error),
+            };
+            match removed {
+                Ok(()) => {
+                    found.remove(id);
+                    tracing::info!(sandbox.id = %id, "removed what was left of a sandbox that the engine lost");
+                }
+                Err(error) => {
+                    swept = Swept::Leftovers;
+                    tracing::error!(sandbox.id = %id, error = %ErrorChain(&error),
+                        "what is left of a sandbox that the engine lost stays");
+                }
+            }
+        }
+        (found, swept)
     }
 
     async fn enforce(&self) {

@@ -1,8 +1,9 @@
 //! Reads what the runtime has of one pod, each time anew (style 2.5: observed state is never
 //! remembered).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use cri_api::v1;
 use kubelet_core::{
     ids::{PodKey, PodUid, SandboxId},
     observed::{self, ObserveError, ObservedPod, SandboxState},
@@ -72,5 +73,26 @@ pub(crate) async fn read_pod_names(
         .map(|sandbox| &sandbox.labels)
         .chain(containers.iter().map(|container| &container.labels))
         .filter_map(observed::pod_of_labels)
+        .collect())
+}
+
+/// Sandboxes that the runtime remembers and the engine below it has lost: nothing says whose they were
+/// (SBX-62).
+///
+/// # Errors
+/// When the call fails.
+pub(crate) async fn read_lost_sandboxes(
+    runtime: &CriClient,
+) -> Result<BTreeSet<SandboxId>, CriError> {
+    let sandboxes = runtime.list_pod_sandboxes(None).await?;
+    let is_lost = |sandbox: &&v1::PodSandbox| {
+        let nobodys = sandbox.metadata.as_ref().is_none_or(|of| of.uid.is_empty());
+        nobodys
+            && sandbox.labels.is_empty()
+            && sandbox.state == v1::PodSandboxState::SandboxNotready as i32
+    };
+    let lost = sandboxes.iter().filter(is_lost);
+    Ok(lost
+        .map(|sandbox| SandboxId::from(sandbox.id.as_str()))
         .collect())
 }

@@ -96,10 +96,15 @@ impl Pleg {
         loop {
             self.seen();
             match events.message().await {
-                Ok(Some(event)) => match event_uid(&event) {
-                    Some(uid) => self.wakes.wake(&uid),
-                    None => self.wakes.wake_all(),
-                },
+                Ok(Some(event)) => {
+                    if is_end_of_sandbox(&event) {
+                        self.wakes.sandbox_has_gone();
+                    }
+                    match event_uid(&event) {
+                        Some(uid) => self.wakes.wake(&uid),
+                        None => self.wakes.wake_all(),
+                    }
+                }
                 Ok(None) => return Ended::Broken("closed by the runtime".to_owned()),
                 Err(status) if status.code() == cri_api::Code::Unimplemented => {
                     return Ended::Unimplemented;
@@ -123,7 +128,11 @@ impl Pleg {
                     match &before {
                         None => self.wakes.wake_all(),
                         Some(before) => {
-                            for uid in changed(before, &now) {
+                            let changed = changed(before, &now);
+                            if !changed.is_empty() {
+                                self.wakes.sandbox_has_gone();
+                            }
+                            for uid in changed {
                                 self.wakes.wake(uid);
                             }
                         }
@@ -182,6 +191,13 @@ fn event_uid(event: &v1::ContainerEventResponse) -> Option<PodUid> {
         .as_ref()
         .map(|metadata| metadata.uid.as_str())?;
     (!uid.is_empty()).then(|| PodUid::new(uid))
+}
+
+/// A sandbox's own events carry its id in the place of a container's.
+fn is_end_of_sandbox(event: &v1::ContainerEventResponse) -> bool {
+    let sandbox = event.pod_sandbox_status.as_ref();
+    event.container_event_type == v1::ContainerEventType::ContainerDeletedEvent as i32
+        && sandbox.is_none_or(|sandbox| sandbox.id == event.container_id)
 }
 
 /// The pods whose state is not what it was.

@@ -15,6 +15,8 @@ pub(crate) struct Wakes {
     workers: Mutex<BTreeMap<PodUid, Arc<Notify>>>,
     /// Rung when the runtime speaks of a pod that has no worker.
     unknown: Notify,
+    /// Rung when a sandbox may have gone, by whose hand ever.
+    sandboxes: Notify,
 }
 
 impl Wakes {
@@ -48,6 +50,17 @@ impl Wakes {
             bell.notify_one();
         }
         self.unknown.notify_one();
+        self.sandboxes.notify_one();
+    }
+
+    /// A sandbox has gone.
+    pub(crate) fn sandbox_has_gone(&self) {
+        self.sandboxes.notify_one();
+    }
+
+    /// Waits until a sandbox may have gone. Cancel-safe.
+    pub(crate) async fn gone_sandbox(&self) {
+        self.sandboxes.notified().await;
     }
 
     /// Waits until the runtime speaks of a pod that has no worker. Cancel-safe.

@@ -264,6 +264,23 @@ impl Model {
         }
     }
 
+    /// The engine below has lost a sandbox and what was in it: all that is known of it is that it was there.
+    pub(super) fn lose_sandbox(&mut self, id: &str) {
+        self.tell(id, id, ContainerEventType::ContainerDeletedEvent);
+        self.containers
+            .retain(|_, container| container.sandbox_id != id);
+        if let Some(sandbox) = self.sandboxes.get_mut(id) {
+            sandbox.state = PodSandboxState::SandboxNotready;
+            sandbox.ip.clear();
+            sandbox.config.labels.clear();
+            sandbox.config.annotations.clear();
+            if let Some(metadata) = &mut sandbox.config.metadata {
+                metadata.uid.clear();
+                metadata.attempt = 0;
+            }
+        }
+    }
+
     pub(super) fn sandbox(&self, id: &str) -> Result<&FakeSandbox, Status> {
         self.sandboxes
             .get(id)
