@@ -14,6 +14,7 @@ mod plan;
 
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode, time::Duration};
 
+use cri_dockerd::{Attachments, CNI_BIN_DIR, CNI_CACHE_DIR};
 use daemon::pflag::{Flag, Kind};
 use kubelet_config::Settings;
 
@@ -31,8 +32,8 @@ pub(crate) const TOOL: Tool = Tool {
     name: "cleanup",
     about: "Usage: berth cleanup [flags] [kubelet flags]
 
-Removes what a stopped node left: its pods' containers, cgroups, mounts, log links, logs, volumes
-and checkpoints. Containers are killed. Without --yes it only shows what it would remove.
+Removes what a stopped node left: its pods' containers, CNI networks, cgroups, mounts, log links,
+logs, volumes and checkpoints. Containers are killed. Without --yes it only shows what it would remove.
 Exits with 0 when nothing is left, 1 when something could not be removed.",
     flags: &[
         HELP,
@@ -50,6 +51,8 @@ Exits with 0 when nothing is left, 1 when something could not be removed.",
         ),
         DOCKER_ENDPOINT,
         CRI_DOCKERD_ROOT,
+        CNI_BIN_DIR,
+        CNI_CACHE_DIR,
     ],
     describes_node: true,
 };
@@ -78,6 +81,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
             Err(error) => return TOOL.refuse(&error.to_string(), EXIT_USAGE),
         },
     };
+    let networks = match Attachments::of(&parsed) {
+        Ok(networks) => networks,
+        Err(error) => return TOOL.refuse(&error.to_string(), 1),
+    };
     let places = gather::Places {
         root_dir: settings.paths.root_dir.clone(),
         pod_logs_dir: settings.paths.pod_logs_dir.clone(),
@@ -90,7 +97,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     } else {
         Others::Left
     };
-    let found = match gather::found(&places, docker.as_ref()) {
+    let found = match gather::found(&places, docker.as_ref(), &networks) {
         Ok(found) => found,
         Err(error) => {
             return TOOL.refuse(
@@ -110,7 +117,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         output::line("\nnothing was touched; do it with --yes");
         return ExitCode::SUCCESS;
     }
-    let failures = act::act(&plan.steps, docker.as_ref());
+    let failures = act::act(&plan.steps, docker.as_ref(), &networks);
     for failure in &failures {
         output::complain(&format!("berth cleanup: {failure}"));
     }
@@ -137,7 +144,7 @@ fn still_runs(settings: &Settings) -> Option<String> {
     }
     let root = &settings.paths.root_dir;
     let kubelets = Holders::sweep(Some(root)).kubelets();
-    let holder = kubelets.into_iter().find(|kubelet| kubelet.holds_root)?;
+    let holder = kubelets.into_iter().find(|kubelet| kubelet.shares_root)?;
     Some(format!(
         "{} (pid {}) works in {}: stop it first",
         holder.program,

@@ -89,6 +89,9 @@ pub(crate) struct Version {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Info {
+    /// Which engine it is.
+    #[serde(default, rename = "ID")]
+    pub(crate) id: String,
     /// `cgroupfs` or `systemd`.
     #[serde(default)]
     pub(crate) cgroup_driver: String,
@@ -109,6 +112,19 @@ pub(crate) struct Container {
     /// Its labels.
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// The part of `GET /containers/<id>/json` that matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    state: ProcessState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ProcessState {
+    pid: i64,
 }
 
 #[derive(Deserialize)]
@@ -163,6 +179,15 @@ impl Docker {
             &format!("/containers/json?all=1&filters={TYPE_FILTER}"),
             LONG_TIMEOUT,
         )
+    }
+
+    /// The process of a container that runs.
+    ///
+    /// # Errors
+    /// As [`Self::ping`]; also when it is not there.
+    pub(crate) fn pid(&self, id: &str) -> Result<Option<i64>, DockerError> {
+        let seen: Inspected = self.get(&format!("/containers/{id}/json"), LONG_TIMEOUT)?;
+        Ok(Some(seen.state.pid).filter(|pid| *pid > 0))
     }
 
     /// Kills a container and removes it with its anonymous volumes. One that is gone, or being

@@ -18,6 +18,21 @@ const CERTIFICATE: &str = "streaming-tls-cert-file";
 const KEY: &str = "streaming-tls-private-key-file";
 const CLIENT_CA: &str = "streaming-client-ca-file";
 
+/// Where CNI's plugins are.
+pub const CNI_BIN_DIR: Flag = Flag::new(
+    "cni-bin-dir",
+    Kind::String,
+    "/opt/cni/bin",
+    "A comma-separated list of full paths of directories in which to search for CNI plugin binaries.",
+);
+/// Where CNI's results are kept.
+pub const CNI_CACHE_DIR: Flag = Flag::new(
+    "cni-cache-dir",
+    Kind::String,
+    "/var/lib/cni/cache",
+    "The full path of the directory in which CNI should store cache files.",
+);
+
 const FLAGS: &[Flag] = &[
     Flag::new(
         "container-runtime-endpoint",
@@ -103,18 +118,8 @@ const FLAGS: &[Flag] = &[
         "/etc/cni/net.d",
         "The full path of the directory in which to search for CNI config files.",
     ),
-    Flag::new(
-        "cni-bin-dir",
-        Kind::String,
-        "/opt/cni/bin",
-        "A comma-separated list of full paths of directories in which to search for CNI plugin binaries.",
-    ),
-    Flag::new(
-        "cni-cache-dir",
-        Kind::String,
-        "/var/lib/cni/cache",
-        "The full path of the directory in which CNI should store cache files.",
-    ),
+    CNI_BIN_DIR,
+    CNI_CACHE_DIR,
     Flag::new(
         "pod-cidr",
         Kind::String,
@@ -347,8 +352,8 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
         bridge_network,
         cni: CniSettings {
             conf_dir: parsed.text("cni-conf-dir").into(),
-            bin_dirs: directories(parsed.text("cni-bin-dir")),
-            cache_dir: parsed.text("cni-cache-dir").into(),
+            bin_dirs: directories(parsed.text(CNI_BIN_DIR.name)),
+            cache_dir: parsed.text(CNI_CACHE_DIR.name).into(),
             pod_cidr: parsed.text("pod-cidr").to_owned(),
             environment: Vec::new(),
         },
@@ -449,7 +454,7 @@ fn bridge_network(name: &str) -> Result<String, String> {
 }
 
 /// Comma separated; empty elements are dropped (FLG-10).
-fn directories(text: &str) -> Vec<PathBuf> {
+pub(crate) fn directories(text: &str) -> Vec<PathBuf> {
     let parts = text.split(',').filter(|part| !part.is_empty());
     parts.map(PathBuf::from).collect()
 }

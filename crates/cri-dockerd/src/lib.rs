@@ -12,6 +12,7 @@
 //! checkpoint file per sandbox below the root directory. Everything in memory is read again at
 //! start and after a reconnect.
 
+mod attachments;
 mod cgroup;
 mod checkpoint;
 mod cli;
@@ -52,6 +53,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+pub use attachments::{Attachment, Attachments};
+pub use cli::{CNI_BIN_DIR, CNI_CACHE_DIR};
 use cli::{Command, EXIT_FAILED};
 
 /// Worker threads (DEC-42).

@@ -211,7 +211,7 @@ impl Networks {
             return Ok(());
         }
         let id = pod.id.clone();
-        let own = move || namespace_of(pid?).filter(|_| is_of(pid.unwrap_or_default(), &id));
+        let own = move || namespace_of_sandbox(pid?, &id);
         let held = lock(&self.namespaces).get(&pod.id).cloned();
         let path = match (daemon::blocking(own).await, &held) {
             (Some(path), _) => path,
@@ -305,6 +305,11 @@ fn pod_addresses(found: &[InterfaceAddress]) -> Vec<IpAddr> {
 fn namespace_of(pid: i64) -> Option<PathBuf> {
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0)?;
     Some(netns::of_process(pid))
+}
+
+/// The network namespace of a sandbox by its process, where that is still its. Blocks.
+pub(crate) fn namespace_of_sandbox(pid: i64, sandbox: &str) -> Option<PathBuf> {
+    namespace_of(pid).filter(|_| is_of(pid, sandbox))
 }
 
 /// A process's network namespace: its path, and itself. Blocks.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
+use cri_dockerd::Attachments;
 use daemon::ErrorChain;
 use node_os::{
     cgroups::{CgroupFs, CgroupPath, Cgroups},
@@ -13,7 +14,7 @@ use super::plan::{Step, Target};
 use crate::docker::Docker;
 
 /// Takes every step that can be taken; what failed comes back, a line each.
-pub(super) fn act(steps: &[Step], docker: Option<&Docker>) -> Vec<String> {
+pub(super) fn act(steps: &[Step], docker: Option<&Docker>, networks: &Attachments) -> Vec<String> {
     let mut failures = Vec::new();
     // Pods with a container that stayed: what it uses stays with it.
     let mut held: BTreeSet<&String> = BTreeSet::new();
@@ -22,7 +23,7 @@ pub(super) fn act(steps: &[Step], docker: Option<&Docker>) -> Vec<String> {
             failures.push(format!("{step}: not done, a container of its pod stays"));
             continue;
         }
-        if let Err(why) = take(&step.target, docker) {
+        if let Err(why) = take(&step.target, docker, networks) {
             failures.push(format!("{step}: {why}"));
             if matches!(step.target, Target::Container { .. }) {
                 held.extend(&step.uid);
@@ -32,7 +33,7 @@ pub(super) fn act(steps: &[Step], docker: Option<&Docker>) -> Vec<String> {
     failures
 }
 
-fn take(target: &Target, docker: Option<&Docker>) -> Result<(), String> {
+fn take(target: &Target, docker: Option<&Docker>, networks: &Attachments) -> Result<(), String> {
     match target {
         Target::Container { id, .. } => match docker {
             Some(docker) => docker
@@ -40,6 +41,11 @@ fn take(target: &Target, docker: Option<&Docker>) -> Result<(), String> {
                 .map_err(|error| ErrorChain(&error).to_string()),
             None => Ok(()),
         },
+        Target::Network { id, .. } => {
+            // Docker may have lost it: then the plugins go by the address alone.
+            let pid = docker.and_then(|docker| docker.pid(id).ok().flatten());
+            networks.detach(id, pid)
+        }
         Target::Link(path) => remove_link(path).map_err(|error| error.to_string()),
         Target::Group(path) => remove_group(path),
         Target::Mount(path) => KernelMounts
@@ -76,6 +82,9 @@ fn remove_group(path: &CgroupPath) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use cri_dockerd::{CNI_BIN_DIR, CNI_CACHE_DIR};
+    use daemon::pflag::FlagSet;
+
     use super::*;
 
     fn step(target: Target, uid: &str) -> Step {
@@ -85,12 +94,18 @@ mod tests {
         }
     }
 
+    fn networks() -> Attachments {
+        let flags = FlagSet::new(&[CNI_BIN_DIR, CNI_CACHE_DIR]);
+        Attachments::of(&flags.parse([""; 0]).unwrap()).unwrap()
+    }
+
     #[test]
     fn what_a_container_that_stays_may_use_stays_too() {
         let directory = tempfile::tempdir().unwrap();
         let (kept, gone) = (directory.path().join("kept"), directory.path().join("gone"));
         fs::create_dir(&kept).unwrap();
         fs::create_dir(&gone).unwrap();
+        let networks = networks();
         let nobody = Docker::at("unix:///nonexistent.sock").unwrap();
         let container = Target::Container {
             id: "c".to_owned(),
@@ -101,7 +116,7 @@ mod tests {
             step(Target::Tree(kept.clone()), "u1"),
             step(Target::Tree(gone.clone()), "u2"),
         ];
-        let failures = act(&steps, Some(&nobody));
+        let failures = act(&steps, Some(&nobody), &networks);
         assert_eq!(failures.len(), 2, "{failures:?}");
         assert!(kept.exists() && !gone.exists());
     }
@@ -112,6 +127,6 @@ mod tests {
             step(Target::Tree("/nonexistent/tree".into()), "u"),
             step(Target::Link("/nonexistent/link".into()), "u"),
         ];
-        assert_eq!(act(&steps, None), Vec::<String>::new());
+        assert_eq!(act(&steps, None, &networks()), Vec::<String>::new());
     }
 }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cri_dockerd::Attachments;
 use daemon::ErrorChain;
 use kubelet_core::cgroup_name::{CgroupDriver, CgroupName, is_pod_directory};
 use node_os::{
@@ -62,11 +63,17 @@ pub(super) enum GatherError {
 ///
 /// # Errors
 /// When something can't be looked at, for then it can't be told what is safe to remove.
-pub(super) fn found(places: &Places, docker: Option<&Docker>) -> Result<Found, GatherError> {
-    let listed = match docker {
-        Some(docker) => docker.cri_containers().map_err(GatherError::Docker)?,
-        None => Vec::new(),
+pub(super) fn found(
+    places: &Places,
+    docker: Option<&Docker>,
+    networks: &Attachments,
+) -> Result<Found, GatherError> {
+    let (listed, engine) = match docker {
+        Some(docker) => (docker.cri_containers(), docker.info().map(Some)),
+        None => (Ok(Vec::new()), Ok(None)),
     };
+    let listed = listed.map_err(GatherError::Docker)?;
+    let engine = engine.map_err(GatherError::Docker)?.map(|info| info.id);
     let pods_dir = places.root_dir.join("pods");
     let state_files = ["allocated_pods_state", "actuated_pods_state"];
     Ok(Found {
@@ -87,6 +94,8 @@ pub(super) fn found(places: &Places, docker: Option<&Docker>) -> Result<Found, G
             .map(|name| places.root_dir.join(name))
             .filter(|path| path.exists())
             .collect(),
+        networks: networks.list(),
+        engine,
         shares: shares(),
         kubelet_runs: !Holders::sweep(None).kubelets().is_empty(),
     })
@@ -249,6 +258,9 @@ fn uid_of_group(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use cri_dockerd::{CNI_BIN_DIR, CNI_CACHE_DIR};
+    use daemon::pflag::{Flag, FlagSet};
+
     use super::*;
 
     #[test]
@@ -290,7 +302,15 @@ mod tests {
         link("theirs.log", "/var/log/other/d_a_u1/c/0.log".into());
         fs::create_dir_all(places.root_dir.join("pods/u1")).unwrap();
         fs::write(places.root_dir.join("allocated_pods_state"), "").unwrap();
-        let found = found(&places, None).unwrap();
+        let flags = FlagSet::new(&[
+            CNI_BIN_DIR,
+            Flag {
+                default: "/nonexistent",
+                ..CNI_CACHE_DIR
+            },
+        ]);
+        let flags = flags.parse([""; 0]).unwrap();
+        let found = found(&places, None, &Attachments::of(&flags).unwrap()).unwrap();
         assert_eq!(
             found.links,
             [("u1".to_owned(), places.links_dir.join("ours.log"))]

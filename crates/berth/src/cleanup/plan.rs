@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use cri_dockerd::Attachment;
 use node_os::cgroups::CgroupPath;
 
 /// Everything on this machine that looks like a node's.
@@ -23,6 +24,10 @@ pub(super) struct Found {
     pub(super) mounts: Vec<(Option<String>, PathBuf)>,
     /// Cgroups, children before parents.
     pub(super) groups: Vec<Group>,
+    /// Sandboxes that CNI gave a network, by its cached results.
+    pub(super) networks: Vec<Attachment>,
+    /// The Docker Engine's id; `None` where it is gone for good.
+    pub(super) engine: Option<String>,
     /// Checkpoints by sandbox id.
     pub(super) checkpoints: Vec<(String, PathBuf)>,
     /// Files that hold something about all pods.
@@ -80,6 +85,13 @@ pub(super) enum Target {
         /// Its name and pod.
         what: String,
     },
+    /// A sandbox's place in its CNI networks.
+    Network {
+        /// The sandbox's id.
+        id: String,
+        /// Its pod.
+        pod: String,
+    },
     /// A link to a log.
     Link(PathBuf),
     /// A cgroup.
@@ -105,6 +117,13 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Container { what, .. } => write!(f, "remove  container {what}"),
+            Target::Network { id, pod } => {
+                let short: String = id.chars().take(12).collect();
+                write!(
+                    f,
+                    "detach  pod {pod} from its CNI network (sandbox {short})"
+                )
+            }
             Target::Link(path) => write!(f, "remove  link {}", path.display()),
             Target::Group(path) => write!(f, "remove  cgroup {}", path.as_str()),
             Target::Mount(path) | Target::Share(path) => write!(f, "unmount {}", path.display()),
@@ -127,7 +146,7 @@ pub(super) fn normalized(uid: &str) -> String {
     uid.replace('-', "_")
 }
 
-/// The order: containers before sandboxes, links, cgroups, mounts, directories; so that nothing is
+/// The order: containers, networks, sandboxes, links, cgroups, mounts, directories; so that nothing is
 /// pulled from under what still uses it.
 pub(super) fn plan(found: &Found, others: Others) -> Plan {
     let mut plan = Plan::default();
@@ -136,40 +155,34 @@ pub(super) fn plan(found: &Found, others: Others) -> Plan {
         Others::Taken => BTreeSet::new(),
     };
     let ours = |uid: &String| !foreign.contains(uid);
+    let mut left: BTreeSet<String> = BTreeSet::new();
+
+    let mut containers: Vec<&FoundContainer> = found.containers.iter().collect();
+    containers.sort_by_key(|container| &container.name);
+    let (sandboxes, containers): (Vec<_>, Vec<_>) = containers
+        .into_iter()
+        .partition(|container| container.is_sandbox);
+    let remove = |container| container_step(container, &foreign);
+    // While the sandboxes are there, plugins find their namespaces.
+    let steps = containers
+        .into_iter()
+        .map(remove)
+        .chain(network_steps(found, &foreign).into_iter().map(Ok))
+        .chain(sandboxes.into_iter().map(remove));
+    for step in steps {
+        match step {
+            Ok(step) => plan.steps.push(step),
+            Err(other) => {
+                left.insert(other);
+            }
+        }
+    }
     let mut add = |target, uid: Option<&String>| {
         plan.steps.push(Step {
             target,
             uid: uid.cloned(),
         });
     };
-
-    let mut containers: Vec<&FoundContainer> = found.containers.iter().collect();
-    containers.sort_by_key(|container| (container.is_sandbox, &container.name));
-    let mut left: BTreeSet<String> = BTreeSet::new();
-    for container in containers {
-        let what = format!("{} (pod {})", container.name, container.pod);
-        match &container.uid {
-            Some(uid) if ours(uid) => {
-                add(
-                    Target::Container {
-                        id: container.id.clone(),
-                        what,
-                    },
-                    Some(uid),
-                );
-            }
-            Some(_) => {
-                let text = format!(
-                    "pod {}: another kubelet made it (--all-pods takes it too)",
-                    container.pod
-                );
-                left.insert(text);
-            }
-            None => {
-                left.insert(format!("container {}: it has no pod", container.name));
-            }
-        }
-    }
     for (uid, link) in found.links.iter().filter(|(uid, _)| ours(uid)) {
         add(Target::Link(link.clone()), Some(uid));
     }
@@ -220,27 +233,13 @@ pub(super) fn plan(found: &Found, others: Others) -> Plan {
             add(Target::Tree(directory.clone()), Some(uid));
         }
     }
-    let foreign_ids: BTreeSet<&String> = found
-        .containers
-        .iter()
-        .filter(|container| {
-            container
-                .uid
-                .as_ref()
-                .is_none_or(|uid| foreign.contains(uid))
-        })
-        .map(|container| &container.id)
-        .collect();
     for (id, checkpoint) in &found.checkpoints {
-        if !foreign_ids.contains(id) {
-            let owner = found
-                .containers
-                .iter()
-                .find(|container| &container.id == id);
-            add(
+        match owner(found, id) {
+            Some(owner) if is_foreign(owner, &foreign) => {}
+            owner => add(
                 Target::Tree(checkpoint.clone()),
                 owner.and_then(|owner| owner.uid.as_ref()),
-            );
+            ),
         }
     }
     for file in &found.state_files {
@@ -248,6 +247,62 @@ pub(super) fn plan(found: &Found, others: Others) -> Plan {
     }
     plan.left = left.into_iter().collect();
     plan
+}
+
+/// The removal of a container, or what is left and why.
+fn container_step(container: &FoundContainer, foreign: &BTreeSet<String>) -> Result<Step, String> {
+    let FoundContainer { id, name, pod, .. } = container;
+    match &container.uid {
+        None => Err(format!("container {name}: it has no pod")),
+        Some(uid) if foreign.contains(uid) => Err(format!(
+            "pod {pod}: another kubelet made it (--all-pods takes it too)"
+        )),
+        Some(uid) => Ok(Step {
+            target: Target::Container {
+                id: id.clone(),
+                what: format!("{name} (pod {pod})"),
+            },
+            uid: Some(uid.clone()),
+        }),
+    }
+}
+
+/// Sandboxes to take off their networks: ours, and those that the engine lost and that our
+/// cri-dockerd made on it. A kubelet that runs looks after the lost ones itself.
+fn network_steps(found: &Found, foreign: &BTreeSet<String>) -> Vec<Step> {
+    let is_lost_here = |attached: &Attachment| {
+        let made_here = match &found.engine {
+            Some(engine) => &attached.engine == engine,
+            None => true,
+        };
+        !attached.engine.is_empty() && made_here && !found.kubelet_runs
+    };
+    let step = |attached: &Attachment, uid: Option<&String>| Step {
+        target: Target::Network {
+            id: attached.id.clone(),
+            pod: attached.pod.clone(),
+        },
+        uid: uid.cloned(),
+    };
+    let steps = found
+        .networks
+        .iter()
+        .filter_map(|attached| match owner(found, &attached.id) {
+            Some(owner) if is_foreign(owner, foreign) => None,
+            Some(owner) => Some(step(attached, owner.uid.as_ref())),
+            None => is_lost_here(attached).then(|| step(attached, None)),
+        });
+    steps.collect()
+}
+
+/// The container of that id.
+fn owner<'a>(found: &'a Found, id: &str) -> Option<&'a FoundContainer> {
+    found.containers.iter().find(|container| container.id == id)
+}
+
+fn is_foreign(container: &FoundContainer, foreign: &BTreeSet<String>) -> bool {
+    let uid = container.uid.as_ref();
+    uid.is_none_or(|uid| foreign.contains(uid))
 }
 
 /// Pods that nothing marks as ours: no container of theirs does, nor a directory below our root.
@@ -341,6 +396,41 @@ mod tests {
             ],
             ..Found::default()
         }
+    }
+
+    fn attachment(id: &str, engine: &str) -> Attachment {
+        Attachment {
+            id: id.to_owned(),
+            pod: format!("default/{id}"),
+            engine: engine.to_owned(),
+        }
+    }
+
+    #[test]
+    fn networks_are_given_back_before_the_sandboxes_go() {
+        let mut found = Found {
+            networks: vec![
+                attachment("s1", ""),
+                attachment("s2", "here"),
+                attachment("lost", "here"),
+                attachment("elsewhere", "there"),
+                attachment("of-upstream", ""),
+            ],
+            engine: Some("here".to_owned()),
+            ..found()
+        };
+        let detached = |found: &Found| {
+            let mut lines = lines(&plan(found, Others::Left));
+            lines.retain(|line| line.starts_with("detach"));
+            lines
+        };
+        let of = |id: &str| format!("detach  pod default/{id} from its CNI network (sandbox {id})");
+        assert_eq!(detached(&found), [of("s1"), of("lost")]);
+        let all = lines(&plan(&found, Others::Left));
+        assert_eq!(all[0], "remove  container k8s_c1 (pod default/u-1)");
+        assert_eq!(all[3], "remove  container k8s_s1 (pod default/u-1)");
+        found.kubelet_runs = true;
+        assert_eq!(detached(&found), [of("s1")]);
     }
 
     fn lines(plan: &Plan) -> Vec<String> {
