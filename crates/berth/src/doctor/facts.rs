@@ -80,8 +80,8 @@ pub(crate) struct Kubelet {
     pub(crate) pid: u32,
     /// Its program.
     pub(crate) program: String,
-    /// It has files open below our root directory.
-    pub(crate) holds_root: bool,
+    /// Its root directory is ours.
+    pub(crate) shares_root: bool,
 }
 
 /// Where we are when it isn't the host.

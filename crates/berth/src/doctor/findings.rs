@@ -4,7 +4,7 @@ mod places;
 
 use kubelet_config::{CgroupDriver, Severity};
 
-use places::{directory, kubelets, manifests, open, port, socket_path};
+use places::{directory, kubelets, manifests, open, port, running, socket_path};
 
 use super::facts::{Cgroups, Container, Docker, DockerState, Facts, Node};
 use super::finding::{Finding, fail, ok, warn};
@@ -34,7 +34,8 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     );
     if let Ok(node) = node {
         all.push(swap(facts, node));
-        all.extend(node.ports.iter().map(port));
+        let running = running(&facts.kubelets, &node.ports);
+        all.extend(node.ports.iter().map(|at| port(at, running)));
         all.extend(node.ports.iter().filter_map(|port| open(port, node)));
     }
     all.extend(kubelets(

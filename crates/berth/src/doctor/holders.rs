@@ -1,4 +1,4 @@
-//! Which process holds a socket or a directory, from `/proc/<pid>/fd`.
+//! Which process holds a socket, from `/proc/<pid>/fd`, and which kubelets run, by their command lines.
 
 use std::{
     collections::BTreeMap,
@@ -8,17 +8,20 @@ use std::{
 
 use super::facts::{Holder, Kubelet};
 
+/// Of upstream's kubelet and of ours.
+const DEFAULT_ROOT_DIR: &str = "/var/lib/kubelet";
+
 /// One sweep over the processes of this pid namespace. Processes that end meanwhile, or that may
 /// not be looked into, are left out.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
     sockets: BTreeMap<u64, u32>,
     programs: BTreeMap<u32, String>,
-    holds_root: Vec<u32>,
+    shares_root: Vec<u32>,
 }
 
 impl Holders {
-    /// Looks at all processes but this one; `root` is the directory whose holders matter.
+    /// Looks at all processes but this one; `root` is the root directory that matters.
     pub(crate) fn sweep(root: Option<&Path>) -> Self {
         let mut found = Self::default();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -27,9 +30,15 @@ impl Holders {
             let directory = PathBuf::from(format!("/proc/{pid}"));
             let words = fs::read(directory.join("cmdline")).unwrap_or_default();
             let comm = fs::read_to_string(directory.join("comm")).unwrap_or_default();
-            if let Some(program) = program(&words, comm.trim()) {
-                found.programs.insert(pid, program);
+            let Some(program) = program(&words, comm.trim()) else {
+                continue;
+            };
+            if is_kubelet(&program)
+                && root.is_some_and(|root| shares_root(&directory, &words, root))
+            {
+                found.shares_root.push(pid);
             }
+            found.programs.insert(pid, program);
             let descriptors = fs::read_dir(directory.join("fd"))
                 .into_iter()
                 .flatten()
@@ -37,8 +46,6 @@ impl Holders {
             for target in descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()) {
                 if let Some(inode) = socket_inode(&target) {
                     found.sockets.entry(inode).or_insert(pid);
-                } else if root.is_some_and(|root| target.starts_with(root)) {
-                    found.holds_root.push(pid);
                 }
             }
         }
@@ -55,22 +62,45 @@ impl Holders {
 
     /// The kubelets.
     pub(crate) fn kubelets(&self) -> Vec<Kubelet> {
-        let is_kubelet = |program: &str| {
-            matches!(
-                program,
-                "kubelet" | "berth kubelet" | "kubelet-node" | "berth kubelet-node"
-            )
-        };
         self.programs
             .iter()
             .filter(|(_, program)| is_kubelet(program))
             .map(|(pid, program)| Kubelet {
                 pid: *pid,
                 program: program.clone(),
-                holds_root: self.holds_root.contains(pid),
+                shares_root: self.shares_root.contains(pid),
             })
             .collect()
     }
+}
+
+fn is_kubelet(program: &str) -> bool {
+    matches!(
+        program,
+        "kubelet" | "berth kubelet" | "kubelet-node" | "berth kubelet-node"
+    )
+}
+
+/// Whether a kubelet works in `root`, which is a path of this mount namespace.
+fn shares_root(process: &Path, cmdline: &[u8], root: &Path) -> bool {
+    let namespace = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
+    let directory = fs::read_link(process.join("cwd")).unwrap_or_default();
+    namespace(process) == namespace(Path::new("/proc/self"))
+        && directory.join(root_dir(cmdline)) == root
+}
+
+/// What a kubelet's command line says of its root directory (FLAG-08).
+fn root_dir(cmdline: &[u8]) -> String {
+    let words = cmdline.split(|byte| *byte == 0);
+    let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+    let mut told = words.iter().enumerate().filter_map(|(position, word)| {
+        match word.strip_prefix("--root-dir")? {
+            "" => words.get(position + 1).map(ToString::to_string),
+            rest => rest.strip_prefix('=').map(str::to_owned),
+        }
+    });
+    told.next_back()
+        .unwrap_or_else(|| DEFAULT_ROOT_DIR.to_owned())
 }
 
 /// `socket:[4711]` -> 4711.
@@ -115,6 +145,18 @@ mod tests {
         }
         assert_eq!(socket_inode(Path::new("socket:[12]")), Some(12));
         assert_eq!(socket_inode(Path::new("/var/lib/kubelet/x")), None);
+    }
+
+    #[test]
+    fn the_last_root_directory_of_a_command_line_counts() {
+        for (cmdline, expected) in [
+            (&b"kubelet\0--v=2\0"[..], "/var/lib/kubelet"),
+            (b"berth\0kubelet\0--root-dir\0/a\0", "/a"),
+            (b"kubelet\0--root-dir=/a\0--root-dir=b\0", "b"),
+            (b"kubelet\0--root-dir\0", ""),
+        ] {
+            assert_eq!(root_dir(cmdline), expected);
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ const LEAST_FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// Below this no pod's directory can be made.
 const LEAST_FREE_INODES: u64 = 1000;
 
-pub(super) fn port(port: &Port) -> Finding {
+/// `running` is the pid of the kubelet that runs this node already.
+pub(super) fn port(port: &Port, running: Option<u32>) -> Finding {
     let Port {
         address,
         field,
@@ -22,6 +23,12 @@ pub(super) fn port(port: &Port) -> Finding {
     } = port;
     match holder {
         None => ok("port", format!("{address} ({field}) is free")),
+        Some(Holder {
+            process: Some((pid, program)),
+        }) if running == Some(*pid) => ok(
+            "port",
+            format!("{address} ({field}) is this node's own: {program} (pid {pid})"),
+        ),
         Some(Holder {
             process: Some((pid, program)),
         }) => fail(
@@ -52,27 +59,32 @@ pub(super) fn open(port: &Port, node: &Node) -> Option<Finding> {
     })
 }
 
+/// The kubelet that runs this node already: it works in our root directory and listens on a port of
+/// ours.
+pub(super) fn running(kubelets: &[Kubelet], ports: &[Port]) -> Option<u32> {
+    let mut ours = kubelets.iter().filter(|kubelet| kubelet.shares_root);
+    ours.find(|kubelet| holds_one(kubelet, ports))
+        .map(|kubelet| kubelet.pid)
+}
+
+fn holds_one(kubelet: &Kubelet, ports: &[Port]) -> bool {
+    let holders = ports.iter().filter_map(|port| port.holder.as_ref());
+    let mut processes = holders.filter_map(|holder| holder.process.as_ref());
+    processes.any(|(pid, _)| *pid == kubelet.pid)
+}
+
 pub(super) fn kubelets(kubelets: &[Kubelet], ports: &[Port]) -> Vec<Finding> {
     if kubelets.is_empty() {
         return vec![ok("other kubelets", "none")];
     }
     // One that holds a port of ours is named there already.
-    let is_named = |kubelet: &&Kubelet| {
-        ports.iter().any(|port| {
-            let process = port
-                .holder
-                .as_ref()
-                .and_then(|holder| holder.process.as_ref());
-            process.is_some_and(|(pid, _)| *pid == kubelet.pid)
-        })
-    };
     let judge = |kubelet: &Kubelet| {
         let Kubelet {
             pid,
             program,
-            holds_root,
+            shares_root,
         } = kubelet;
-        if *holds_root {
+        if *shares_root {
             fail(
                 "other kubelets",
                 format!("{program} (pid {pid}) works in our root directory"),
@@ -89,7 +101,7 @@ pub(super) fn kubelets(kubelets: &[Kubelet], ports: &[Port]) -> Vec<Finding> {
     };
     kubelets
         .iter()
-        .filter(|kubelet| !is_named(kubelet))
+        .filter(|kubelet| !holds_one(kubelet, ports))
         .map(judge)
         .collect()
 }

@@ -98,6 +98,23 @@ fn a_machine_as_it_should_be_has_nothing_to_mend() {
     assert!(all.len() >= 10);
 }
 
+#[test]
+fn the_ports_of_the_node_that_runs_are_its_own() {
+    let mut facts = facts();
+    let process = Some((42, "berth kubelet".to_owned()));
+    on_node(&mut facts).ports = vec![port_of("127.0.0.1:1", Some(Holder { process }))];
+    facts.kubelets = vec![Kubelet {
+        pid: 42,
+        program: "berth kubelet".into(),
+        shares_root: true,
+    }];
+    let all = findings(&facts);
+    assert!(
+        all.iter().all(|finding| finding.level == Level::Ok),
+        "{all:#?}"
+    );
+}
+
 type Change = fn(&mut Facts);
 
 fn on_node(facts: &mut Facts) -> &mut Node {
@@ -251,7 +268,7 @@ fn each_fault_is_told_with_its_fix() {
                 f.kubelets = vec![Kubelet {
                     pid: 7,
                     program: "kubelet".into(),
-                    holds_root: true,
+                    shares_root: true,
                 }];
             },
             Fail,
@@ -264,7 +281,7 @@ fn each_fault_is_told_with_its_fix() {
                 f.kubelets = vec![Kubelet {
                     pid: 7,
                     program: "kubelet".into(),
-                    holds_root: false,
+                    shares_root: false,
                 }];
             },
             Warn,
@@ -460,14 +477,14 @@ fn no_docker_is_looked_for_when_none_is_wanted() {
 }
 
 #[test]
-fn a_kubelet_on_our_port_is_told_once() {
+fn a_kubelet_of_another_root_directory_on_our_port_is_told_once() {
     let mut facts = facts();
     let process = Some((7, "kubelet".to_owned()));
     on_node(&mut facts).ports = vec![port_of("127.0.0.1:1", Some(Holder { process }))];
     facts.kubelets = vec![Kubelet {
         pid: 7,
         program: "kubelet".to_owned(),
-        holds_root: true,
+        shares_root: false,
     }];
     let bad = findings(&facts)
         .into_iter()
