@@ -1,5 +1,4 @@
-//! `berth hello`: the example pod's web server. Standard library alone, so that an image with
-//! nothing but the binary can run it.
+//! `berth hello`: the example pod's web server, of an image with nothing but the binary.
 
 use std::{
     env,
@@ -7,9 +6,12 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::ExitCode,
+    sync::Arc,
     thread,
     time::Duration,
 };
+
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A peer that says nothing for this long is let go.
 const PEER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -18,7 +20,8 @@ const WORKERS: usize = 4;
 /// Longest request line and header block taken, in bytes.
 const MAX_REQUEST_BYTES: u64 = 16 * 1024;
 
-/// Serves on the port of the first word (8080 without one) until it is killed.
+/// Serves on the port of the first word (8080 without one) until SIGTERM or SIGINT, which the kernel
+/// keeps from a container's first process that does not ask for them.
 #[expect(
     clippy::needless_pass_by_value,
     reason = "every program is started in this way"
@@ -38,19 +41,41 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    say(&format!("listening on port {port}"));
-    thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                for stream in listener.incoming().flatten() {
-                    if let Err(error) = answer(&stream) {
-                        say(&format!("a peer went away: {error}"));
-                    }
-                }
-            });
-        }
+    // The workers end with the process: none has anything to lose.
+    let listener = Arc::new(listener);
+    for _ in 0..WORKERS {
+        let listener = Arc::clone(&listener);
+        thread::spawn(move || serve(&listener));
+    }
+    let ended = daemon::runtime(1, "hello").and_then(|runtime| {
+        runtime.block_on(async {
+            let (mut terminate, mut interrupt) = (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            );
+            say(&format!("listening on port {port}"));
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Ok(())
+        })
     });
-    ExitCode::SUCCESS
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "hello: wait for a signal: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming().flatten() {
+        if let Err(error) = answer(&stream) {
+            say(&format!("a peer went away: {error}"));
+        }
+    }
 }
 
 fn answer(stream: &TcpStream) -> io::Result<()> {

@@ -148,7 +148,10 @@ fn look(settings: &Settings) -> Seen {
         None => Pods::Off,
         Some(address) => match get(address, "/pods") {
             Ok(answer) if answer.is_success() => match pods::parse(&answer.body) {
-                Ok(pods) => Pods::Listed(pods),
+                Ok(mut pods) => {
+                    pods::add_leaving(&mut pods, running(address));
+                    Pods::Listed(pods)
+                }
                 Err(error) => Pods::Unknown(format!("{address}/pods: {error}")),
             },
             Ok(answer) => Pods::Unknown(format!(
@@ -169,6 +172,15 @@ fn look(settings: &Settings) -> Seen {
         pods,
         broken: broken.unwrap_or_default(),
     }
+}
+
+/// The pods that have containers. Other kubelets have no such path on this port.
+fn running(address: SocketAddr) -> Vec<Pod> {
+    let answer = get(address, "/runningpods/").ok();
+    let answer = answer.filter(http::Answer::is_success);
+    answer
+        .and_then(|answer| pods::parse(&answer.body).ok())
+        .unwrap_or_default()
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<http::Answer, HttpError> {
@@ -195,9 +207,14 @@ fn first_line(body: &[u8]) -> String {
 
 /// All that is shown.
 fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> String {
-    let name = settings
-        .node_name(&node_os::proc::hostname())
-        .unwrap_or_default();
+    let listed = match &seen.pods {
+        Pods::Listed(pods) => pods.as_slice(),
+        Pods::Off | Pods::Unknown(_) => &[],
+    };
+    let told = pods::node_name(listed).map(str::to_owned);
+    // A node that was started with --hostname-override tells it itself.
+    let name = told.or_else(|| settings.node_name(&node_os::proc::hostname()));
+    let name = name.unwrap_or_default();
     let port = |address: Option<SocketAddr>| {
         address.map_or("no port".to_owned(), |address| address.to_string())
     };
@@ -244,10 +261,6 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
             let _ = writeln!(text, "pods     unknown: {why}");
         }
     }
-    let listed = match &seen.pods {
-        Pods::Listed(pods) => pods.as_slice(),
-        Pods::Off | Pods::Unknown(_) => &[],
-    };
     let is_shown = |file: &&Broken| listed.iter().any(|pod| pod.is_kept_by(file));
     let without_pod = seen.broken.iter().filter(|file| !is_shown(file));
     text.push_str(&manifests::table(without_pod));

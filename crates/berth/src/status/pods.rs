@@ -8,6 +8,8 @@ use crate::output;
 
 /// A message is cut to so many characters in the table.
 const MESSAGE_CHARS: usize = 100;
+/// The phase that is shown of a pod that goes.
+const TERMINATING: &str = "Terminating";
 
 /// A pod, as far as the table shows it. Read leniently, since any kubelet may answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -26,6 +28,8 @@ struct Metadata {
     namespace: String,
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    uid: String,
     #[serde(rename = "deletionTimestamp")]
     deletion: Option<String>,
 }
@@ -33,6 +37,7 @@ struct Metadata {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
+    node_name: Option<String>,
     #[serde(default)]
     containers: Vec<Anything>,
     #[serde(default)]
@@ -83,7 +88,14 @@ struct Container {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 struct State {
     waiting: Option<Why>,
+    running: Option<Running>,
     terminated: Option<Why>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Running {
+    started_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -95,6 +107,7 @@ struct Why {
     message: String,
     #[serde(default)]
     exit_code: i32,
+    started_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -115,13 +128,31 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<Pod>, serde_json::Error> {
     Ok(pods)
 }
 
+/// Adds the pods that have containers yet and that no manifest wants any more: `/runningpods/` has
+/// them, `/pods` no longer.
+pub(super) fn add_leaving(pods: &mut Vec<Pod>, mut running: Vec<Pod>) {
+    running.retain(|pod| {
+        pods.iter()
+            .all(|known| known.metadata.uid != pod.metadata.uid)
+    });
+    for pod in &mut running {
+        TERMINATING.clone_into(&mut pod.status.phase);
+    }
+    pods.extend(running);
+}
+
+/// What the node calls itself, by the pods that it lists.
+pub(super) fn node_name(pods: &[Pod]) -> Option<&str> {
+    pods.iter().find_map(|pod| pod.spec.node_name.as_deref())
+}
+
 impl Pod {
     /// All of it runs, or has done what it had to do. A pod's phase is Running already when one
     /// container was started once.
     pub(super) fn is_content(&self) -> bool {
-        let waits = |container: &Container| container.state.waiting.is_some();
+        let is_fine = |container: &Container| container.trouble().is_none();
         match self.status.phase.as_str() {
-            "Running" => !self.status.container_statuses.iter().any(waits),
+            "Running" => self.status.container_statuses.iter().all(is_fine),
             phase => phase == "Succeeded",
         }
     }
@@ -158,12 +189,20 @@ impl Pod {
     }
 
     fn restarts(&self) -> u32 {
-        let all = self
-            .status
-            .init_container_statuses
-            .iter()
-            .chain(&self.status.container_statuses);
+        let all = self.all_containers();
         all.map(|status| status.restart_count).sum()
+    }
+
+    fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        let init = self.status.init_container_statuses.iter();
+        init.chain(&self.status.container_statuses)
+    }
+
+    /// Since when it is here. Without an API server a kubelet that starts anew takes its own start
+    /// for the pod's (upstream too), so what its containers tell counts as well.
+    fn start(&self) -> Option<Timestamp> {
+        let of_containers = self.all_containers().filter_map(Container::first_start);
+        of_containers.chain(self.status.start_time).min()
     }
 
     /// Why it is not as it should be: of the pod, else of its first container in trouble.
@@ -176,16 +215,24 @@ impl Pod {
         if self.status.phase == "Succeeded" {
             return String::new();
         }
-        let mut all = self
-            .status
-            .init_container_statuses
-            .iter()
-            .chain(&self.status.container_statuses);
-        all.find_map(Container::trouble).unwrap_or_default()
+        self.all_containers()
+            .find_map(Container::trouble)
+            .unwrap_or_default()
     }
 }
 
 impl Container {
+    fn first_start(&self) -> Option<Timestamp> {
+        let started = |state: &State| {
+            let running = state.running.as_ref().and_then(|state| state.started_at);
+            let ended = state.terminated.as_ref().and_then(|state| state.started_at);
+            running.into_iter().chain(ended)
+        };
+        let all = started(&self.state).chain(started(&self.last_state));
+        // A container that never ran has the epoch there.
+        all.filter(|start| *start > Timestamp::UNIX_EPOCH).min()
+    }
+
     fn trouble(&self) -> Option<String> {
         let told = |reason: &Why| {
             let mut text = format!("{}: {}", self.name, joined(&reason.reason, &reason.message));
@@ -235,7 +282,7 @@ pub(super) fn table(pods: &[Pod], broken: &[Broken], now: Timestamp) -> String {
     ];
     rows.extend(pods.iter().map(|pod| {
         let phase = match (&pod.metadata.deletion, pod.status.phase.as_str()) {
-            (Some(_), _) => "Terminating",
+            (Some(_), _) => TERMINATING,
             (None, "") => "Unknown",
             (None, phase) => phase,
         };
@@ -248,9 +295,7 @@ pub(super) fn table(pods: &[Pod], broken: &[Broken], now: Timestamp) -> String {
             phase.to_owned(),
             pod.ready(),
             pod.restarts().to_string(),
-            pod.status
-                .start_time
-                .map_or("-".to_owned(), |start| age(start, now)),
+            pod.start().map_or("-".to_owned(), |start| age(start, now)),
             why.join("; "),
         ]
     }));
@@ -299,6 +344,16 @@ default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (
         let mut crashing = pods[1].clone();
         crashing.status.phase = "Running".to_owned();
         assert!(!crashing.is_content(), "one of its containers waits");
+        let ended = Why {
+            exit_code: 1,
+            ..Why::default()
+        };
+        crashing.status.container_statuses[0].state = State {
+            terminated: Some(ended),
+            ..State::default()
+        };
+        crashing.status.container_statuses.truncate(1);
+        assert!(!crashing.is_content(), "one of its containers failed");
     }
 
     #[test]
@@ -314,6 +369,40 @@ default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (
             "{text}"
         );
         assert!(!rows[2].contains("a.yaml"), "{text}");
+    }
+
+    #[test]
+    fn a_pod_that_no_manifest_wants_is_shown_until_its_containers_are_gone() {
+        let mut pods = parse(LIST.as_bytes()).unwrap();
+        let running = r#"{"items":[{"metadata":{"namespace":"default","name":"a-n1","uid":"1"}},
+            {"metadata":{"namespace":"default","name":"old-n1","uid":"9"},
+             "spec":{"containers":[{"name":"c"}]},"status":{}}]}"#;
+        for (pod, uid) in pods.iter_mut().zip(["1", "2"]) {
+            pod.metadata.uid = uid.to_owned();
+        }
+        add_leaving(&mut pods, parse(running.as_bytes()).unwrap());
+        assert_eq!(pods.len(), 3);
+        let text = table(&pods, &[], Timestamp::UNIX_EPOCH);
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("default/old-n1  Terminating"), "{text}");
+    }
+
+    #[test]
+    fn the_age_outlives_a_restart_of_the_kubelet() {
+        let pod = r#"{"items":[{"status":{"startTime":"2026-11-22T10:00:00Z","containerStatuses":[
+            {"name":"c","state":{"running":{"startedAt":"2026-11-22T09:59:00Z"}},
+             "lastState":{"terminated":{"startedAt":"2026-11-22T09:58:20Z"}}},
+            {"name":"d","state":{"terminated":{"startedAt":"1970-01-01T00:00:00Z"}}}]}}]}"#;
+        let pods = parse(pod.as_bytes()).unwrap();
+        let text = table(&pods, &[], "2026-11-22T10:00:00Z".parse().unwrap());
+        assert!(text.trim_end().ends_with(" 100s"), "{text}");
+    }
+
+    #[test]
+    fn the_node_is_called_what_its_pods_say() {
+        let pods = parse(br#"{"items":[{"spec":{}},{"spec":{"nodeName":"n1"}}]}"#).unwrap();
+        assert_eq!(node_name(&pods), Some("n1"));
+        assert_eq!(node_name(&[]), None);
     }
 
     #[test]
