@@ -48,6 +48,10 @@ pub(crate) enum PluginError {
     /// Could not be executed.
     #[error("execute {}", .0.display())]
     Spawn(PathBuf, #[source] io::Error),
+    /// It is there, and what the kernel runs it with is not: in an image without a C library most
+    /// often.
+    #[error("execute {}: its interpreter or dynamic linker is not here; install a static plugin", .0.display())]
+    Interpreter(PathBuf),
     /// Could not be waited for.
     #[error("wait for {}", .0.display())]
     Wait(PathBuf, #[source] io::Error),
@@ -262,6 +266,9 @@ impl Plugins {
                     // No event tells when the writer is done with it.
                     tries += 1;
                     tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => {
+                    return Err(PluginError::Interpreter(path.to_owned()));
                 }
                 child => return child.map_err(|error| PluginError::Spawn(path.to_owned(), error)),
             }

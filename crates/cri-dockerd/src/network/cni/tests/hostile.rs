@@ -173,7 +173,8 @@ async fn plugin_that_reads_nothing_and_one_that_is_no_program() {
     node.script("deaf", "#!/no/such/interpreter\n");
     let error = text(&cni.tear_down(&pod(), "/x").await.unwrap_err());
     assert!(
-        error.contains("bin/deaf") && error.contains("failed (delete)"),
+        error.contains("bin/deaf: its interpreter or dynamic linker is not here")
+            && error.contains("failed (delete)"),
         "{error}"
     );
     assert_eq!(node.cached().len(), 1, "kept for another try");
