@@ -57,8 +57,18 @@ pub(crate) enum NetworkError {
         source: Box<CniError>,
     },
     /// The sandbox ended before its network was set up.
-    #[error("cannot find network namespace for the terminated container {0:?}")]
-    Ended(String),
+    #[error(
+        "networkPlugin cni failed to set up pod \"{name}_{namespace}\" network: CNI failed to retrieve network \
+         namespace path: cannot find network namespace for the terminated container {id:?}"
+    )]
+    Ended {
+        /// The pod's name.
+        name: String,
+        /// The pod's namespace.
+        namespace: String,
+        /// The sandbox.
+        id: String,
+    },
 }
 
 /// What the flags say.
@@ -181,7 +191,11 @@ impl Networks {
         let _one = one.lock().await;
         let (path, namespace) = daemon::blocking(move || open_namespace(pid?))
             .await
-            .ok_or_else(|| NetworkError::Ended(pod.id.clone()))?;
+            .ok_or_else(|| NetworkError::Ended {
+                name: pod.name.clone(),
+                namespace: pod.namespace.clone(),
+                id: pod.id.clone(),
+            })?;
         lock(&self.namespaces).insert(pod.id.clone(), Arc::new(namespace));
         let done = self.cni.set_up(pod, &path.to_string_lossy(), engine).await;
         done.map_err(|source| NetworkError::SetUp {

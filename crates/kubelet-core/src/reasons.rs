@@ -147,7 +147,7 @@ words!(
         /// Sandbox not created. Upstream writes `SandBox` here.
         FailedCreatePodSandBox = "FailedCreatePodSandBox",
         /// Sandbox status not readable. Upstream writes `SandBox` here.
-        FailedStatusPodSandBox = "FailedStatusPodSandBox",
+        FailedStatusPodSandBox = "FailedPodSandBoxStatus",
         /// A sync failed.
         FailedSync = "FailedSync",
         /// The pod's cgroup was not made.

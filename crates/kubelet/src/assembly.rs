@@ -169,6 +169,7 @@ pub(crate) async fn start(
         metrics: metrics.clone(),
         health: Arc::new(servers::Checks {
             health: health.clone(),
+            sync_frequency: settings.sync.pod_resync_period,
         }),
     };
     let bound = servers::bind_servers(&settings, &answers).await?;

@@ -229,7 +229,11 @@ impl<S: ImageService> ImagePuller<S> {
         };
         let policy = PullPolicy::of(pull_policy, &reference);
         if policy != PullPolicy::Always
-            && let Some(present) = self.inspected(job, &image, self.service.status(&image).await)?
+            && let Some(present) = self.inspected(
+                job,
+                &image,
+                self.service.status(&image, &sandbox.annotations).await,
+            )?
         {
             let message = format!("Container image {requested:?} already present on machine");
             self.tell(job, EventType::Normal, EventReason::Pulled, &message);
@@ -247,8 +251,9 @@ impl<S: ImageService> ImagePuller<S> {
             return Err(ImageError::new(WaitingReason::ErrImageNeverPull, message));
         }
         self.wait_passed(job)?;
+        let annotations = sandbox.annotations.clone();
         let pulled = self.pull(job, &image, &reference, sandbox).await?;
-        let status = self.service.status(&pulled.reference).await;
+        let status = self.service.status(&pulled.reference, &annotations).await;
         let size = match &status {
             Ok(Some(image)) => image.size,
             _ => 0,

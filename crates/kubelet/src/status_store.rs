@@ -17,6 +17,7 @@ use kubelet_core::{
     spec,
     status::apply_probe_results,
 };
+use tokio::sync::Notify;
 
 /// A pod that a source asks for.
 #[derive(Debug, Clone)]
@@ -69,6 +70,8 @@ struct Inner {
 #[derive(Debug, Default)]
 pub(crate) struct StatusStore {
     inner: Mutex<Inner>,
+    /// A pod has ended that was not over before.
+    ended: Notify,
 }
 
 impl StatusStore {
@@ -100,8 +103,17 @@ impl StatusStore {
         if let Some(entry) = self.lock().desired.get_mut(uid)
             && entry.status != *status
         {
+            let is_over = |status: &PodStatus| spec::is_terminal_phase(status.phase.as_deref());
+            if is_over(status) && !is_over(&entry.status) {
+                self.ended.notify_one();
+            }
             entry.status = status.clone();
         }
+    }
+
+    /// Waits for a pod to end for good; one listener. Cancel-safe.
+    pub(crate) async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// Shows for whose end a pod waits that has not been started yet, or that it waits no more.

@@ -28,7 +28,7 @@ pub enum SandboxReason {
 impl SandboxReason {
     /// Whether a sandbox stood before: event `SandboxChanged` (CTR-03).
     pub fn is_replacement(self) -> bool {
-        self != Self::Missing
+        !matches!(self, Self::Missing | Self::NetworkModeChanged)
     }
 }
 

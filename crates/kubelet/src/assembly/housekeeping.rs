@@ -10,7 +10,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use daemon::ErrorChain;
-use kubelet_core::{ids::SandboxId, log_paths, resources::CgroupValues};
+use kubelet_core::{
+    ids::{PodUid, SandboxId},
+    log_paths,
+    resources::CgroupValues,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +85,8 @@ impl Housekeeping {
                 biased;
                 // cancel-safe: a change stays in its watch.
                 () = any_changed(&mut sources) => {}
+                // cancel-safe: a permit stays for the next wait.
+                () = self.context.statuses.ended() => {}
                 // cancel-safe: a timer.
                 () = tokio::time::sleep(SWEEP_RETRY), if swept == Swept::Leftovers => {
                     swept = self.sweep_volumes(&sources).await;
@@ -174,6 +180,8 @@ impl Housekeeping {
             .iter()
             .flatten()
             .flat_map(|set| set.iter())
+            // Refused and finished pods hold nothing.
+            .filter(|pod| !self.context.statuses.is_over(&PodUid::of(pod)))
             .map(AsRef::as_ref);
         if let Err(error) = self.context.cgroups.refresh_classes(pods).await {
             tracing::warn!(error = %ErrorChain(&error), "weigh the classes of service");

@@ -4,7 +4,7 @@ use cri_api::{Code, RpcError};
 use k8s_openapi::{api::core::v1::PodSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use tokio::sync::Notify;
 
-use super::*;
+use super::{service::Annotations, *};
 use crate::{events::EventSink, metrics::Metrics};
 
 /// A runtime with images, answers for pulls in order, and a gate that pulls wait at.
@@ -19,7 +19,7 @@ struct FakeService {
 }
 
 impl ImageService for Arc<FakeService> {
-    async fn status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
+    async fn status(&self, image: &str, _: &Annotations) -> Result<Option<v1::Image>, CriError> {
         if let Some(error) = self.status_error.lock().unwrap().clone() {
             return Err(error);
         }

@@ -16,7 +16,7 @@ use kubelet_core::{
     termination,
 };
 
-use super::PodWorker;
+use super::{PodWorker, kill::StopErrors};
 use crate::{
     logs::{links, tail},
     node::cgroups::PodCgroupError,
@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// Reading the runtime's state.
     #[error("{0}")]
     Read(#[from] ReadError),
+    /// Something could not be stopped.
+    #[error(transparent)]
+    Stop(#[from] StopErrors),
     /// A container was stopped and still runs.
     #[error("containers of the pod still run after they were stopped")]
     StillRunning,
@@ -65,7 +68,7 @@ impl Failure {
                 EventReason::FailedSync.as_str(),
                 format!("error determining status: {error}"),
             ),
-            Self::Runtime(_) | Self::StillRunning | Self::Volume(_) => {
+            Self::Runtime(_) | Self::Stop(_) | Self::StillRunning | Self::Volume(_) => {
                 (EventReason::FailedSync.as_str(), error)
             }
         }
@@ -75,6 +78,7 @@ impl Failure {
     pub(super) fn is_runtime_down(&self) -> bool {
         match self {
             Self::Runtime(error) | Self::Read(ReadError::Call(error)) => error.is_unavailable(),
+            Self::Stop(errors) => errors.is_runtime_down(),
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use daemon::{
     versioned::{self, Versioned},
 };
 use k8s_openapi::api::core::v1::PodStatus;
-use kubelet_core::{ids::PodUid, spec};
+use kubelet_core::{ids::PodUid, observed::ObservedPod, spec};
 use serde::{Deserialize, Serialize};
 
 use super::{PodWorker, exits::Failure};
@@ -118,10 +118,11 @@ impl PodWorker {
     }
 
     /// Gives back what a finished pod held; its logs, dead containers and record stay (LIFE-34).
-    pub(super) async fn settle_end(&mut self) -> Result<(), Failure> {
+    pub(super) async fn settle_end(&mut self, observed: &ObservedPod) -> Result<(), Failure> {
         let Some(status) = self.status.clone().filter(|_| self.end != End::Settled) else {
             return Ok(());
         };
+        self.stop_dead_sandboxes(observed).await?;
         self.context.volumes.teardown(self.uid.as_str()).await?;
         self.context.cgroups.remove_pod(self.uid.as_str()).await?;
         self.write_record(&status).await;

@@ -1,12 +1,13 @@
 //! Stopping containers and sandboxes as a plan says (kubelet CTR-40 to CTR-43).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::{ContainerKill, PodKill, stop_timeout_seconds},
-    ids::ContainerName,
+    ids::{ContainerName, SandboxId},
+    observed::{ObservedPod, SandboxState},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -16,6 +17,49 @@ use crate::{events::EventType, runtime::client::CriError};
 /// A command that a hook left in a container has ended within this of the container's end.
 const LATE_HOOK_END: Duration = Duration::from_millis(500);
 
+/// Stopping a container or a sandbox failed, in upstream's words (ERR-06).
+#[derive(Debug, thiserror::Error)]
+#[error("failed to \"Kill{step}\" for {target:?} with Kill{step}Error: {:?}", .source.rpc_text())]
+pub(super) struct StopError {
+    step: &'static str,
+    /// The container's name; a sandbox's pod by its uid.
+    target: String,
+    source: CriError,
+}
+
+/// All that could not be stopped; at least one.
+#[derive(Debug)]
+pub(super) struct StopErrors(Vec<StopError>);
+
+impl StopErrors {
+    /// Nothing of the pod is wrong: the runtime is not there.
+    pub(super) fn is_runtime_down(&self) -> bool {
+        self.0.iter().any(|error| error.source.is_unavailable())
+    }
+
+    fn of(results: Vec<Result<(), StopError>>) -> Result<(), Self> {
+        let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(errors))
+        }
+    }
+}
+
+/// One as it is, several in brackets, as upstream joins them.
+impl fmt::Display for StopErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [only] = self.0.as_slice() {
+            return only.fmt(f);
+        }
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        write!(f, "[{}]", texts.join(", "))
+    }
+}
+
+impl std::error::Error for StopErrors {}
+
 /// Tells of each container of a plan when it has ended.
 pub(super) type Ended<'a> = BTreeMap<&'a ContainerName, watch::Sender<bool>>;
 
@@ -23,27 +67,53 @@ impl PodWorker {
     /// Stops a whole pod: its containers, in order where the plan says so, then its sandboxes.
     ///
     /// # Errors
-    /// The first failure, after everything was tried. A sandbox is not stopped while one of its
-    /// containers may still run.
-    pub(super) async fn kill_pod(&self, pod: &Pod, plan: &PodKill) -> Result<(), CriError> {
+    /// All failures, after everything was tried. Differs: a sandbox is not stopped while one of its
+    /// containers may still run; upstream stops it all the same.
+    pub(super) async fn kill_pod(&self, pod: &Pod, plan: &PodKill) -> Result<(), StopErrors> {
         self.kill_containers(pod, &plan.containers).await?;
-        let stops = plan
+        self.stop_sandboxes(&plan.sandboxes).await
+    }
+
+    /// Stops the sandboxes that died by themselves: their networks are still to be given back (CRI-17).
+    ///
+    /// # Errors
+    /// All failures, after all were tried.
+    pub(super) async fn stop_dead_sandboxes(
+        &self,
+        observed: &ObservedPod,
+    ) -> Result<(), StopErrors> {
+        let dead = observed
             .sandboxes
             .iter()
-            .map(|id| self.context.runtime.stop_pod_sandbox(id.as_str()));
-        first_failure(join_all(stops).await)
+            .filter(|sandbox| sandbox.state != SandboxState::Ready);
+        self.stop_sandboxes(dead.map(|dead| &dead.id)).await
+    }
+
+    async fn stop_sandboxes(
+        &self,
+        ids: impl IntoIterator<Item = &SandboxId>,
+    ) -> Result<(), StopErrors> {
+        let stops = ids.into_iter().map(async |id| {
+            let stopped = self.context.runtime.stop_pod_sandbox(id.as_str()).await;
+            stopped.map_err(|source| StopError {
+                step: "PodSandbox",
+                target: self.uid.to_string(),
+                source,
+            })
+        });
+        StopErrors::of(join_all(stops).await)
     }
 
     /// Stops containers side by side; one that names others to end first waits for them, as long as
     /// its grace lasts (CTR-42).
     ///
     /// # Errors
-    /// The first failure, after all were tried.
+    /// All failures, after all were tried.
     pub(super) async fn kill_containers(
         &self,
         pod: &Pod,
         kills: &[ContainerKill],
-    ) -> Result<(), CriError> {
+    ) -> Result<(), StopErrors> {
         let ended: Ended<'_> = kills
             .iter()
             .map(|kill| (&kill.name, watch::channel(false).0))
@@ -53,9 +123,13 @@ impl PodWorker {
             if let Some(sender) = ended.get(&kill.name) {
                 sender.send_replace(true);
             }
-            result
+            result.map_err(|source| StopError {
+                step: "Container",
+                target: kill.name.to_string(),
+                source,
+            })
         });
-        first_failure(join_all(stops).await)
+        StopErrors::of(join_all(stops).await)
     }
 
     /// `preStop`, the wait for others, and the signal share the grace; the signal gets its least in any
@@ -118,6 +192,28 @@ impl PodWorker {
     }
 }
 
-fn first_failure(results: Vec<Result<(), CriError>>) -> Result<(), CriError> {
-    results.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_stopped_is_told_as_upstream_tells_it() {
+        let error = |step, target: &str| StopError {
+            step,
+            target: target.to_owned(),
+            source: CriError::Timeout {
+                operation: "stop_container",
+                limit: LATE_HOOK_END,
+            },
+        };
+        let one = r#"failed to "KillContainer" for "c" with KillContainerError: "rpc error: code = DeadlineExceeded desc = context deadline exceeded""#;
+        let errors = StopErrors(vec![error("Container", "c")]);
+        assert_eq!(errors.to_string(), one);
+        let errors = StopErrors(vec![error("Container", "c"), error("PodSandbox", "u")]);
+        let both = errors.to_string();
+        assert!(
+            both.starts_with(&format!("[{one}, failed to \"KillPodSandbox\" for \"u\"")),
+            "{both}"
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cri_api::v1;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
-    actions::{SandboxCreate, SandboxReason},
+    actions::SandboxCreate,
     dns::{self, DnsSettings},
     ids::SandboxId,
     observed,
@@ -109,7 +109,7 @@ impl PodWorker {
         create: &SandboxCreate,
         prepared: &Prepared,
     ) -> Result<Made, SandboxError> {
-        if create.reason != SandboxReason::Missing {
+        if create.reason.is_replacement() {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             self.event(pod, EventType::Normal, "SandboxChanged", message);
         }
@@ -131,10 +131,15 @@ impl PodWorker {
             Err(error) if error.is_unavailable() => return Err(Failure::from(error).into()),
             Err(error) => return Err(refused(&error.rpc_text())),
         };
-        let answer = runtime
-            .pod_sandbox_status(&id)
-            .await
-            .map_err(Failure::from)?;
+        let answer = match runtime.pod_sandbox_status(&id).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let reason = EventReason::FailedStatusPodSandBox.as_str();
+                let message = format!("Unable to get pod sandbox status: {}", error.rpc_text());
+                self.event(pod, EventType::Warning, reason, &message);
+                return Err(Failure::from(error).into());
+            }
+        };
         let ips = answer
             .status
             .as_ref()

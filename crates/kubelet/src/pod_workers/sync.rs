@@ -80,7 +80,7 @@ impl PodWorker {
                     self.publish(pod, &observed, &actions).await;
                 }
                 if self.is_finished() {
-                    self.settle_end().await?;
+                    self.settle_end(&observed).await?;
                     return Ok(Outcome::Settled(None));
                 }
                 if observed.may_be_running() {
@@ -149,7 +149,19 @@ impl PodWorker {
         observed: &ObservedPod,
         actions: &PodActions,
     ) -> Result<Option<Outcome>, Failure> {
+        // Nothing is stopped that could not be started again (LIFE-06).
+        if !actions.done
+            && let Some(why) = self.context.health.now().network
+            && !spec::is_host_network(pod)
+        {
+            let message = format!("network is not ready: {why}");
+            self.event(pod, EventType::Warning, "NetworkNotReady", &message);
+            return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
+        }
         self.kill_pod(pod, &actions.kill_pod).await?;
+        if actions.create_sandbox.is_some() {
+            self.stop_dead_sandboxes(observed).await?;
+        }
         self.kill_containers(pod, &actions.kill).await?;
         for removal in &actions.remove {
             if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id) {
@@ -158,18 +170,6 @@ impl PodWorker {
         }
         if actions.done || (actions.create_sandbox.is_none() && actions.start.is_empty()) {
             return Ok(None);
-        }
-        let health = self.context.health.now();
-        if let Some(why) = health.network
-            && !spec::is_host_network(pod)
-        {
-            self.event(
-                pod,
-                EventType::Warning,
-                "NetworkNotReady",
-                &format!("network is not ready: {why}"),
-            );
-            return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
         }
         let prepared = self.prepare(pod).await?;
         let (sandbox, config) = match (&actions.create_sandbox, &actions.sandbox) {

@@ -24,6 +24,8 @@ const PERIOD_DOWN: Duration = Duration::from_millis(500);
 pub(crate) struct Health {
     /// Why the runtime cannot be used; `None` when it can.
     pub(crate) runtime: Option<String>,
+    /// Since when it cannot, once it could.
+    pub(crate) down_since: Option<Instant>,
     /// Why pods with a network of their own cannot start; `None` when they can.
     pub(crate) network: Option<String>,
     /// What its default handler can.
@@ -69,14 +71,21 @@ impl Health {
     fn unknown() -> Self {
         Self {
             runtime: Some("container runtime status check may not have completed yet".into()),
-            network: None,
-            features: Features::default(),
+            ..Self::default()
         }
     }
 
     /// The runtime takes calls.
     pub(crate) fn is_up(&self) -> bool {
         self.runtime.is_none()
+    }
+
+    /// Carries over since when the runtime is away.
+    fn after(mut self, old: &Self, now: Instant) -> Self {
+        if !self.is_up() {
+            self.down_since = old.down_since.or_else(|| old.is_up().then_some(now));
+        }
+        self
     }
 }
 
@@ -147,7 +156,8 @@ impl RuntimeHealth {
     /// Asks until the token is cancelled.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         loop {
-            let health = self.ask().await;
+            let answer = self.ask().await;
+            let health = answer.after(&self.verdict.borrow(), Instant::now());
             let up = health.is_up();
             let changed = self.verdict.send_if_modified(|old| {
                 let changed = *old != health;
@@ -180,29 +190,32 @@ impl RuntimeHealth {
                 let chain = ErrorChain(&error).to_string();
                 return Health {
                     runtime: Some(format!("container runtime is down: {chain}")),
-                    network: None,
                     features: self.verdict.borrow().features.clone(),
+                    ..Health::default()
                 };
             }
         };
-        let failing = |name: &str| {
-            let conditions = answer.status.iter().flat_map(|status| &status.conditions);
-            conditions
-                .into_iter()
-                .find(|condition| condition.r#type == name && !condition.status)
-                .map(|condition| {
-                    format!(
-                        "{name}={} reason:{} message:{}",
-                        condition.status, condition.reason, condition.message
-                    )
-                })
-        };
+        let why = |name: &str| failing(answer.status.as_ref(), name);
         Health {
-            runtime: failing("RuntimeReady")
-                .map(|why| format!("container runtime not ready: {why}")),
-            network: failing("NetworkReady").map(|why| format!("runtime network not ready: {why}")),
+            runtime: why("RuntimeReady").map(|why| format!("container runtime not ready: {why}")),
+            network: why("NetworkReady")
+                .map(|why| format!("container runtime network not ready: {why}")),
             features: Features::of(&answer),
+            ..Health::default()
         }
+    }
+}
+
+/// Why a condition does not hold, in upstream's words; one that the runtime does not tell of does not.
+fn failing(status: Option<&v1::RuntimeStatus>, name: &str) -> Option<String> {
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    match conditions.find(|condition| condition.r#type == name) {
+        None => Some("<nil>".to_owned()),
+        Some(condition) if condition.status => None,
+        Some(condition) => Some(format!(
+            "{name}={} reason:{} message:{}",
+            condition.status, condition.reason, condition.message
+        )),
     }
 }
 
@@ -218,5 +231,52 @@ fn report(old: &Health, new: &Health) {
             tracing::error!(reason = %why, "Container runtime network not ready");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(name: &str, status: bool) -> v1::RuntimeCondition {
+        v1::RuntimeCondition {
+            r#type: name.to_owned(),
+            status,
+            reason: "R".to_owned(),
+            message: "m".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_condition_that_is_not_told_does_not_hold() {
+        let status = v1::RuntimeStatus {
+            conditions: vec![condition("RuntimeReady", true), condition("Other", false)],
+        };
+        assert_eq!(failing(Some(&status), "RuntimeReady"), None);
+        let why = failing(Some(&status), "Other");
+        assert_eq!(why.as_deref(), Some("Other=false reason:R message:m"));
+        assert_eq!(
+            failing(Some(&status), "NetworkReady").as_deref(),
+            Some("<nil>")
+        );
+        assert_eq!(failing(None, "NetworkReady").as_deref(), Some("<nil>"));
+    }
+
+    #[test]
+    fn the_time_away_counts_from_the_last_good_answer() {
+        let (early, late) = (Instant::now(), Instant::now() + PERIOD);
+        let down = || Health {
+            runtime: Some("away".to_owned()),
+            ..Health::default()
+        };
+        assert_eq!(
+            down().after(&Health::unknown(), early).down_since,
+            None,
+            "it never was there"
+        );
+        let first = down().after(&Health::default(), early);
+        assert_eq!(first.down_since, Some(early));
+        assert_eq!(down().after(&first, late).down_since, Some(early));
+        assert_eq!(Health::default().after(&first, late).down_since, None);
     }
 }

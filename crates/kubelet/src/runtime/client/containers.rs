@@ -64,6 +64,9 @@ impl CriClient {
                 field: "created_at",
             });
         }
+        let image = status.image.as_ref().map(|image| image.image.as_str());
+        present(OPERATION, "image", image.unwrap_or_default())?;
+        present(OPERATION, "image_ref", &status.image_ref)?;
         Ok(status)
     }
 

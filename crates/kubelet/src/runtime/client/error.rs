@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use cri_api::{Code, RpcError};
 
+/// What Go's context says of a limit that passed.
+const TIMED_OUT: &str = "context deadline exceeded";
+
 /// A CRI call that failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CriError {
@@ -53,7 +56,8 @@ impl CriError {
     pub(crate) fn runtime_message(&self) -> String {
         match self {
             Self::Call { source, .. } => source.message.clone(),
-            other => other.to_string(),
+            Self::Timeout { .. } => TIMED_OUT.to_owned(),
+            Self::Incomplete { .. } => self.to_string(),
         }
     }
 
@@ -67,7 +71,10 @@ impl CriError {
                 };
                 format!("rpc error: code = {code} desc = {}", source.message)
             }
-            other => other.to_string(),
+            Self::Timeout { .. } => {
+                format!("rpc error: code = DeadlineExceeded desc = {TIMED_OUT}")
+            }
+            Self::Incomplete { .. } => self.to_string(),
         }
     }
 }

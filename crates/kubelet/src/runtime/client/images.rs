@@ -6,11 +6,14 @@ use super::{CriClient, CriError, present};
 
 impl CriClient {
     /// One image, if it is there.
-    pub(crate) async fn image_status(&self, image: &str) -> Result<Option<v1::Image>, CriError> {
+    pub(crate) async fn image_status(
+        &self,
+        image: v1::ImageSpec,
+    ) -> Result<Option<v1::Image>, CriError> {
         const OPERATION: &str = "image_status";
         let mut client = self.images.clone();
         let request = v1::ImageStatusRequest {
-            image: Some(image_spec(image)),
+            image: Some(image),
             verbose: false,
         };
         let image = self
@@ -30,14 +33,14 @@ impl CriClient {
     /// Pulls an image and returns its reference. No limit: dropping the call ends the pull.
     pub(crate) async fn pull_image(
         &self,
-        image: &str,
+        image: v1::ImageSpec,
         auth: Option<v1::AuthConfig>,
         sandbox_config: v1::PodSandboxConfig,
     ) -> Result<String, CriError> {
         const OPERATION: &str = "pull_image";
         let mut client = self.images.clone();
         let request = v1::PullImageRequest {
-            image: Some(image_spec(image)),
+            image: Some(image),
             auth,
             sandbox_config: Some(sandbox_config),
         };
@@ -47,12 +50,5 @@ impl CriClient {
             .image_ref;
         present(OPERATION, "image_ref", &reference)?;
         Ok(reference)
-    }
-}
-
-fn image_spec(image: &str) -> v1::ImageSpec {
-    v1::ImageSpec {
-        image: image.to_owned(),
-        ..v1::ImageSpec::default()
     }
 }
