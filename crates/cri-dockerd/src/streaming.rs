@@ -34,6 +34,9 @@ const BASE_PATH: &str = "/cri";
 
 /// Binds the server; it serves when it is run.
 ///
+/// Differs (STR-05): streams on which nothing moves for four hours are closed, as the streaming library of
+/// Kubernetes has it by default; upstream never sets that limit.
+///
 /// # Errors
 /// When the address is taken or not ours.
 pub(crate) async fn bind(

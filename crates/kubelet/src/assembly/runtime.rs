@@ -70,6 +70,8 @@ pub(super) async fn wait_for_version(
 }
 
 /// The runtime's driver is before the configured one (PROC-34, CG-03).
+///
+/// Differs (CRI-11): where three questions fail the configured driver is taken; upstream ends.
 pub(super) async fn cgroup_driver(
     runtime: &CriClient,
     settings: &Settings,
