@@ -305,6 +305,8 @@ impl Prober {
                 Some(asked) = asking.next() => self.shared.finish(&asked),
                 // cancel-safe: a permit stays for the next wait.
                 () = self.shared.changed.notified() => {}
+                // cancel-safe: as the one before.
+                () = self.shared.limits.earlier() => {}
                 // cancel-safe: a timer that stays.
                 () = &mut alarm, if next.is_some() => self.shared.limits.strike(Instant::now()),
             }

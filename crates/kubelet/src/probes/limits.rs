@@ -12,12 +12,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// The limits of all questions on their way. Cheap to clone; whoever owns the timer calls
-/// [`Limits::strike`] when [`Limits::first`] has come.
+/// [`Limits::strike`] when [`Limits::first`] has come, and looks at that again after
+/// [`Limits::earlier`].
 #[derive(Debug, Clone, Default)]
-pub(super) struct Limits(Arc<Mutex<Waiting>>);
+pub(super) struct Limits(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Rung when the first moment is an earlier one than it was.
+    earlier: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -50,6 +58,11 @@ impl Limits {
         .await
     }
 
+    /// Waits until [`Self::first`] is an earlier moment than it was. Cancel-safe.
+    pub(super) async fn earlier(&self) {
+        self.0.earlier.notified().await;
+    }
+
     /// The first moment at which somebody's time is up.
     pub(super) fn first(&self) -> Option<Instant> {
         self.lock().wakers.keys().next().map(|(end, _)| *end)
@@ -76,7 +89,10 @@ impl Limits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,6 +109,10 @@ impl Place<'_> {
         let mut waiting = self.limits.lock();
         if !self.taken {
             self.taken = true;
+            let first = waiting.wakers.keys().next();
+            if first.is_none_or(|first| self.key < *first) {
+                self.limits.0.earlier.notify_one();
+            }
             waiting.wakers.insert(self.key, waker.clone());
             return true;
         }
@@ -150,5 +170,19 @@ mod tests {
             .await;
         assert_eq!(answer.unwrap(), 7);
         assert_eq!(limits.first(), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_must_be_woken_first_is_told_of() {
+        let limits = Limits::default();
+        let mut waits = Vec::new();
+        let mut rings = |seconds| {
+            let limit = Duration::from_secs(seconds);
+            let mut wait = Box::pin(limits.within(limit, std::future::pending::<()>()));
+            assert!(wait.as_mut().now_or_never().is_none());
+            waits.push(wait);
+            limits.earlier().now_or_never().is_some()
+        };
+        assert_eq!([20, 30, 10].map(&mut rings), [true, false, true]);
     }
 }

@@ -2,7 +2,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use cri_api::v1;
 use daemon::TaskGroup;
-use k8s_openapi::api::core::v1::{ExecAction, PodSpec, PodStatus, Probe};
+use k8s_openapi::{
+    api::core::v1::{ExecAction, HTTPGetAction, PodSpec, PodStatus, Probe},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kubelet_core::{actions::ProbeResult, observed::container_from_status};
 use testkit::{Call, FakeCri, eventually_async};
 
@@ -285,4 +288,39 @@ async fn nothing_is_asked_of_a_container_that_does_not_run() {
         .look(&world.pod, &observed(&world, &world.one, exited), None);
     let state = world.probes.shared.lock();
     assert!(state.queue.is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let probe = Probe {
+        http_get: Some(HTTPGetAction {
+            port: IntOrString::Int(port.into()),
+            ..HTTPGetAction::default()
+        }),
+        // Its next tick wakes nobody in time.
+        period_seconds: Some(60),
+        failure_threshold: Some(1),
+        ..Probe::default()
+    };
+    let world = world(container(|c| c.readiness_probe = Some(probe))).await;
+    let exited = v1::ContainerState::ContainerExited;
+    let running = v1::ContainerState::ContainerRunning;
+    let ip = Some("127.0.0.1");
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.one, exited), ip);
+    world
+        .probes
+        .look(&world.pod, &observed(&world, &world.two, running), ip);
+    let event = format!(
+        "Unhealthy Readiness probe failed: Get \"http://127.0.0.1:{port}/\": context deadline \
+         exceeded (Client.Timeout exceeded while awaiting headers)"
+    );
+    eventually_async(SOON, async || match world.told(&event) {
+        1 => Ok(()),
+        _ => Err(format!("{:?}", world.told.0.lock().unwrap())),
+    })
+    .await;
 }
