@@ -47,8 +47,8 @@ pub struct NodeInfo {
     pub apparmor: bool,
     /// Whether the runtime can follow `supplementalGroupsPolicy: Strict`.
     pub supplemental_groups_policy: bool,
-    /// Whether pods have cgroups (`cgroupsPerQOS`).
-    pub pod_cgroups: bool,
+    /// Gate `PodLevelResources`.
+    pub pod_level_resources: bool,
 }
 
 /// Why a pod is not taken.
@@ -202,10 +202,10 @@ fn check(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Result<Vec<Shortag
         let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
         return Err(Rejection::new(RejectReason::AppArmor, message));
     }
-    if has_pod_level_resources(pod) && !node.pod_cgroups {
+    if has_pod_level_resources(pod) && !node.pod_level_resources {
         return Err(Rejection::new(
             RejectReason::PodLevelResourcesNotSupported,
-            "pod-level resources are not supported on the node",
+            "PodLevelResources feature gate is disabled",
         ));
     }
     Ok(shortages)
@@ -382,9 +382,9 @@ struct HostPort {
 }
 
 impl HostPort {
-    /// ADM-11: the address of all conflicts with any.
+    /// ADM-11: the IPv4 address of all conflicts with any; `::` with itself alone, as upstream has it.
     fn conflicts(&self, other: &Self) -> bool {
-        let all = |ip: &str| matches!(ip, "0.0.0.0" | "::");
+        let all = |ip: &str| ip == "0.0.0.0";
         self.port == other.port
             && self.protocol == other.protocol
             && (self.ip == other.ip || all(&self.ip) || all(&other.ip))

@@ -30,8 +30,15 @@ pub struct ResolvConf {
     pub searches: Vec<String>,
     /// Options; a later one of the same name replaces an earlier one.
     pub options: Vec<String>,
-    /// Lines that say nothing, such as `nameserver` alone. Upstream fails the pod on them.
+    /// Lines that say nothing, such as `nameserver` alone.
     pub malformed: Vec<String>,
+}
+
+impl ResolvConf {
+    /// Why no pod can be given it, in upstream's words.
+    pub fn fault(&self) -> Option<&'static str> {
+        (!self.malformed.is_empty()).then_some("nameserver list is empty ")
+    }
 }
 
 /// Reads the text of a `resolv.conf` (SPEC-20). Comments and unknown lines are skipped.
@@ -133,6 +140,9 @@ pub fn missing_cluster_dns_message() -> String {
 
 /// The first fault of the node's own file, as the event `CheckLimitsForResolvConf` has it (SPEC-24).
 pub fn check_resolv_conf(conf: &ResolvConf, path: &str, cluster_domain: &str) -> Option<String> {
+    if let Some(fault) = conf.fault() {
+        return Some(fault.to_owned());
+    }
     let limit = MAX_SEARCHES - if cluster_domain.is_empty() { 0 } else { 3 };
     if conf.searches.len() > limit {
         return Some(format!(

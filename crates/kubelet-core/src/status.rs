@@ -39,11 +39,21 @@ pub enum IpFamily {
 }
 
 impl IpFamily {
+    /// That of an address.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The addresses that a pod is told as its own, of those that its runtime tells: the first of each
+    /// family, this family before the other (STAT-20). Kubernetes kubelet, `sortPodIPs`.
+    pub fn of_pod(self, ips: &[IpAddr]) -> Vec<IpAddr> {
+        let first = ips.iter().copied().find(|ip| self.has(*ip));
+        let second = ips.iter().copied().find(|ip| !self.has(*ip));
+        first.into_iter().chain(second).collect()
+    }
+
     fn has(self, ip: IpAddr) -> bool {
-        match self {
-            Self::V4 => ip.is_ipv4(),
-            Self::V6 => ip.is_ipv6(),
-        }
+        Self::of(ip) == self
     }
 }
 
@@ -191,9 +201,7 @@ fn set_ips(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodStatus) {
             ips.extend(before.filter_map(|ip| ip.ip.parse::<IpAddr>().ok()));
         }
     }
-    let first = ips.iter().copied().find(|ip| primary_family.has(*ip));
-    let second = ips.iter().copied().find(|ip| !primary_family.has(*ip));
-    let mut ordered: Vec<IpAddr> = first.into_iter().chain(second).collect();
+    let mut ordered = primary_family.of_pod(&ips);
     if spec::is_host_network(pod) {
         ordered.extend(host_ips.iter().take(2));
     }

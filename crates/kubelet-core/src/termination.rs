@@ -1,6 +1,6 @@
 //! Last words of containers and their limits (CTR-50).
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -76,6 +76,19 @@ pub fn message_limit_bytes(pod: &Pod) -> usize {
         + spec::init_containers(pod).len()
         + spec::ephemeral_containers(pod).len();
     MAX_POD_BYTES / count.max(1)
+}
+
+/// What the message says when the end of the log was to be it and cannot be read (CTR-50). Source:
+/// Kubernetes kubelet, `readLastStringFromContainerLogs`.
+pub fn log_error(path: &str, error: &io::Error) -> String {
+    let why = if error.kind() == io::ErrorKind::NotFound {
+        format!(
+            "failed to try resolving symlinks in path {path:?}: lstat {path}: no such file or directory"
+        )
+    } else {
+        format!("failed to open log file {path:?}: {error}")
+    };
+    format!("Error on reading termination message from logs: {why}")
 }
 
 /// Text for a message file that could not be read.

@@ -45,6 +45,7 @@ use kubelet_core::{
     ids::{ContainerId, PodKey, PodUid},
     resources::PodCgroupSettings,
     spec::RestartRules,
+    status::IpFamily,
     status::Verdict,
 };
 use tokio::{
@@ -163,6 +164,16 @@ pub(crate) struct NodeFacts {
     pub(crate) sync_frequency: Duration,
     pub(crate) gates: Gates,
     pub(crate) restart_backoff: BackoffPolicy,
+}
+
+impl NodeFacts {
+    /// The family of a pod's first address: that of the node's first (STAT-20).
+    pub(crate) fn primary_family(&self) -> IpFamily {
+        self.ips
+            .first()
+            .copied()
+            .map_or_else(IpFamily::default, IpFamily::of)
+    }
 }
 
 /// Feature gates that change what becomes of containers.

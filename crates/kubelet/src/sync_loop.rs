@@ -26,6 +26,7 @@ use kubelet_core::{
     ids::{PodKey, PodUid},
     manifest::ignored_fields,
     pod_set::{Desire, Step, Task, View, plan_workers},
+    spec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -398,11 +399,12 @@ impl SyncLoop {
         let key = worker.key.clone();
         worker.wanted.send_modify(|wanted| {
             if let Wanted::Run { pod, .. } = wanted {
-                let pod = Some(pod.clone());
+                let grace = spec::spec(pod).termination_grace_period_seconds;
                 *wanted = Wanted::Stop {
-                    pod,
+                    pod: Some(pod.clone()),
                     key,
-                    grace_override: None,
+                    // A second at least, so that a hook is run (LIFE-32).
+                    grace_override: Some(grace.unwrap_or_default().max(1)),
                 };
             }
         });

@@ -30,7 +30,7 @@ use kubelet_core::{
     ids::PodUid,
     projection::{ContentKind, Objects},
 };
-use node_os::mounts::MountError;
+use node_os::{mounts::MountError, tree::TreeError};
 
 use crate::pod_dirs::PodDirError;
 
@@ -335,6 +335,13 @@ impl Volumes {
             config.dirs.remove_pod(&uid).map_err(VolumeError::from)
         })
         .await
+    }
+}
+
+/// The group of a volume that its file system does not take: the pod runs all the same (VOL-63).
+fn tell_refusal(refused: Option<&TreeError>) {
+    if let Some(error) = refused {
+        tracing::error!(error = %ErrorChain(error), "the volume does not belong to the pod's group");
     }
 }
 

@@ -249,15 +249,23 @@ pub fn group_mode(kind: FileType, mode: u32, access: GroupAccess) -> Option<u32>
 }
 
 /// Gives `path` and all below it on the same mount to a group, and the modes of [`group_mode`].
-/// Children come before their directory. Blocks.
+/// Children come before their directory. What the file system does not change stays as it is (DEC-48);
+/// the first such refusal is returned, for the log. Blocks.
 ///
 /// # Errors
-/// On the first failing system call, at a mount point, or beyond the depth limit.
-pub fn change_group(path: &Path, gid: u32, access: GroupAccess) -> Result<(), TreeError> {
+/// Where the tree cannot be walked: on the first failing system call, at a mount point, or beyond the
+/// depth limit.
+pub fn change_group(
+    path: &Path,
+    gid: u32,
+    access: GroupAccess,
+) -> Result<Option<TreeError>, TreeError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| TreeError::io("open", path, errno))?;
-    change_directory(&fd, path, (Gid::from_raw(gid), access), 0)
+    let mut refused = None;
+    change_directory(&fd, path, (Gid::from_raw(gid), access), 0, &mut refused)?;
+    Ok(refused)
 }
 
 fn change_directory(
@@ -265,6 +273,7 @@ fn change_directory(
     path: &Path,
     group: (Gid, GroupAccess),
     depth: usize,
+    refused: &mut Option<TreeError>,
 ) -> Result<(), TreeError> {
     if depth >= GROUP_DEPTH {
         return Err(TreeError::TooDeep {
@@ -284,12 +293,15 @@ fn change_directory(
         let stat = rustix::fs::fstat(&fd).map_err(failed("stat"))?;
         if FileType::from_raw_mode(stat.st_mode).is_dir() {
             let inner = open_directory(directory.as_fd(), &name).map_err(failed("open"))?;
-            change_directory(&inner, &child, group, depth + 1)?;
+            change_directory(&inner, &child, group, depth + 1, refused)?;
         } else {
-            change_one(&fd, &child, group)?;
+            let stays = change_one(&fd, &child, group).err();
+            *refused = refused.take().or(stays);
         }
     }
-    change_one(directory, path, group)
+    let stays = change_one(directory, path, group).err();
+    *refused = refused.take().or(stays);
+    Ok(())
 }
 
 /// Changes what is open, through its descriptor.

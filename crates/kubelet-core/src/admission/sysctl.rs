@@ -41,15 +41,27 @@ enum Namespace {
 impl Namespace {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Ipc => "ipc",
-            Self::Net => "net",
+            Self::Ipc => "IPC",
+            Self::Net => "Net",
         }
     }
 
     /// Of a normalised name or prefix.
     fn of(name: &str) -> Option<Self> {
-        const IPC: [&str; 3] = ["kernel.shm", "kernel.msg", "fs.mqueue."];
-        if name == "kernel.sem" || IPC.iter().any(|prefix| name.starts_with(prefix)) {
+        // `kernel.shm` and `kernel.msg` stand for the patterns `kernel.shm*` and `kernel.msg*`.
+        const IPC: [&str; 10] = [
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+            "kernel.shmmni",
+            "kernel.shm_rmid_forced",
+            "kernel.shm",
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.msg",
+        ];
+        if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
             Some(Self::Ipc)
         } else {
             name.starts_with("net.").then_some(Self::Net)

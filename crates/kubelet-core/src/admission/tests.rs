@@ -45,7 +45,7 @@ fn node() -> NodeInfo {
         .unwrap(),
         apparmor: false,
         supplemental_groups_policy: false,
-        pod_cgroups: true,
+        pod_level_resources: true,
     }
 }
 
@@ -280,7 +280,7 @@ fn adm_07_sysctls() {
         rejection(with("kernel.msgmax", false)),
         ("SysctlForbidden".to_owned(), text.to_owned())
     );
-    let text = "forbidden sysctl: \"net.core.somaxconn\" not allowed with host net enabled";
+    let text = "forbidden sysctl: \"net.core.somaxconn\" not allowed with host Net enabled";
     assert_eq!(rejection(with("net.core.somaxconn", true)).1, text);
     assert_eq!(
         SysctlAllowList::new(["vm.swappiness"])
@@ -347,7 +347,7 @@ fn adm_08_operating_system_groups_policy_apparmor_and_pod_level_resources() {
         .resources
         .clone();
     let mut flat = node();
-    flat.pod_cgroups = false;
+    flat.pod_level_resources = false;
     assert_eq!(
         rejection(admit(&level, &flat, &[])).0,
         "PodLevelResourcesNotSupported"

@@ -104,7 +104,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             cpu_period_micros: micros(settings.cgroups.cpu_cfs_quota_period),
             cgroup_v2: machine.version == Some(Version::V2),
             single_process_oom_kill: settings.cgroups.single_process_oom_kill.unwrap_or_default(),
-            swap_controller: machine.version.is_some(),
+            swap_controller: machine.swap_controller,
             swap: match settings.node.swap {
                 SwapBehavior::NoSwap => kubelet_core::resources::SwapBehavior::NoSwap,
                 SwapBehavior::LimitedSwap => kubelet_core::resources::SwapBehavior::LimitedSwap,

@@ -32,11 +32,21 @@ pub(super) struct Machine {
     pub(super) node: NodeInfo,
     pub(super) cgroups: Option<CgroupFs>,
     pub(super) version: Option<Version>,
+    /// Swap is counted per group.
+    pub(super) swap_controller: bool,
     pub(super) tmpfs_swap: node_os::mounts::Swap,
     pub(super) host: HostView,
     pub(super) visibility: Visibility,
     /// Directories that tell of each processor's heat (SPEC-50).
     pub(super) thermal_throttle: Vec<String>,
+}
+
+fn limits_swap(cgroups: &CgroupFs) -> bool {
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    cgroups
+        .hierarchies()
+        .limits_swap(Path::new(own.unwrap_or_default()))
 }
 
 pub(super) async fn look_at_machine(
@@ -96,7 +106,7 @@ pub(super) async fn look_at_machine(
             labels: &settings.node.labels,
             taints: settings.node.taints.iter().map(taint).collect(),
             unsafe_sysctls: &settings.security.allowed_unsafe_sysctls,
-            pod_cgroups: settings.cgroups.per_qos,
+            pod_level_resources: settings.gates.pod_level_resources,
             allocatable: left,
         })?;
         let (host, visibility) = host::view(root);
@@ -104,6 +114,7 @@ pub(super) async fn look_at_machine(
             capacity,
             allocatable,
             node,
+            swap_controller: cgroups.as_ref().is_some_and(limits_swap),
             cgroups,
             version,
             tmpfs_swap: system.tmpfs_swap,

@@ -154,19 +154,23 @@ pub(crate) fn node(amounts: &[(&str, &str)]) -> NodeInfo {
         sysctls: SysctlAllowList::default(),
         apparmor: false,
         supplemental_groups_policy: false,
-        pod_cgroups: false,
+        pod_level_resources: true,
     }
 }
 
 fn settings(root: &Path) -> Settings {
     std::fs::create_dir_all(root).unwrap();
-    let file = root.join("kubelet.yaml");
+    let (file, resolver) = (root.join("kubelet.yaml"), root.join("resolv.conf"));
+    // Empty, unless a test wrote one.
+    let mut open = std::fs::File::options();
+    open.create(true).append(true).open(&resolver).unwrap();
     let text = format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
-         podLogsDir: {}\ncgroupsPerQOS: false\nenforceNodeAllocatable: []\nresolvConf: ''\n\
+         podLogsDir: {}\ncgroupsPerQOS: false\nenforceNodeAllocatable: []\nresolvConf: {}\n\
          authentication: {{webhook: {{enabled: false}}}}\nauthorization: {{mode: AlwaysAllow}}\n\
          containerRuntimeEndpoint: unix:///unused\n",
-        logs(root).display()
+        logs(root).display(),
+        resolver.display()
     );
     std::fs::write(&file, text).unwrap();
     let words = [
@@ -199,6 +203,7 @@ fn machine(node: NodeInfo) -> Machine {
         allocatable: Allocatable::default(),
         node,
         cgroups: None,
+        swap_controller: false,
         version: None,
         thermal_throttle: Vec::new(),
         tmpfs_swap: node_os::mounts::Swap::Allowed,

@@ -237,6 +237,9 @@ impl PodCgroups {
 
     /// Makes the pod's group with its values (CG-14 to CG-17), or brings them up to date.
     ///
+    /// Differs (CTR-01): it is made before something starts; upstream also looks at each sync, and restarts
+    /// a pod that runs without, as after a start with `cgroupsPerQOS: false`.
+    ///
     /// # Errors
     /// When the kernel refuses.
     pub(crate) async fn ensure_pod(&self, pod: &Pod) -> Result<(), PodCgroupError> {

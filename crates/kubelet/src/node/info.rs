@@ -27,8 +27,8 @@ pub(crate) struct InfoConfig<'a> {
     pub(crate) taints: Vec<Taint>,
     /// `allowedUnsafeSysctls`.
     pub(crate) unsafe_sysctls: &'a [String],
-    /// `cgroupsPerQOS`.
-    pub(crate) pod_cgroups: bool,
+    /// Gate `PodLevelResources`.
+    pub(crate) pod_level_resources: bool,
     /// What pods may ask for (CG-20).
     pub(crate) allocatable: Amounts,
 }
@@ -50,7 +50,7 @@ pub(crate) fn node_info(config: InfoConfig<'_>) -> Result<NodeInfo, SysctlPatter
         apparmor: has_apparmor(Path::new("/")),
         // Nothing is known of the runtime yet.
         supplemental_groups_policy: false,
-        pod_cgroups: config.pod_cgroups,
+        pod_level_resources: config.pod_level_resources,
     })
 }
 

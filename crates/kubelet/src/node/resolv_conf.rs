@@ -1,8 +1,8 @@
 //! The node's own resolver file, looked at once: pods get what fits of it (kubelet SPEC-24).
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use kubelet_core::dns;
+use kubelet_core::dns::{self, ResolvConf};
 
 use crate::events::{EventType, Events, ObjectRef};
 
@@ -11,20 +11,31 @@ const REASON: &str = "CheckLimitsForResolvConf";
 /// Tells of a file that cannot be read, or that says more than a pod may be told. Kubernetes kubelet,
 /// `CheckLimitsForResolvConf`. Blocks.
 pub(crate) fn check(path: &Path, cluster_domain: &str, node_name: &str, events: &Events) {
-    let fault = match std::fs::read_to_string(path) {
-        Ok(text) => {
+    let fault = match read(path) {
+        Ok(conf) => {
             let shown = path.display().to_string();
-            dns::check_resolv_conf(&dns::parse_resolv_conf(&text), &shown, cluster_domain)
+            dns::check_resolv_conf(&conf, &shown, cluster_domain)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!(
-            "open {}: no such file or directory",
-            path.display()
-        )),
-        Err(error) => Some(format!("open {}: {error}", path.display())),
+        Err(why) => Some(why),
     };
     if let Some(fault) = fault {
         let node = ObjectRef::node(node_name);
         events.record(&node, EventType::Warning, REASON, &fault);
+    }
+}
+
+/// What the file says; bytes that are no UTF-8 are replaced. Blocks.
+///
+/// # Errors
+/// Why it cannot be read, in Go's words.
+pub(crate) fn read(path: &Path) -> Result<ResolvConf, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(dns::parse_resolv_conf(&String::from_utf8_lossy(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
+            "open {}: no such file or directory",
+            path.display()
+        )),
+        Err(error) => Err(format!("open {}: {error}", path.display())),
     }
 }
 
@@ -63,6 +74,10 @@ mod tests {
         assert_eq!(
             told(Some("nameserver 10.0.0.1\nsearch a.example\n")),
             [""; 0]
+        );
+        assert_eq!(
+            told(Some("nameserver\nsearch a.example\n")),
+            ["nameserver list is empty "]
         );
         let many: Vec<String> = (0..30).map(|number| format!("d{number}.example")).collect();
         assert_eq!(

@@ -38,8 +38,8 @@ pub(super) enum Failure {
     #[error(transparent)]
     Stop(#[from] StopErrors),
     /// A container was stopped and still runs.
-    #[error("containers of the pod still run after they were stopped")]
-    StillRunning,
+    #[error("detected running containers after a successful KillPod, CRI violation: {0:?}")]
+    StillRunning(Vec<String>),
     /// The pod's volumes.
     #[error("{0}")]
     Volume(#[from] VolumeError),
@@ -68,7 +68,7 @@ impl Failure {
                 EventReason::FailedSync.as_str(),
                 format!("error determining status: {error}"),
             ),
-            Self::Runtime(_) | Self::Stop(_) | Self::StillRunning | Self::Volume(_) => {
+            Self::Runtime(_) | Self::Stop(_) | Self::StillRunning(_) | Self::Volume(_) => {
                 (EventReason::FailedSync.as_str(), error)
             }
         }
@@ -108,8 +108,8 @@ impl PodWorker {
         }
     }
 
-    /// Links the logs of running containers under `/var/log/containers` (CRI-80), each once: also
-    /// those that an earlier kubelet started and had no time to link.
+    /// Links the logs of containers that were started under `/var/log/containers` (CRI-80), each once:
+    /// also of those that ended before anybody looked, or that an earlier kubelet started.
     pub(super) async fn link_logs(&mut self, observed: &ObservedPod) {
         self.linked.retain(|id| {
             observed
@@ -120,7 +120,7 @@ impl PodWorker {
         let todo: Vec<_> = observed
             .containers
             .iter()
-            .filter(|container| container.state == ContainerState::Running)
+            .filter(|container| container.state != ContainerState::Created)
             .filter(|container| !container.log_path.is_empty())
             .filter(|container| !self.linked.contains(&container.id))
             .map(|container| {
@@ -265,7 +265,7 @@ fn last_words(container: &ObservedContainer) -> String {
     }
     source.log.map_or_else(String::new, |log| {
         tail::last_lines(&log, termination::MAX_LOG_LINES, termination::MAX_LOG_BYTES)
-            .unwrap_or_else(|error| format!("Error reading log: {error}"))
+            .unwrap_or_else(|error| termination::log_error(&log.display().to_string(), &error))
     })
 }
 

@@ -6,7 +6,7 @@ use cri_api::v1;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
     actions::SandboxCreate,
-    dns::{self, DnsSettings},
+    dns::{self, DnsSettings, ResolvConf},
     ids::SandboxId,
     observed,
     reasons::EventReason,
@@ -15,7 +15,10 @@ use kubelet_core::{
 };
 
 use super::{PodWorker, exits::Failure, mounts::Prepared};
-use crate::events::{EventType, ObjectRef};
+use crate::{
+    events::{EventType, ObjectRef},
+    node::resolv_conf,
+};
 
 /// A sandbox with its addresses, and what it was made from.
 pub(super) type Made = ((SandboxId, Vec<IpAddr>), v1::PodSandboxConfig);
@@ -55,20 +58,25 @@ impl PodWorker {
     }
 
     /// What the sandbox is made from; warnings of the resolver settings become events.
+    ///
+    /// # Errors
+    /// Why there can be no sandbox, in upstream's words.
     pub(super) async fn sandbox_config(
         &self,
         pod: &Pod,
         attempt: u32,
         _prepared: &Prepared,
-    ) -> Result<v1::PodSandboxConfig, TranslateError> {
+    ) -> Result<v1::PodSandboxConfig, String> {
         let node = &self.context.node;
         let resolv_conf = match node.resolv_conf.clone() {
             None => None,
-            Some(path) => {
-                let text = daemon::blocking(move || std::fs::read_to_string(path)).await;
-                Some(dns::parse_resolv_conf(&text.unwrap_or_default()))
-            }
+            Some(path) => Some(daemon::blocking(move || resolv_conf::read(&path)).await?),
         };
+        if let Some(fault) = resolv_conf.as_ref().and_then(ResolvConf::fault) {
+            return Err(format!(
+                "Encountered error while parsing resolv conf file. Error: {fault}"
+            ));
+        }
         let settings = DnsSettings {
             resolv_conf: resolv_conf.as_ref(),
             cluster_dns: &node.cluster_dns,
@@ -90,16 +98,18 @@ impl PodWorker {
             }
             self.event(pod, EventType::Warning, reason, message);
         }
-        let cgroup_parent = self.context.cgroups.parent_of(pod).map_err(|error| {
-            TranslateError::NotSupported(format!("the cgroup of this pod ({error})"))
+        let parent = self.context.cgroups.parent_of(pod);
+        let cgroup_parent = parent.map_err(|error| {
+            TranslateError::NotSupported(format!("the cgroup of this pod ({error})")).to_string()
         })?;
-        sandbox_config(&SandboxInput {
+        let config = sandbox_config(&SandboxInput {
             pod,
             attempt,
             dns: &dns,
             cgroup_parent: &cgroup_parent,
             facts: &self.facts(),
-        })
+        });
+        config.map_err(|error| error.to_string())
     }
 
     /// Makes the sandbox and reads its addresses.
@@ -109,10 +119,6 @@ impl PodWorker {
         create: &SandboxCreate,
         prepared: &Prepared,
     ) -> Result<Made, SandboxError> {
-        if create.reason.is_replacement() {
-            let message = "Pod sandbox changed, it will be killed and re-created.";
-            self.event(pod, EventType::Normal, "SandboxChanged", message);
-        }
         let refused = |message: &str| {
             let message = format!("Failed to create pod sandbox: {message}");
             tracing::error!(error = %message, "CreatePodSandbox for pod failed");
@@ -122,7 +128,7 @@ impl PodWorker {
         let config = self
             .sandbox_config(pod, create.attempt, prepared)
             .await
-            .map_err(|error| refused(&error.to_string()))?;
+            .map_err(|error| refused(&error))?;
         let handler = self.runtime_handler(pod).map_err(|error| refused(&error))?;
         self.context.metrics.started_pods.inc();
         let runtime = &self.context.runtime;

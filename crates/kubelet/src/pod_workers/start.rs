@@ -175,7 +175,8 @@ impl PodWorker {
         prepared: &Prepared,
     ) -> Result<v1::ContainerConfig, String> {
         let node = &self.context.node;
-        let addresses: Vec<String> = ips.iter().map(ToString::to_string).collect();
+        let own = node.primary_family().of_pod(ips);
+        let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
         let host_ips: Vec<String> = node.host_ips.iter().map(ToString::to_string).collect();
         let on_node = spec::is_host_network(pod);
         // Differs: a pod on the host's network is told the node's addresses as its own, as in a

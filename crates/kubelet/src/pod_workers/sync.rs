@@ -13,8 +13,7 @@ use kubelet_core::{
     reasons::WaitingReason,
     spec,
     status::{
-        IpFamily, PodEnd, StatusInput, active_deadline, compute_pod_status, deadline_exceeded,
-        has_ended,
+        PodEnd, StatusInput, active_deadline, compute_pod_status, deadline_exceeded, has_ended,
     },
 };
 
@@ -158,8 +157,13 @@ impl PodWorker {
             self.event(pod, EventType::Warning, "NetworkNotReady", &message);
             return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
         }
+        let create = actions.create_sandbox.as_ref();
+        if create.is_some_and(|create| create.reason.is_replacement()) {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.event(pod, EventType::Normal, "SandboxChanged", message);
+        }
         self.kill_pod(pod, &actions.kill_pod).await?;
-        if actions.create_sandbox.is_some() {
+        if create.is_some() {
             self.stop_dead_sandboxes(observed).await?;
         }
         self.kill_containers(pod, &actions.kill).await?;
@@ -192,7 +196,7 @@ impl PodWorker {
                 let config = match self.sandbox_config(pod, attempt, &prepared).await {
                     Ok(config) => config,
                     Err(error) => {
-                        self.event(pod, EventType::Warning, "FailedSync", &error.to_string());
+                        self.event(pod, EventType::Warning, "FailedSync", &error);
                         return Ok(Some(Outcome::Retry(RETRY_AFTER_ERROR)));
                     }
                 };
@@ -283,7 +287,7 @@ impl PodWorker {
             runtime_name: &self.context.runtime_name,
             end,
             verdict: self.verdict.as_ref(),
-            primary_family: IpFamily::V4,
+            primary_family: self.context.node.primary_family(),
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
             recursive_read_only: self.context.health.now().features.recursive_read_only,

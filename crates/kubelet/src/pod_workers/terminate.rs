@@ -27,7 +27,8 @@ impl PodWorker {
             }
             Err(failure) => {
                 let outcome = Self::report(&failure);
-                if let (Some(pod), Outcome::Retry(_)) = (pod, outcome) {
+                // What fails once all has stopped is no failed kill (LIFE-33).
+                if let (Some(pod), Failure::Stop(_), Outcome::Retry(_)) = (pod, &failure, outcome) {
                     let reason = EventReason::FailedKillPod.as_str();
                     let message = format!("error killing pod: {}", ErrorChain(&failure));
                     self.event(pod, EventType::Warning, reason, &message);
@@ -52,7 +53,9 @@ impl PodWorker {
             self.kill_pod(named, &plan).await?;
             observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
             if observed.may_be_running() {
-                return Err(Failure::StillRunning);
+                let live = observed.containers.iter().filter(|one| one.is_live());
+                let ids = live.map(|one| one.id.to_string()).collect();
+                return Err(Failure::StillRunning(ids));
             }
         }
         self.context.probes.remove(&self.uid);

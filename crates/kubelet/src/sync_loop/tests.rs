@@ -1,5 +1,6 @@
 //! The loop with its workers over a fake runtime, on a paused clock.
 
+mod ends;
 mod lost;
 mod networks;
 mod resize;
@@ -62,6 +63,20 @@ fn with_port(mut pod: Pod, port: i32) -> Pod {
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     }]);
+    pod
+}
+
+fn with_pre_stop(mut pod: Pod) -> Pod {
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.lifecycle = Some(Lifecycle {
+        pre_stop: Some(LifecycleHandler {
+            exec: Some(ExecAction {
+                command: Some(vec!["hook".to_owned()]),
+            }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    });
     pod
 }
 
@@ -396,18 +411,7 @@ async fn src_44_a_pod_that_nobody_asks_for_is_told_of_as_it_is_stopped() {
 
 #[tokio::test(start_paused = true)]
 async fn ctr_43_a_hook_that_outlives_the_grace_goes_on_beside_the_signal() {
-    let mut pod = pod("a", "1", "Always");
-    let container = &mut pod.spec.as_mut().unwrap().containers[0];
-    container.lifecycle = Some(Lifecycle {
-        pre_stop: Some(LifecycleHandler {
-            exec: Some(ExecAction {
-                command: Some(vec!["slow".to_owned()]),
-            }),
-            ..LifecycleHandler::default()
-        }),
-        ..Lifecycle::default()
-    });
-    let bench = Bench::start(&[pod], ROOM);
+    let bench = Bench::start(&[with_pre_stop(pod("a", "1", "Always"))], ROOM);
     tokio::time::sleep(A_WHILE).await;
     bench.fake.on_exec(|_| v1::ExecSyncResponse {
         exit_code: 137,

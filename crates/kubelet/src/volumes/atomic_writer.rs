@@ -190,13 +190,14 @@ pub(super) fn apply(volume: &Path, payload: &Payload, step: &Step) -> Result<(),
         }
         Step::ChangeGroup(gid) => {
             // All of the volume: at the first write the names at the top's directory is new too.
-            tree::change_group(volume, *gid, GroupAccess::ReadOnly).map_err(|source| {
-                WriteError::Group {
-                    path: volume.to_owned(),
-                    gid: *gid,
-                    source,
-                }
-            })
+            let changed = tree::change_group(volume, *gid, GroupAccess::ReadOnly);
+            let refused = changed.map_err(|source| WriteError::Group {
+                path: volume.to_owned(),
+                gid: *gid,
+                source,
+            })?;
+            super::tell_refusal(refused.as_ref());
+            Ok(())
         }
         Step::LinkNew(name) => {
             let path = volume.join(NEW_DATA);

@@ -118,13 +118,13 @@ pub(super) fn set_up(
         Backing::Disk | Backing::Memory(_) | Backing::HugePages(_) => {}
     }
     if let Some(gid) = wanted.fs_group {
-        tree::change_group(&path, gid, GroupAccess::ReadWrite).map_err(|source| {
-            EmptyDirError::Group {
-                path: path.clone(),
-                gid,
-                source,
-            }
+        let changed = tree::change_group(&path, gid, GroupAccess::ReadWrite);
+        let refused = changed.map_err(|source| EmptyDirError::Group {
+            path: path.clone(),
+            gid,
+            source,
         })?;
+        super::tell_refusal(refused.as_ref());
     }
     pod_dirs::ensure_directory(&mark, 0o750)?;
     fs::write(mark.join("ready"), "")

@@ -113,6 +113,18 @@ impl Hierarchies {
         }
     }
 
+    /// Whether the kernel counts swap per group (kubelet CRI-75). `own` is this process's group, since
+    /// version 2 has no such file at its root. Blocks.
+    pub fn limits_swap(&self, own: &Path) -> bool {
+        let own = own.strip_prefix("/").unwrap_or(own);
+        let file = match self.version {
+            Version::V1 => "memory.memsw.limit_in_bytes".into(),
+            Version::V2 => own.join("memory.swap.max"),
+        };
+        let root = self.controller("memory");
+        root.is_some_and(|root| root.join(file).exists())
+    }
+
     /// Where version 2 is mounted, if it is.
     pub(super) fn unified(&self) -> Option<&Path> {
         self.unified.as_deref()
@@ -229,6 +241,23 @@ mod tests {
             found.v1_controllers().collect::<Vec<_>>(),
             ["cpu", "cpuacct", "net_cls", "net_prio"]
         );
+    }
+
+    #[test]
+    fn swap_is_counted_where_the_kernel_has_the_file() {
+        let root = tempfile::tempdir().unwrap();
+        let v1 = Hierarchies::v1([("memory".to_owned(), root.path().to_owned())]);
+        let v2 = Hierarchies::v2(root.path().to_owned());
+        let own = Path::new("/system.slice/x.service");
+        assert!(!v1.limits_swap(own) && !v2.limits_swap(own));
+        std::fs::write(root.path().join("memory.memsw.limit_in_bytes"), "").unwrap();
+        std::fs::create_dir_all(root.path().join("system.slice/x.service")).unwrap();
+        std::fs::write(
+            root.path().join("system.slice/x.service/memory.swap.max"),
+            "",
+        )
+        .unwrap();
+        assert!(v1.limits_swap(own) && v2.limits_swap(own));
     }
 
     #[test]

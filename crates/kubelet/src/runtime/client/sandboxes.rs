@@ -48,11 +48,16 @@ impl CriClient {
             field: "status",
         })?;
         present(OPERATION, "id", &status.id)?;
-        if status.metadata.is_none() {
-            return Err(CriError::Incomplete {
-                operation: OPERATION,
-                field: "metadata",
-            });
+        let metadata = status.metadata.as_ref().ok_or(CriError::Incomplete {
+            operation: OPERATION,
+            field: "metadata",
+        })?;
+        for (field, value) in [
+            ("metadata.name", &metadata.name),
+            ("metadata.namespace", &metadata.namespace),
+            ("metadata.uid", &metadata.uid),
+        ] {
+            present(OPERATION, field, value)?;
         }
         if status.created_at == 0 {
             return Err(CriError::Incomplete {

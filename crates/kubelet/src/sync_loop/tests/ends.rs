@@ -1,0 +1,51 @@
+//! What is done for containers and pods as they end.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn life_32_a_pod_without_grace_has_a_second_for_its_hook() {
+    let mut pod = with_pre_stop(pod("a", "1", "Always"));
+    pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(0);
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.on_exec(|_| v1::ExecSyncResponse::default());
+    bench.sets.send_replace(set(&[]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.fake.call_count(Call::ExecSync), 1);
+    assert!(bench.fake.containers().is_empty());
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn cri_80_the_log_of_a_container_that_ended_at_once_is_linked() {
+    let (fake, root) = (FakeCri::start(), tempfile::tempdir().unwrap());
+    fake.exit_on_start("a-main", 0);
+    let sets = watch::Sender::new(set(&[pod("a", "1", "Never")]));
+    let life = begin(&fake, root.path(), ROOM, &sets);
+    tokio::time::sleep(A_WHILE).await;
+    let links = std::fs::read_dir(root.path().join("links")).unwrap();
+    let names: Vec<_> = links.map(|entry| entry.unwrap().file_name()).collect();
+    let id = fake.container("a-main").unwrap().id;
+    assert_eq!(names, [format!("a_default_a-main-{id}.log").as_str()]);
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spec_20_a_malformed_resolver_file_keeps_the_sandbox_from_being_made() {
+    let (fake, root) = (FakeCri::start(), tempfile::tempdir().unwrap());
+    std::fs::write(root.path().join("resolv.conf"), "nameserver\n").unwrap();
+    let sets = watch::Sender::new(set(&[pod("a", "1", "Always")]));
+    let life = begin(&fake, root.path(), ROOM, &sets);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(fake.call_count(Call::RunPodSandbox), 0);
+    let told = life.told.events();
+    let failed = told
+        .iter()
+        .find(|seen| seen.event.reason == "FailedCreatePodSandBox");
+    assert_eq!(
+        failed.unwrap().event.message,
+        "Failed to create pod sandbox: Encountered error while parsing resolv conf file. Error: \
+         nameserver list is empty "
+    );
+    life.end().await;
+}
