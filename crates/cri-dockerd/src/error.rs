@@ -157,6 +157,7 @@ impl From<HubError> for Error {
     fn from(error: HubError) -> Self {
         match error {
             HubError::Unavailable(why) => Self::Unavailable(why),
+            HubError::Several(_) => Self::Invalid(error.to_string()),
             HubError::Engine(source) => Self::Engine(source),
         }
     }

@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use cri_api::{Code, MAX_MESSAGE_BYTES, RpcError, v1};
 use daemon::ErrorChain;
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, time::Instant};
 
 use crate::{
     engine::{Class, Engine, EngineError, FrameDecoder, Hijacked, StreamKind, model::ExecCreate},
@@ -31,10 +31,16 @@ use crate::{
 const MAX_STREAM: usize = 16 << 20;
 /// Most of both streams together: the answer must pass gRPC with its field headers.
 const MAX_OUTPUT: usize = MAX_MESSAGE_BYTES - 1024;
-/// How long the event about an exec's end may be late, before Docker is asked.
-const EVENT_WAIT: Duration = Duration::from_secs(1);
+/// How long the event about an exec's end may be late, before Docker is asked: for one that could not be
+/// started none comes, and for the others mostly at once.
+const WAITS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 /// How long until Docker is asked again about a command that runs on without output.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
+
+/// How long Docker may take to start a command that is to be killed.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it has.
+const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs commands in containers. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -242,8 +248,9 @@ impl Execs {
         exec: &str,
         event: tokio::sync::oneshot::Receiver<i64>,
     ) -> Result<i32, RpcError> {
-        let (mut event, mut wait) = (event, EVENT_WAIT);
+        let (mut event, mut waits) = (event, WAITS.into_iter());
         loop {
+            let wait = waits.next().unwrap_or(ASK_AGAIN);
             match tokio::time::timeout(wait, &mut event).await {
                 Ok(Ok(code)) => return Ok(exit_status(code)),
                 // The stream of events is lost. Registered for the next one before Docker is asked.
@@ -264,7 +271,7 @@ impl Execs {
             };
             match found.exit_code {
                 // It has closed its output and runs on. The event will tell.
-                _ if found.running => wait = ASK_AGAIN,
+                _ if found.running => {}
                 Some(code) => return Ok(exit_status(code)),
                 // What Docker wrote in place of output says why.
                 None => return Err(self.lost(container, "the command was started").await),
@@ -274,17 +281,26 @@ impl Execs {
 
     /// Kills all processes of an exec and returns when they are gone.
     async fn kill(&self, exec: &str) {
-        let found = match self.engine.exec_inspect(exec).await {
-            Ok(found) if found.running => found,
-            Ok(_) => return,
-            Err(error) => {
-                let error = ErrorChain(&error).to_string();
-                tracing::warn!(
-                    exec,
-                    error,
-                    "can't find the process of a command to kill it"
-                );
-                return;
+        let deadline = Instant::now() + START_LIMIT;
+        let found = loop {
+            match self.engine.exec_inspect(exec).await {
+                Ok(found) if found.exit_code.is_some() && !found.running => return,
+                Ok(found) if found.running && found.pid > 0 => break found,
+                // Docker is at starting it: no event tells when its process is there.
+                Ok(_) if Instant::now() < deadline => tokio::time::sleep(START_PAUSE).await,
+                Ok(_) => {
+                    tracing::warn!(exec, "a command that ran into its timeout has no process");
+                    return;
+                }
+                Err(error) => {
+                    let error = ErrorChain(&error).to_string();
+                    tracing::warn!(
+                        exec,
+                        error,
+                        "can't find the process of a command to kill it"
+                    );
+                    return;
+                }
             }
         };
         let container = found.container_id.clone();

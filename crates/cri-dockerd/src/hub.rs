@@ -278,10 +278,10 @@ impl Hub {
     /// As [`Hub::fresh`], and while Docker can't tell of that container.
     pub(crate) async fn find(&self, id: &str) -> Result<Option<Arc<Record>>, HubError> {
         self.fresh().await?;
-        let known = self.known(id);
+        let known = self.one(id)?;
         self.certain(known.as_ref().map_or(id, |record| &record.id))
             .await?;
-        Ok(self.known(id))
+        self.one(id)
     }
 
     /// As [`Hub::find`] for calls that end a container: also of one that Docker can't tell of, which
@@ -291,7 +291,7 @@ impl Hub {
     /// As [`Hub::fresh`].
     pub(crate) async fn find_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, HubError> {
         self.fresh().await?;
-        let known = self.known(id);
+        let known = self.one(id)?;
         let unknown = self
             .certain(known.as_ref().map_or(id, |record| &record.id))
             .await;
@@ -303,7 +303,12 @@ impl Hub {
 
     /// As [`Hub::find`] from what is in memory now, fresh or not.
     pub(crate) fn known(&self, id: &str) -> Option<Arc<Record>> {
-        lock(&self.cache).find(id)
+        self.one(id).ok().flatten()
+    }
+
+    fn one(&self, id: &str) -> Result<Option<Arc<Record>>, HubError> {
+        let found = lock(&self.cache).find(id);
+        found.map_err(|_| HubError::Several(id.to_owned()))
     }
 
     /// Containers of a sandbox, oldest first, from memory.

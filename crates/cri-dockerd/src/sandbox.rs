@@ -310,10 +310,13 @@ impl Runtime {
         let (Some(record), Some(status)) = (record, status) else {
             return Err(not_found(&request.pod_sandbox_id));
         };
-        let containers = self.hub.containers_of(&record.id);
-        for container in &containers {
-            self.hub.certain(&container.id).await?;
-            self.hub.load_image_names(&container.image_id).await;
+        let mut containers = Vec::new();
+        for container in self.hub.containers_of(&record.id) {
+            // What Docker can't tell of is left out; the pod is told of all the same.
+            if self.hub.certain(&container.id).await.is_ok() {
+                self.hub.load_image_names(&container.image_id).await;
+                containers.extend(self.hub.known(&container.id));
+            }
         }
         Ok(v1::PodSandboxStatusResponse {
             status: Some(status),

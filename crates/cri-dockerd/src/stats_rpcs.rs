@@ -75,6 +75,7 @@ impl Runtime {
         &self,
     ) -> Result<Vec<v1::PodSandboxMetrics>, Error> {
         let pods = self.running_pods(|_| true).await?;
+        self.forget_stats().await?;
         let driver = self.driver().await;
         Ok(self.stats.metrics(pods, driver, self.data_root()).await)
     }
@@ -92,6 +93,7 @@ impl Runtime {
             .list(|record| record.container().is_some())
             .await
             .map_err(Error::from)?;
+        self.forget_stats().await?;
         self.stats.measure(&containers).await;
         let root = match self.data_root() {
             Some(root) if self.has_containerd_store() => {

@@ -213,8 +213,10 @@ impl ::streaming::Runtime for Containers {
     }
 
     async fn attach(&self, request: Attach, streams: Streams) -> Result<(), Failure> {
-        let record = self.hub.find(&request.container).await;
-        let record = record.map_err(|error| Failure(ErrorChain(&error).to_string()))?;
+        // It may have ended since the URL was given out: Docker would wait for its next start.
+        let running = self.execs.running(&request.container).await;
+        let container = running.map_err(|error| Failure(error.message))?;
+        let record = self.hub.known(&container);
         // How output comes is the container's choice, not the request's (EXE-12).
         let facts = record.as_deref().and_then(Record::container);
         let tty = facts.map_or(request.wanted.tty, |facts| facts.tty);
@@ -224,7 +226,7 @@ impl ::streaming::Runtime for Containers {
             stderr,
             ..
         } = request.wanted;
-        let container = request.container.as_str();
+        let container = container.as_str();
         let connection = self.engine.attach(container, stdin, stdout, stderr).await;
         let connection = connection.map_err(|error| failure(&error))?;
         let terminal = Terminal::Container(&self.engine, container);

@@ -25,6 +25,10 @@ pub(crate) struct Change {
     pub(crate) events: Vec<ContainerEventType>,
 }
 
+/// More than one id begins as asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Several;
+
 /// The cache. Not synchronised; the owner puts it behind a lock that is held for moments.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
@@ -129,15 +133,20 @@ impl Cache {
         self.entries.get(id).map(|entry| entry.ticket.at)
     }
 
-    /// The one id that begins with `prefix`.
-    pub(crate) fn find(&self, prefix: &str) -> Option<Arc<Record>> {
-        let mut found = self.entries.range(prefix.to_owned()..);
-        let (id, entry) = found.next()?;
-        let clash = found
-            .next()
-            .is_some_and(|(other, _)| other.starts_with(prefix));
-        (id == prefix || (!prefix.is_empty() && id.starts_with(prefix) && !clash))
-            .then(|| Arc::clone(&entry.record))
+    /// The one id that begins with `prefix`; none begins with nothing.
+    ///
+    /// # Errors
+    /// When several do.
+    pub(crate) fn find(&self, prefix: &str) -> Result<Option<Arc<Record>>, Several> {
+        if prefix.is_empty() {
+            return Ok(None);
+        }
+        let all = self.entries.range(prefix.to_owned()..);
+        let mut found = all.take_while(|(id, _)| id.starts_with(prefix));
+        match (found.next(), found.next()) {
+            (Some((id, _)), Some(_)) if id != prefix => Err(Several),
+            (first, _) => Ok(first.map(|(_, entry)| Arc::clone(&entry.record))),
+        }
     }
 
     /// All records, newest first as Docker lists them (SBX-63).

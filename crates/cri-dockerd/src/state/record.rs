@@ -7,7 +7,9 @@ use cri_api::v1::{self, LinuxContainerResources, MountPropagation, NamespaceMode
 use jiff::Timestamp;
 
 use crate::checkpoint::PortMapping;
-use crate::engine::model::{ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State};
+use crate::engine::model::{
+    AskedMount, ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State,
+};
 use crate::labels;
 use crate::names::Name;
 use crate::network_kind::Kind;
@@ -147,7 +149,11 @@ impl Record {
                 log_path: label(labels::LOG_PATH),
                 docker_log: inspect.log_path.clone(),
                 tty: inspect.config.tty,
-                mounts: inspect.mounts.iter().map(mount).collect(),
+                mounts: {
+                    let asked = &inspect.host_config.mounts;
+                    let all = inspect.mounts.iter();
+                    all.map(|point| mount(point, asked)).collect()
+                },
                 resources: resources(&inspect.host_config),
                 stop_signal: stop_signal(&inspect.config.stop_signal),
                 user: None,
@@ -324,7 +330,10 @@ fn ports(bindings: &BTreeMap<String, Option<Vec<PortBinding>>>) -> Vec<PortMappi
     ports
 }
 
-fn mount(point: &MountPoint) -> v1::Mount {
+/// A mount in effect, with what only the wish for it tells.
+fn mount(point: &MountPoint, asked: &[AskedMount]) -> v1::Mount {
+    let asked = asked.iter().find(|asked| asked.target == point.destination);
+    let image = asked.filter(|asked| asked.kind == "image");
     let propagation = match point.propagation.as_str() {
         "rshared" => MountPropagation::PropagationBidirectional,
         "rslave" => MountPropagation::PropagationHostToContainer,
@@ -335,6 +344,12 @@ fn mount(point: &MountPoint) -> v1::Mount {
         host_path: point.source.clone(),
         readonly: !point.rw,
         propagation: propagation.into(),
+        recursive_read_only: asked
+            .is_some_and(|asked| asked.bind_options.read_only_force_recursive),
+        image: image.map(|asked| v1::ImageSpec {
+            image: asked.source.clone(),
+            ..v1::ImageSpec::default()
+        }),
         ..v1::Mount::default()
     }
 }

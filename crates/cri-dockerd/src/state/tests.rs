@@ -6,7 +6,7 @@ use std::time::Instant;
 use cri_api::v1::{self, ContainerEventType as Event, ContainerState};
 use proptest::prelude::*;
 
-use super::cache::transitions;
+use super::cache::{Several, transitions};
 use super::{Cache, Life, Record, container_status, matches_container};
 use crate::engine::model::{ContainerInspect, State};
 
@@ -150,9 +150,10 @@ fn short_id_finds_its_only_owner() {
     for id in ["aab", "abc"] {
         cache.put(ticket, record(id, created()));
     }
-    assert_eq!(cache.find("aa").unwrap().id, "aab");
-    assert_eq!(cache.find("abc").unwrap().id, "abc");
-    assert!(cache.find("a").is_none() && cache.find("").is_none() && cache.find("b").is_none());
+    assert_eq!(cache.find("aa").unwrap().unwrap().id, "aab");
+    assert_eq!(cache.find("abc").unwrap().unwrap().id, "abc");
+    assert_eq!(cache.find("a"), Err(Several));
+    assert_eq!((cache.find(""), cache.find("b")), (Ok(None), Ok(None)));
 }
 
 #[test]

@@ -36,6 +36,14 @@ pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Inval
         // `Mounts` has no SELinux relabelling, so that wish keeps the short form.
         let long = (mount.readonly && knows_recursion && !relabel) || has_colon;
         if long {
+            // Left to Docker, which takes private, and slave for what holds its own directory: there it
+            // refuses private. A recursive read-only mount must say it.
+            let private = if mount.recursive_read_only {
+                "rprivate"
+            } else {
+                ""
+            };
+            let word = propagation(mount).unwrap_or(private);
             out.mounts.push(model::Mount {
                 kind: "bind".to_owned(),
                 source: mount.host_path.clone(),
@@ -43,7 +51,7 @@ pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Inval
                 read_only: mount.readonly,
                 image_options: None,
                 bind_options: BindOptions {
-                    propagation: propagation(mount).unwrap_or("rprivate").to_owned(),
+                    propagation: word.to_owned(),
                     // Known since API 1.42; older ones ignore it.
                     create_mountpoint: true,
                     read_only_non_recursive: mount.readonly

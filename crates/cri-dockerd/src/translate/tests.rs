@@ -396,6 +396,8 @@ fn read_only_mount_stays_shallow_on_new_engines() {
     let options = &host.mounts[0].bind_options;
     assert!(options.read_only_non_recursive && options.create_mountpoint);
     assert!(!options.read_only_force_recursive);
+    // Docker refuses a private mount of what holds its own directory.
+    assert_eq!(options.propagation, "");
     let deep = v1::Mount {
         recursive_read_only: true,
         ..mount()
@@ -403,6 +405,7 @@ fn read_only_mount_stays_shallow_on_new_engines() {
     let host = with_mount(deep, &NEW).unwrap().host_config;
     assert!(host.mounts[0].bind_options.read_only_force_recursive);
     assert!(!host.mounts[0].bind_options.read_only_non_recursive);
+    assert_eq!(host.mounts[0].bind_options.propagation, "rprivate");
 }
 
 #[test]

@@ -339,3 +339,42 @@ async fn timed_out_command_is_gone_when_the_call_returns() {
     );
     pod.remove(&mut server).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_cannot_be_started_is_told_within_the_timeout_of_a_probe() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("nosuch")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    let request = v1::ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: vec!["/no/such/program".to_owned()],
+        timeout: 1,
+    };
+    let answer = server.client.exec_sync(request).await.unwrap();
+    let exit_code = answer.into_inner().exit_code;
+    assert!(matches!(exit_code, 126 | 127), "{exit_code}");
+    pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_dockers_own_directory_is_mounted_read_only() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("root")).await;
+    let mut config = Pod::container("web", "sleep 1000");
+    config.mounts = vec![v1::Mount {
+        host_path: "/".to_owned(),
+        container_path: "/host".to_owned(),
+        readonly: true,
+        ..v1::Mount::default()
+    }];
+    let id = pod.create_with(&mut server, config).await.unwrap();
+    start(&mut server, &id).await;
+    let made = said(&mut server, &id, &["sh", "-c", "touch /host/x 2>&1"]).await;
+    assert!(made.contains("Read-only file system"), "{made}");
+    let shown = status(&mut server, &id).await.mounts;
+    assert!(shown[0].readonly && !shown[0].recursive_read_only);
+    pod.remove(&mut server).await;
+}

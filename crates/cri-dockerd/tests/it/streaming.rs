@@ -273,6 +273,32 @@ async fn attached_shell_ends_with_its_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attaching_to_what_has_ended_since_the_url_was_given_out_fails_at_once() {
+    let mut bench = Bench::start("ended").await;
+    let id = bench.container("sleep 1000").await;
+    let request = v1::AttachRequest {
+        container_id: id.clone(),
+        stdin: false,
+        tty: false,
+        stdout: true,
+        stderr: true,
+    };
+    let url = bench.server.client.attach(request).await.unwrap();
+    let request = v1::StopContainerRequest {
+        container_id: id.clone(),
+        timeout: 0,
+    };
+    bench.server.client.stop_container(request).await.unwrap();
+    let command = bench.open(&url.into_inner().url, SPDY, PLAIN).await;
+    let (_, _, outcome) = finish(command).await;
+    let Outcome::Failed(why) = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(why.contains("not running"), "{why}");
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ports_of_the_pods_own_loopback_are_reached() {
     let mut bench = Bench::start("forward").await;
     let script = "mkdir /tmp/w; echo page > /tmp/w/page; httpd -f -p 127.0.0.1:8080 -h /tmp/w";

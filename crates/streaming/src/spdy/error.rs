@@ -4,7 +4,7 @@
 /// takes up to 16 MiB.
 pub const MAX_CONTROL: usize = 64 << 10;
 /// Most of one block when it is unpacked. Streams of this protocol need about a hundred bytes.
-pub const MAX_BLOCK: usize = 64 << 10;
+pub const MAX_BLOCK: usize = 8 << 10;
 
 /// Why the peer's bytes are not SPDY/3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

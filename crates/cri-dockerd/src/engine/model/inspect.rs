@@ -135,6 +135,30 @@ pub(crate) struct MountPoint {
     pub(crate) propagation: String,
 }
 
+/// A mount as asked for, as far as the one in effect does not tell it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct AskedMount {
+    /// `bind`, `image`, ...
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    /// Path on the engine's host, or the image.
+    pub(crate) source: String,
+    /// Path in the container.
+    pub(crate) target: String,
+    /// Of a bind mount.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) bind_options: AskedBindOptions,
+}
+
+/// Options of a mount as asked for.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct AskedBindOptions {
+    /// Read-only with all below it.
+    pub(crate) read_only_force_recursive: bool,
+}
+
 /// Portable settings as inspected.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
@@ -165,6 +189,9 @@ pub(crate) struct InspectHostConfig {
     /// Published ports, by `80/tcp`.
     #[serde(deserialize_with = "null_default")]
     pub(crate) port_bindings: BTreeMap<String, Option<Vec<PortBinding>>>,
+    /// Mounts in the long form, as asked for.
+    #[serde(deserialize_with = "null_default")]
+    pub(crate) mounts: Vec<AskedMount>,
     /// `host`, `private`, `shareable`, `container:<id>`.
     pub(crate) ipc_mode: String,
     /// `host`, empty, `container:<id>`.
