@@ -125,14 +125,15 @@ impl Hooks {
         let who = (Purpose::Lifecycle, self.version.as_str());
         let request = HttpRequest::new(action, target.ports, &ip, who)
             .map_err(|error| (error.to_string(), None))?;
-        let mut result = http::get(&request).await;
+        let at_once = || std::future::ready(());
+        let mut result = http::get(&request, at_once).await;
         if matches!(result, Err(HttpError::HttpNotTls)) {
             let mut plain = request.clone();
             plain.https = false;
             plain
                 .headers
                 .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            let again = http::get(&plain).await;
+            let again = http::get(&plain, at_once).await;
             if again.is_ok() {
                 self.http_fallbacks.inc();
                 self.tell_fallback(target, &request.authority());

@@ -50,6 +50,9 @@ use verdict::Verdict;
 
 /// First questions of pods that come together lie apart by this at most.
 const STAGGER: Duration = Duration::from_secs(1);
+/// Answers over HTTP are looked for so long after the questions: by then most containers have
+/// answered, and one wake-up serves them all.
+const REST: Duration = Duration::from_millis(5);
 
 /// What the prober works with.
 #[derive(Debug)]
@@ -359,6 +362,7 @@ impl Shared {
                     kind,
                     id,
                     pod_ip: ip.clone(),
+                    answers_from: self.began + now + REST,
                 };
                 let uid = uid.clone();
                 let asked = async move {

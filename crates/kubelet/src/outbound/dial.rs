@@ -7,8 +7,10 @@ use std::{
 };
 
 use kubelet_core::{hosts::ETC_HOSTS, probes::http::authority};
-use node_os::sockets::delay_acknowledgements;
-use tokio::net::{TcpSocket, TcpStream};
+use node_os::sockets::{self, Dialled};
+use tokio::net::TcpStream;
+
+use super::connection::Connection;
 
 /// Nobody could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ pub(crate) enum DialError {
 ///
 /// # Errors
 /// See [`DialError`].
-pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+pub(crate) async fn connect(host: &str, port: u16) -> Result<Connection, DialError> {
     let ip = resolve(host).await?;
     open(SocketAddr::new(ip, port))
         .await
@@ -40,15 +42,16 @@ pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialErro
         })
 }
 
-async fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    // Who has the word first lets the request carry the handshake's last acknowledgement: a packet
-    // less through the pod's bridge. Where it cannot be set it does not matter.
-    let _ = delay_acknowledgements(&socket);
-    socket.connect(address).await
+async fn open(address: SocketAddr) -> io::Result<Connection> {
+    let stream = match sockets::dial(address)? {
+        Dialled::Connected(stream) => return Ok(Connection::new(stream)),
+        Dialled::Underway(stream) => TcpStream::from_std(stream)?,
+    };
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(Connection::watched(stream)),
+    }
 }
 
 /// No host is this one, as for Go: pods on the node's network have no address of their own here

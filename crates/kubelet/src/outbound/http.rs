@@ -72,27 +72,36 @@ pub(crate) enum HttpError {
     Body(String),
 }
 
-/// Asks, following redirects. No time limit of its own.
+/// Asks, following redirects. No time limit of its own. Each answer is looked for after `rest`.
 ///
 /// # Errors
 /// See [`HttpError`].
-pub(crate) async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
-    let mut current = request.clone();
+pub(crate) async fn get<F>(request: &HttpRequest, rest: impl Fn() -> F) -> Result<Reply, HttpError>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut redirected: Option<HttpRequest> = None;
     for _ in 0..MAX_REQUESTS {
-        let (reply, location) = Box::pin(once(&current)).await?;
+        let current = redirected.as_ref().unwrap_or(request);
+        let (reply, location) = Box::pin(once(current, rest())).await?;
         let next = location
             .filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308))
             .and_then(|location| current.redirected(&location));
         match next {
-            Some(next) => current = next,
+            Some(next) => redirected = Some(next),
             None => return Ok(reply),
         }
     }
     Err(HttpError::Redirects)
 }
 
-async fn once(request: &HttpRequest) -> Result<(Reply, Option<String>), HttpError> {
-    let stream = dial::connect(&request.host, request.port).await?;
+async fn once(
+    request: &HttpRequest,
+    rest: impl Future<Output = ()> + Send + 'static,
+) -> Result<(Reply, Option<String>), HttpError> {
+    let stream = dial::connect(&request.host, request.port)
+        .await?
+        .first_resting(rest);
     if !request.https {
         return exchange(request, stream).await;
     }

@@ -15,6 +15,7 @@ use kubelet_core::{
         http::{HttpRequest, Purpose, authority, resolve_port},
     },
 };
+use tokio::time::Instant;
 
 use super::{
     ProbesConfig,
@@ -41,6 +42,8 @@ pub(super) struct Question {
     pub(super) kind: ProbeKind,
     pub(super) id: ContainerId,
     pub(super) pod_ip: String,
+    /// When answers over HTTP are looked for: those of many questions together.
+    pub(super) answers_from: Instant,
 }
 
 impl Question {
@@ -135,7 +138,8 @@ impl Question {
         };
         let failed =
             |reason: &str| Verdict::Failure(format!("Get \"{}\": {reason}", request.url()));
-        match self.limits.within(timeout, http::get(&request)).await {
+        let rest = || self.limits.until(self.answers_from);
+        match self.limits.within(timeout, http::get(&request, rest)).await {
             Err(Elapsed) => {
                 failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
             }

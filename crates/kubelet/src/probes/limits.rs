@@ -1,4 +1,4 @@
-//! Time limits of many questions at once, kept by the one timer of the task that asks them.
+//! Time limits and rests of many questions at once, kept by the one timer of the task that asks them.
 //!
 //! A timer of the runtime's for each question would cost a write to the poller each: most are set
 //! while none is earlier, and nearly all go unused.
@@ -58,6 +58,18 @@ impl Limits {
         .await
     }
 
+    /// Waits until that moment.
+    pub(super) fn until(&self, moment: Instant) -> impl Future<Output = ()> + Send + use<> {
+        let mut place = self.place(moment);
+        poll_fn(move |context| {
+            if place.waits(context.waker()) {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+    }
+
     /// Waits until [`Self::first`] is an earlier moment than it was. Cancel-safe.
     pub(super) async fn earlier(&self) {
         self.0.earlier.notified().await;
@@ -78,11 +90,11 @@ impl Limits {
         struck.into_values().for_each(Waker::wake);
     }
 
-    fn place(&self, end: Instant) -> Place<'_> {
+    fn place(&self, end: Instant) -> Place {
         let mut waiting = self.lock();
         waiting.next += 1;
         Place {
-            limits: self,
+            limits: self.clone(),
             key: (end, waiting.next),
             taken: false,
         }
@@ -97,13 +109,13 @@ impl Limits {
 }
 
 /// One question's place among those that wait.
-struct Place<'a> {
-    limits: &'a Limits,
+struct Place {
+    limits: Limits,
     key: (Instant, u64),
     taken: bool,
 }
 
-impl Place<'_> {
+impl Place {
     /// Whether there still is time; the waker is called when there is none any more.
     fn waits(&mut self, waker: &Waker) -> bool {
         let mut waiting = self.limits.lock();
@@ -124,7 +136,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         if self.taken {
             self.limits.lock().wakers.remove(&self.key);
@@ -175,14 +187,20 @@ mod tests {
     #[tokio::test]
     async fn whoever_must_be_woken_first_is_told_of() {
         let limits = Limits::default();
+        let start = Instant::now();
+        let second = |seconds| start + Duration::from_secs(seconds);
         let mut waits = Vec::new();
         let mut rings = |seconds| {
-            let limit = Duration::from_secs(seconds);
-            let mut wait = Box::pin(limits.within(limit, std::future::pending::<()>()));
+            let mut wait = Box::pin(limits.until(second(seconds)));
             assert!(wait.as_mut().now_or_never().is_none());
             waits.push(wait);
             limits.earlier().now_or_never().is_some()
         };
-        assert_eq!([20, 30, 10].map(&mut rings), [true, false, true]);
+        assert_eq!([2, 3, 1].map(&mut rings), [true, false, true]);
+        limits.strike(second(2));
+        let woken = waits.into_iter().map(|wait| wait.now_or_never().is_some());
+        let woken: Vec<bool> = woken.collect();
+        assert_eq!(woken, [true, false, true]);
+        assert_eq!(limits.first(), None);
     }
 }

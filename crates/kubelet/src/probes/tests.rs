@@ -1,4 +1,8 @@
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::atomic::{AtomicI32, Ordering},
+};
 
 use cri_api::v1;
 use daemon::TaskGroup;
@@ -290,30 +294,68 @@ async fn nothing_is_asked_of_a_container_that_does_not_run() {
     assert!(state.queue.is_empty());
 }
 
-#[tokio::test]
-async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let probe = Probe {
+/// Asked once, half a second after the start: its next tick wakes nobody in time.
+fn lone_http_probe(port: u16) -> Probe {
+    Probe {
         http_get: Some(HTTPGetAction {
             port: IntOrString::Int(port.into()),
             ..HTTPGetAction::default()
         }),
-        // Its next tick wakes nobody in time.
         period_seconds: Some(60),
         failure_threshold: Some(1),
         ..Probe::default()
-    };
-    let world = world(container(|c| c.readiness_probe = Some(probe))).await;
+    }
+}
+
+/// Shows the container's start.
+fn start(world: &World) {
     let exited = v1::ContainerState::ContainerExited;
     let running = v1::ContainerState::ContainerRunning;
-    let ip = Some("127.0.0.1");
-    world
-        .probes
-        .look(&world.pod, &observed(&world, &world.one, exited), ip);
-    world
-        .probes
-        .look(&world.pod, &observed(&world, &world.two, running), ip);
+    for (id, state) in [(&world.one, exited), (&world.two, running)] {
+        let seen = observed(world, id, state);
+        world.probes.look(&world.pod, &seen, Some("127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn answers_count_that_come_at_once_and_that_come_later() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let at_once = "HTTP/1.1 302 Found\r\nLocation: /later\r\nContent-Length: 0\r\n\r\n";
+    let later = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
+    let server = std::thread::spawn(move || {
+        [(at_once, Duration::ZERO), (later, 20 * REST)].map(|(answer, after)| {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let read = peer.read(&mut request).unwrap();
+            std::thread::sleep(after);
+            peer.write_all(answer.as_bytes()).unwrap();
+            let line = request[..read].split(|byte| *byte == b'\r').next();
+            String::from_utf8_lossy(line.unwrap()).into_owned()
+        })
+    });
+    let world = world(container(|c| {
+        c.readiness_probe = Some(lone_http_probe(port))
+    }))
+    .await;
+    start(&world);
+    let ready = |results: ProbeResults| results.readiness == Some(ProbeResult::Success);
+    world.becomes("ready", ready).await;
+    assert_eq!(
+        server.join().unwrap(),
+        ["GET / HTTP/1.1", "GET /later HTTP/1.1"]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let world = world(container(|c| {
+        c.readiness_probe = Some(lone_http_probe(port))
+    }))
+    .await;
+    start(&world);
     let event = format!(
         "Unhealthy Readiness probe failed: Get \"http://127.0.0.1:{port}/\": context deadline \
          exceeded (Client.Timeout exceeded while awaiting headers)"
