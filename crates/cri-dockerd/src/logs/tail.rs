@@ -15,11 +15,12 @@ use std::{
     collections::VecDeque,
     fs::File,
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use memchr::{memchr, memrchr};
+use rustix::fs::OFlags;
 
 use super::{
     position::{Bytes, Chain, Located, MAX_LINE, locate},
@@ -60,6 +61,16 @@ pub(super) enum Progress {
     More,
 }
 
+/// What may have happened to Docker's files since the last sweep that caught up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum News {
+    /// Lines were appended to those we hold.
+    #[default]
+    Lines,
+    /// Anything: another file may have been begun.
+    Anything,
+}
+
 /// Things that operators count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
@@ -79,7 +90,7 @@ struct Held {
 
 impl Held {
     fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match open_untraced(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -89,6 +100,19 @@ impl Held {
             id: (metadata.dev(), metadata.ino()),
             offset: 0,
         }))
+    }
+}
+
+/// Opens a file so that the file system does not note when it was read: after each line of Docker's it would
+/// write that down anew. Only the file's owner may wish so; for others that does not matter.
+fn open_untraced(path: &Path) -> io::Result<File> {
+    let untraced = File::options()
+        .read(true)
+        .custom_flags(OFlags::NOATIME.bits().cast_signed())
+        .open(path);
+    match untraced {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
     }
 }
 
@@ -202,11 +226,14 @@ impl Tail {
         &mut self,
         scratch: &mut Scratch,
         budget: usize,
+        news: News,
     ) -> Result<Progress, TailError> {
         if self.sink.is_blocked() {
             self.sink.flush().map_err(TailError::Write)?;
         }
-        self.notice_rotation().map_err(TailError::Read)?;
+        if news == News::Anything {
+            self.notice_rotation().map_err(TailError::Read)?;
+        }
         let mut copied = 0;
         while copied < budget {
             let rotated = self.held.len() > 1;

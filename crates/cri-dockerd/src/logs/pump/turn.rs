@@ -21,7 +21,7 @@ use crate::{
         orders::{Command, Key, LogSource, Wish, Wishes},
         record::Stamp,
         sink::Sink,
-        tail::{Progress, Scratch, Tail, TailError},
+        tail::{News, Progress, Scratch, Tail, TailError},
     },
     paths::PathView,
 };
@@ -63,6 +63,8 @@ struct Entry {
     watch: Option<i32>,
     /// There may be something to copy.
     dirty: bool,
+    /// What that may be.
+    news: News,
     retry: Option<Retry>,
     /// The container doesn't run: the entry goes when all is written.
     ends: bool,
@@ -191,7 +193,7 @@ impl State {
                 };
                 entry.drains.push(reply);
                 entry.ends = true;
-                self.mark(&id);
+                self.mark(&id, News::Anything);
             }
             Command::Position { key, reply } => {
                 // Without an answer the follower ends.
@@ -213,13 +215,13 @@ impl State {
                     if let Some(entry) = self.entries.get_mut(&key.id) {
                         entry.settle(&key.id, result.map_err(TailError::Write), &self.metrics);
                     }
-                    self.mark(&key.id);
+                    self.mark(&key.id, News::Anything);
                 }
             }
             Command::Ended { key } => {
                 if let Some(api) = self.api(&key) {
                     api.ended = true;
-                    self.mark(&key.id);
+                    self.mark(&key.id, News::Anything);
                 }
             }
         }
@@ -233,14 +235,15 @@ impl State {
         }
     }
 
-    fn mark(&mut self, id: &str) {
-        if let Some((id, entry)) = self.entries.get_key_value(id)
-            && !entry.dirty
-        {
-            let id = Arc::clone(id);
-            self.queue.push_back(Arc::clone(&id));
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.dirty = true;
+    fn mark(&mut self, id: &str, news: News) {
+        let Some((id, _)) = self.entries.get_key_value(id) else {
+            return;
+        };
+        let id = Arc::clone(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.news = entry.news.max(news);
+            if !std::mem::replace(&mut entry.dirty, true) {
+                self.queue.push_back(id);
             }
         }
     }
@@ -250,7 +253,7 @@ impl State {
             let ends = !running;
             if entry.ends != ends {
                 entry.ends = ends;
-                self.mark(&id);
+                self.mark(&id, News::Anything);
             }
             return;
         }
@@ -259,13 +262,14 @@ impl State {
             copy: None,
             watch: None,
             dirty: false,
+            news: News::Anything,
             retry: None,
             ends: !running,
             drains: Vec::new(),
         };
         let id: Arc<str> = id.into();
         self.entries.insert(Arc::clone(&id), entry);
-        self.mark(&id);
+        self.mark(&id, News::Anything);
     }
 
     /// Opens the files of an entry, or has its follower started.
@@ -377,7 +381,7 @@ impl State {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
                     let all: Vec<Arc<str>> = self.entries.keys().cloned().collect();
                     for id in all {
-                        self.mark(&id);
+                        self.mark(&id, News::Anything);
                     }
                 }
                 Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
@@ -385,8 +389,13 @@ impl State {
                     self.watches.remove(&event.wd());
                 }
                 Ok(event) => {
+                    let news = if event.events() == ReadFlags::MODIFY {
+                        News::Lines
+                    } else {
+                        News::Anything
+                    };
                     if let Some(id) = self.watches.get(&event.wd()).cloned() {
-                        self.mark(&id);
+                        self.mark(&id, news);
                     }
                 }
                 Err(rustix::io::Errno::INTR) => {}
@@ -408,7 +417,7 @@ impl State {
             .map(|(id, _)| Arc::clone(id))
             .collect();
         for id in due {
-            self.mark(&id);
+            self.mark(&id, News::Anything);
         }
     }
 
@@ -426,7 +435,8 @@ impl State {
         }
         let result = match &mut entry.copy {
             Some(Copy::File(tail)) => {
-                let result = tail.sweep(&mut self.scratch, BUDGET_BYTES);
+                let news = std::mem::take(&mut entry.news);
+                let result = tail.sweep(&mut self.scratch, BUDGET_BYTES, news);
                 let tally = tail.take_tally();
                 if tally.gaps > 0 {
                     let path = entry.source.log_path.display();
@@ -445,6 +455,9 @@ impl State {
             Some(Copy::Api(_)) | None => Ok(Progress::CaughtUp),
         };
         let all = matches!(result, Ok(Progress::CaughtUp));
+        if !all {
+            entry.news = News::Anything;
+        }
         if matches!(result, Ok(Progress::More)) {
             entry.dirty = true;
             self.queue.push_back(Arc::clone(id));

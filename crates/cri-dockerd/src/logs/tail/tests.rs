@@ -133,7 +133,7 @@ impl Copier {
     fn sweep(&mut self, docker: &Docker) {
         self.tail();
         let tail = self.tail.as_mut().unwrap();
-        while tail.sweep(&mut self.scratch, 1).unwrap() == Progress::More {}
+        while tail.sweep(&mut self.scratch, 1, News::Anything).unwrap() == Progress::More {}
         self.seen = Some(docker.rotations);
     }
 
@@ -363,6 +363,44 @@ fn links_of_the_original_are_replaced_by_the_whole_history() {
     assert_eq!(copier.text(), docker.expected);
 }
 
+#[test]
+fn another_file_is_looked_for_only_when_there_may_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut docker = Docker::new(dir.path());
+    let mut copier = Copier::new(dir.path(), &docker);
+    docker.write(StreamKind::Stdout, 1, "first", true);
+    copier.sweep(&docker);
+    docker.write(StreamKind::Stdout, 1, "second", true);
+    let before = docker.expected.clone();
+    docker.rotate();
+    docker.write(StreamKind::Stdout, 1, "third", true);
+    let mut scratch = Scratch::default();
+    for (news, expected) in [
+        (News::Lines, &before),
+        (News::Lines, &before),
+        (News::Anything, &docker.expected),
+    ] {
+        let progress = copier.tail().sweep(&mut scratch, usize::MAX, news);
+        assert_eq!(progress.unwrap(), Progress::CaughtUp);
+        assert_eq!(copier.text(), *expected);
+    }
+}
+
+#[test]
+fn reading_is_not_noted_by_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut docker = Docker::new(dir.path());
+    let mut copier = Copier::new(dir.path(), &docker);
+    docker.write(StreamKind::Stdout, 1, "first", true);
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1);
+    let times = fs::FileTimes::new().set_accessed(long_ago);
+    let file = fs::File::options().append(true).open(&docker.path).unwrap();
+    file.set_times(times).unwrap();
+    copier.sweep(&docker);
+    assert_eq!(copier.text(), docker.expected);
+    assert_eq!(file.metadata().unwrap().accessed().unwrap(), long_ago);
+}
+
 /// Not a benchmark, but an upper bound that only a mistake in the order of work would pass.
 #[test]
 fn hundred_thousand_lines_take_well_under_a_second() {
@@ -381,7 +419,11 @@ fn hundred_thousand_lines_take_well_under_a_second() {
     let mut tail = Tail::open(path, &dir.path().join("0.log"), None).unwrap();
     let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     let before = spent();
-    while tail.sweep(&mut Scratch::default(), usize::MAX).unwrap() == Progress::More {}
+    while tail
+        .sweep(&mut Scratch::default(), usize::MAX, News::Anything)
+        .unwrap()
+        == Progress::More
+    {}
     let spent = spent().saturating_sub(before);
     let limit = testkit::allowance(Duration::from_secs(1));
     assert!(spent < limit, "{spent:?}");
