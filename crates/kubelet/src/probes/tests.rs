@@ -335,7 +335,7 @@ async fn answers_count_that_come_at_once_and_that_come_later() {
         })
     });
     let world = world(container(|c| {
-        c.readiness_probe = Some(lone_http_probe(port))
+        c.readiness_probe = Some(lone_http_probe(port));
     }))
     .await;
     start(&world);
@@ -352,7 +352,7 @@ async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() 
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let world = world(container(|c| {
-        c.readiness_probe = Some(lone_http_probe(port))
+        c.readiness_probe = Some(lone_http_probe(port));
     }))
     .await;
     start(&world);
