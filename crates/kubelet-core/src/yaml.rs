@@ -7,13 +7,14 @@
 //! upstream's own library.
 //!
 //! ```text
-//! bytes -> text (BOM, UTF-8/16, control characters) -> JSON fast path, else events -> nodes -> Value
+//! bytes -> `{` first: JSON -> Value
+//!       -> else: text (BOM, UTF-8/16, control characters) -> events -> nodes -> Value
 //! ```
 //!
 //! Only the first document of a stream is read (SRC-03); that another follows is told.
 //!
 //! Differs: nesting, the number of values and the text that aliases expand to are bounded by [`Limits`]
-//! (upstream: 10000 levels and a ratio of aliases). An error names line and column.
+//! (upstream: 10000 levels and a ratio of aliases). An error in YAML names line and column.
 
 mod base64;
 mod convert;
@@ -82,6 +83,8 @@ pub struct Document {
     pub duplicates: Vec<DuplicateKey>,
     /// Where another document follows, which is not read.
     pub further: Option<Position>,
+    /// Whether it was read as JSON. Of YAML upstream sees the keys sorted.
+    pub is_json: bool,
 }
 
 /// Reads the first document of `bytes` as JSON value; of a repeated key the last one counts.
@@ -105,14 +108,15 @@ pub fn read(bytes: &[u8], limits: Limits) -> Result<Document, YamlError> {
         };
         return Err(YamlError { at: None, problem });
     }
-    let text = text::decode(bytes)?;
-    if let Some(value) = json::read(&text, limits) {
-        return Ok(Document {
-            value,
-            duplicates: Vec::new(),
-            further: None,
-        });
+    if json::begins(bytes) {
+        json::read(bytes, limits)
+    } else {
+        read_yaml(bytes, limits)
     }
+}
+
+fn read_yaml(bytes: &[u8], limits: Limits) -> Result<Document, YamlError> {
+    let text = text::decode(bytes)?;
     let nodes = nodes::parse(&text, limits)?;
     convert::document(&nodes, limits)
 }

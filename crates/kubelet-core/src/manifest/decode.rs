@@ -24,13 +24,27 @@ pub enum DecodeError {
     /// Not a map.
     #[error("cannot unmarshal {0} into a Pod, a manifest is a map")]
     NotAMap(&'static str),
-    /// No `kind`.
+    /// `kind` or `apiVersion` is no text.
+    #[error(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{field} \
+         of type string"
+    )]
+    NoText {
+        /// Which of the two.
+        field: &'static str,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// An `apiVersion` with more than one slash.
+    #[error("unexpected GroupVersion string: {0}")]
+    Version(String),
+    /// No `kind`. Differs: upstream's text goes on with the whole document, which may hold secrets.
     #[error("Object 'Kind' is missing")]
     KindMissing,
     /// No `apiVersion`.
     #[error("Object 'apiVersion' is missing")]
     VersionMissing,
-    /// Something else than a v1 Pod.
+    /// Something else than a v1 Pod. Differs: upstream names a place in its source, or prints a Go struct.
     #[error("no kind {kind:?} for version {version:?} here: a manifest holds one Pod of v1")]
     Kind {
         /// `kind` as given.
@@ -56,8 +70,8 @@ pub(super) type Warned = (DecodeError, Vec<String>);
 
 /// As [`decode`].
 pub(super) fn decode_one(bytes: &[u8]) -> Result<Decoded, Warned> {
-    let (value, warnings) = read(bytes)?;
-    let decoded = kind_of(&value).and_then(|kind| match kind {
+    let (value, is_json, warnings) = read(bytes)?;
+    let decoded = kind_of(&value, is_json).and_then(|kind| match kind {
         ("Pod", "v1") => pod(&value, &warnings),
         (kind, version) => Err(other(kind, version)),
     });
@@ -66,8 +80,8 @@ pub(super) fn decode_one(bytes: &[u8]) -> Result<Decoded, Warned> {
 
 /// Reads one v1 Pod or the items of a v1 PodList. Items need no kind of their own.
 pub(super) fn decode_list(bytes: &[u8]) -> Result<Vec<Decoded>, Warned> {
-    let (value, warnings) = read(bytes)?;
-    let decoded = kind_of(&value).and_then(|kind| match kind {
+    let (value, is_json, warnings) = read(bytes)?;
+    let decoded = kind_of(&value, is_json).and_then(|kind| match kind {
         ("Pod", "v1") => Ok(vec![pod(&value, &warnings)?]),
         ("PodList", "v1") => {
             let items = value.get("items").and_then(Value::as_array);
@@ -79,7 +93,8 @@ pub(super) fn decode_list(bytes: &[u8]) -> Result<Vec<Decoded>, Warned> {
     decoded.map_err(|problem| (problem, warnings))
 }
 
-fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), Warned> {
+/// The document, whether it is JSON, and what was dropped of it.
+fn read(bytes: &[u8]) -> Result<(Value, bool, Vec<String>), Warned> {
     let document =
         yaml::read(bytes, Limits::MANIFEST).map_err(|error| (error.into(), Vec::new()))?;
     let mut warnings: Vec<String> = document
@@ -101,25 +116,44 @@ fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), Warned> {
     {
         *version = bare.into();
     }
-    Ok((value, warnings))
+    Ok((value, document.is_json, warnings))
 }
 
-/// What the document is, which upstream finds by Go's own JSON reader, in keys of any case (Kubernetes
-/// apimachinery, `SimpleMetaFactory.Interpret`).
-fn kind_of(value: &Value) -> Result<(&str, &str), DecodeError> {
+/// What the document is, which upstream finds by Go's own JSON reader, in keys of any case of which the last
+/// counts (Kubernetes apimachinery, `SimpleMetaFactory.Interpret`).
+fn kind_of(value: &Value, is_json: bool) -> Result<(&str, &str), DecodeError> {
     if !value.is_object() && !value.is_null() {
         return Err(DecodeError::NotAMap(typed::name(value)));
     }
-    let text = |key: &str| {
-        let fields = value.as_object().into_iter().flatten();
-        let mut others = fields.filter(|(name, _)| name.eq_ignore_ascii_case(key));
-        let found = value.get(key).or_else(|| Some(others.next()?.1));
-        found.and_then(Value::as_str).unwrap_or_default()
-    };
-    match (text("kind"), text("apiVersion")) {
-        ("", _) => Err(DecodeError::KindMissing),
-        (_, "") => Err(DecodeError::VersionMissing),
-        both => Ok(both),
+    let mut fields: Vec<_> = value.as_object().into_iter().flatten().collect();
+    if !is_json {
+        fields.sort_by_key(|(name, _)| name.as_str());
+    }
+    let (mut version, mut kind) = ("", "");
+    for (name, value) in fields {
+        let (field, text) = if name.eq_ignore_ascii_case("apiVersion") {
+            ("apiVersion", &mut version)
+        } else if name.eq_ignore_ascii_case("kind") {
+            ("kind", &mut kind)
+        } else {
+            continue;
+        };
+        match value {
+            Value::Null => {}
+            Value::String(value) => *text = value,
+            other => {
+                let found = typed::name(other);
+                return Err(DecodeError::NoText { field, found });
+            }
+        }
+    }
+    match (version, kind) {
+        (version, _) if version.matches('/').count() > 1 => {
+            Err(DecodeError::Version(version.to_owned()))
+        }
+        (_, "") => Err(DecodeError::KindMissing),
+        ("", _) => Err(DecodeError::VersionMissing),
+        (version, kind) => Ok((kind, version)),
     }
 }
 

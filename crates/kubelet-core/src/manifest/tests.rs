@@ -69,6 +69,54 @@ fn kind_and_version_are_found_as_upstream_finds_them() {
 }
 
 #[test]
+fn kind_and_version_are_text() {
+    let refused = |written: &str| {
+        let text = NGINX.replace("apiVersion: v1\nkind: Pod", written);
+        let text = load(&text).unwrap_err().to_string();
+        let inner = text.split_once("as pod(").unwrap().1;
+        inner.split_once("), please").unwrap().0.to_owned()
+    };
+    let problem = |field: &str, found: &str| {
+        format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field \
+             .{field} of type string"
+        )
+    };
+    assert_eq!(
+        refused("apiVersion: 1\nkind: Pod"),
+        problem("apiVersion", "number")
+    );
+    assert_eq!(
+        refused("apiVersion: v1\nkind: [Pod]"),
+        problem("kind", "array")
+    );
+    assert_eq!(
+        refused("apiVersion: v1\nkind: true"),
+        problem("kind", "bool")
+    );
+    // The first that the document has, and where it is JSON in its own order.
+    assert_eq!(
+        refused("kind: [Pod]\napiVersion: 1"),
+        problem("apiVersion", "number")
+    );
+    let json = load(r#"{"kind": [], "apiVersion": 1}"#).unwrap_err();
+    assert!(
+        json.to_string().contains(&problem("kind", "array")),
+        "{json}"
+    );
+    let json = load(r#"{"kind": "Pod", "apiVersion": "v1", "Kind": "Service"}"#).unwrap_err();
+    assert!(json.to_string().contains("no kind \"Service\""), "{json}");
+    assert_eq!(
+        refused("apiVersion: v1\nkind: null"),
+        "Object 'Kind' is missing"
+    );
+    assert_eq!(
+        refused("apiVersion: a/b/c\nkind: Pod"),
+        "unexpected GroupVersion string: a/b/c"
+    );
+}
+
+#[test]
 fn what_was_dropped_is_told_of_a_refused_manifest_too() {
     let refused = |text: &str| load_static(text.as_bytes(), &source()).unwrap_err();
     let misspelt = refused(&NGINX.replace("image:", "imagee:"));
@@ -238,7 +286,7 @@ const CORPUS: &[(&str, &str)] = &[
     ),
     (
         "deep.json",
-        "/x.yaml: couldn't parse as pod(yaml: line 1, column 544: exceeded max depth of 100), \
+        "/x.yaml: couldn't parse as pod(couldn't get version/kind; json parse error: exceeded max depth of 100), \
          please check config file",
     ),
 ];

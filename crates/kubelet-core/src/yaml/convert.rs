@@ -33,6 +33,7 @@ pub(super) fn document(nodes: &Nodes, limits: Limits) -> Result<Document, YamlEr
         value,
         duplicates: reader.duplicates,
         further: nodes.further,
+        is_json: false,
     })
 }
 

@@ -17,7 +17,7 @@ impl std::fmt::Display for Position {
 
 /// Why an input has no JSON value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("yaml: {}{problem}", place(*at))]
+#[error("{}{problem}", origin(*at, problem))]
 pub struct YamlError {
     /// Where, unless the input as a whole is meant.
     pub at: Option<Position>,
@@ -34,8 +34,13 @@ impl YamlError {
     }
 }
 
-fn place(at: Option<Position>) -> String {
-    at.map(|at| format!("{at}: ")).unwrap_or_default()
+/// What comes before a problem; upstream tells no place in JSON.
+fn origin(at: Option<Position>, problem: &Problem) -> String {
+    match (problem, at) {
+        (Problem::Json(_), _) => "couldn't get version/kind; json parse error: ".to_owned(),
+        (_, Some(at)) => format!("yaml: {at}: "),
+        (_, None) => "yaml: ".to_owned(),
+    }
 }
 
 /// What is wrong with an input.
@@ -59,6 +64,9 @@ pub enum Problem {
     /// Not YAML.
     #[error("{0}")]
     Syntax(String),
+    /// Not JSON, where a document begins as such; in the words of Go's decoder.
+    #[error("{0}")]
+    Json(String),
     /// Deeper than [`super::Limits::depth`].
     #[error("exceeded max depth of {0}")]
     TooDeep(usize),

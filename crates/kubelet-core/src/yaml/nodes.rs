@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use libyaml_safer::{Event, EventData, Mark, Parser, ScalarStyle};
+use libyaml_safer::{Event, EventData, Mark, Parser, ScalarStyle, VersionDirective};
 
 use super::Limits;
 use super::error::{Position, Problem, YamlError};
@@ -87,6 +87,14 @@ fn documents(text: &str, limits: Limits) -> Result<Nodes, YamlError> {
         }
         match event.data {
             EventData::StreamEnd => break,
+            // `go.yaml.in/yaml/v2` knows version 1.1 alone.
+            EventData::DocumentStart {
+                version_directive: Some(VersionDirective { minor: 2, .. }),
+                ..
+            } => {
+                let problem = Problem::Syntax("found incompatible YAML document".to_owned());
+                return Err(YamlError::at(position(event.start_mark), problem));
+            }
             EventData::DocumentEnd { .. } => {
                 builder.further = further(&mut parser);
                 break;

@@ -49,7 +49,7 @@ fn forbidden(c: char) -> bool {
 }
 
 /// The place right after `before`.
-fn position(before: &str) -> Position {
+pub(super) fn position(before: &str) -> Position {
     let line_start = before.rfind('\n').map_or(0, |index| index + 1);
     Position {
         line: before.bytes().filter(|&byte| byte == b'\n').count() + 1,
