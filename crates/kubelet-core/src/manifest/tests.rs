@@ -435,6 +435,48 @@ fn a_secret_without_name_is_no_reference() {
     }
 }
 
+/// Kubernetes, `ValidateManagedFields`.
+#[test]
+fn managed_fields_are_checked_and_kept() {
+    let with = |entry: &str| {
+        let meta = format!("name: web\n  managedFields: [{{{entry}}}]");
+        load(&NGINX.replace("name: web", &meta))
+    };
+    let good = "manager: kubectl, operation: Update, apiVersion: v1, time: 2026-01-01T00:00:00Z, \
+                fieldsType: FieldsV1, fieldsV1: {'f:spec': {'f:x': '', 'f:y': false}}";
+    let meta = with(good).unwrap().pod.metadata;
+    let fields = meta.managed_fields.unwrap().remove(0).fields_v1.unwrap().0;
+    assert_eq!(fields, json!({"f:spec": {"f:x": "", "f:y": false}}));
+    let long = format!("operation: Apply, manager: {}", "m".repeat(129));
+    for (entry, problem) in [
+        (
+            "manager: m",
+            "operation: Invalid value: \"\": must be `Apply` or `Update`",
+        ),
+        (
+            "operation: Patch",
+            "operation: Invalid value: \"Patch\": must be `Apply` or `Update`",
+        ),
+        (
+            "operation: Apply, fieldsType: FieldsV2",
+            "fieldsType: Invalid value: \"FieldsV2\": must be `FieldsV1`",
+        ),
+        (&long, "manager: Too long: may not be more than 128 bytes"),
+        (
+            r#"operation: Apply, manager: "a\tb""#,
+            r#"manager: Invalid value: "a\tb": invalid character U+0009 (at position 1)"#,
+        ),
+        (
+            r#"operation: Apply, manager: "é\a\u200b""#,
+            "manager: Invalid value: \"é\\a\\u200b\": invalid character U+0007 (at position 2) \
+             metadata.managedFields[0].manager: Invalid value: \"é\\a\\u200b\": invalid character U+200B (at position 3)",
+        ),
+    ] {
+        let told = format!("invalid pod: [metadata.managedFields[0].{problem}]");
+        assert_eq!(with(entry).unwrap_err().to_string(), told);
+    }
+}
+
 /// Kubernetes, `validateImageVolumeSource`: only the API server asks for a reference.
 #[test]
 fn an_image_volume_may_lack_its_reference() {

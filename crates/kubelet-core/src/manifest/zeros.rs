@@ -107,6 +107,8 @@ pub(super) fn drop_zeros(pod: &mut Pod) {
 /// `parent` is the name of the field that holds the object, alone or in a list.
 fn drop_below(parent: &str, fields: &mut Map<String, Value>) {
     fields.retain(|name, value| match value {
+        // Kept as it is written (`FieldsV1.Raw`).
+        _ if name == "fieldsV1" => true,
         Value::Object(map) if MAPS.contains(&name.as_str()) => !map.is_empty(),
         Value::Object(fields) => {
             drop_below(name, fields);
@@ -183,6 +185,28 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn src_25_zeros_deep_in_a_pod_are_left_out() {
+        let pod = |term: &str, toleration: &str, quobyte: &str| {
+            let text = format!(
+                r#"{{"spec": {{"containers": [],
+                "affinity": {{"podAffinity": {{"preferredDuringSchedulingIgnoredDuringExecution": [
+                    {{"weight": 1, "podAffinityTerm": {{"topologyKey": "k"{term}}}}}]}}}},
+                "tolerations": [{{"operator": "Exists"{toleration}}}],
+                "volumes": [{{"name": "v", "quobyte": {{"registry": "r", "volume": "v"{quobyte}}}}}]}}}}"#
+            );
+            let mut pod: Pod = serde_json::from_str(&text).unwrap();
+            drop_zeros(&mut pod);
+            pod
+        };
+        let written = pod(
+            r#", "namespaces": []"#,
+            r#", "key": "", "value": "", "effect": """#,
+            r#", "readOnly": false, "user": """#,
+        );
+        assert_eq!(written, pod("", "", ""));
     }
 
     #[test]

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ManagedFieldsEntry, ObjectMeta, OwnerReference,
+};
 
-use super::super::field::{Errors, Path};
+use super::super::field::{Errors, Path, is_printable};
 use super::names;
 use super::values::{json, not_negative, text};
 
 const ANNOTATIONS_MAX: usize = 256 << 10;
+const MANAGER_MAX: usize = 128;
+const SUBRESOURCE_MAX: usize = 256;
 type Strings = BTreeMap<String, String>;
 
 pub(super) fn metadata(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
@@ -53,6 +57,13 @@ pub(super) fn metadata(meta: &ObjectMeta, path: &Path, errors: &mut Errors) {
         errors,
     );
     finalizers(
+        meta.finalizers.as_deref(),
+        &path.child("finalizers"),
+        errors,
+    );
+    let managed = meta.managed_fields.as_deref().unwrap_or_default();
+    managed_fields(managed, &path.child("managedFields"), errors);
+    standard_finalizers(
         meta.finalizers.as_deref(),
         &path.child("finalizers"),
         errors,
@@ -136,6 +147,34 @@ fn owners(owners: Option<&[OwnerReference]>, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// Who set which fields, as `kubectl get --show-managed-fields` writes it.
+fn managed_fields(entries: &[ManagedFieldsEntry], path: &Path, errors: &mut Errors) {
+    for (index, entry) in entries.iter().enumerate() {
+        let path = path.index(index);
+        let operation = text(&entry.operation);
+        if !matches!(operation, "Apply" | "Update") {
+            let detail = "must be `Apply` or `Update`";
+            errors.invalid(&path.child("operation"), operation, detail);
+        }
+        let kind = text(&entry.fields_type);
+        if !matches!(kind, "" | "FieldsV1") {
+            errors.invalid(&path.child("fieldsType"), kind, "must be `FieldsV1`");
+        }
+        let (manager, at) = (text(&entry.manager), path.child("manager"));
+        if manager.len() > MANAGER_MAX {
+            errors.too_long(&at, MANAGER_MAX);
+        }
+        for (index, c) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
+            let number = u32::from(c);
+            let detail = format!("invalid character U+{number:04X} (at position {index})");
+            errors.invalid(&at, manager, detail);
+        }
+        if text(&entry.subresource).len() > SUBRESOURCE_MAX {
+            errors.too_long(&path.child("subresource"), SUBRESOURCE_MAX);
+        }
+    }
+}
+
 fn finalizers(finalizers: Option<&[String]>, path: &Path, errors: &mut Errors) {
     let finalizers = finalizers.unwrap_or_default();
     for finalizer in finalizers {
@@ -146,7 +185,11 @@ fn finalizers(finalizers: Option<&[String]>, path: &Path, errors: &mut Errors) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.invalid(path, json(&finalizers), detail);
     }
-    for (index, finalizer) in finalizers.iter().enumerate() {
+}
+
+/// What the core group asks beyond (`ValidateObjectMeta` of `pkg/apis/core/validation`).
+fn standard_finalizers(finalizers: Option<&[String]>, path: &Path, errors: &mut Errors) {
+    for (index, finalizer) in finalizers.unwrap_or_default().iter().enumerate() {
         let standard = matches!(
             finalizer.as_str(),
             "kubernetes" | "orphan" | "foregroundDeletion"
