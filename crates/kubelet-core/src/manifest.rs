@@ -42,7 +42,7 @@ pub struct LoadedPod {
     pub warnings: Vec<String>,
 }
 
-/// Why a manifest gives no pod. Texts are upstream's.
+/// Why a manifest gives no pod. Texts are upstream's, but for those of [`DecodeError`] that say so.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ManifestError {
     /// Not a v1 Pod in YAML or JSON (SRC-03). Upstream's wording for files.
@@ -56,7 +56,7 @@ pub enum ManifestError {
     /// No `metadata.name` (SRC-04).
     #[error("invalid pod: name is needed for the pod")]
     NameMissing,
-    /// Fields that no pod may have (SRC-35). Differs: errors are separated by commas.
+    /// Fields that no pod may have (SRC-35).
     #[error("invalid pod: [{}]", listed(.0))]
     Invalid(Vec<FieldError>),
     /// Refers to an object of the API, which a static pod may not (SRC-36).

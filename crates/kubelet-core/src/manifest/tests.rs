@@ -477,6 +477,144 @@ fn managed_fields_are_checked_and_kept() {
     }
 }
 
+/// Kubernetes, `ValidatePodSpec`, `validateVolumeSource`.
+#[test]
+fn errors_come_in_upstreams_order() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: a, managedFields: [{}], finalizers: [x]}
+spec:
+  dnsPolicy: Never
+  restartPolicy: Sometimes
+  hostname: A
+  hostnameOverride: B
+  hostAliases: [{ip: x}]
+  preemptionPolicy: x
+  runtimeClassName: A
+  priorityClassName: A
+  nodeSelector: {a: '/'}
+  activeDeadlineSeconds: 0
+  dnsConfig: {nameservers: [x]}
+  tolerations: [{operator: Exists, value: x}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}
+  readinessGates: [{conditionType: ''}]
+  securityContext:
+    seLinuxChangePolicy: x
+    supplementalGroupsPolicy: x
+    seccompProfile: {type: Localhost}
+    fsGroupChangePolicy: x
+    fsGroup: -1
+  volumes:
+  - {name: g, gcePersistentDisk: {}}
+  - {name: h, emptyDir: {}, cephfs: {monitors: [x]}, downwardAPI: {}, gcePersistentDisk: {}}
+  containers:
+  - {name: c, image: ' i', terminationMessagePolicy: x}
+";
+    let Err(ManifestError::Invalid(errors)) = load(text) else {
+        panic!("it is accepted");
+    };
+    let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.managedFields[0].operation",
+            "metadata.finalizers[0]",
+            "spec.volumes[0].persistentDisk.pdName",
+            "spec.volumes[1].gcePersistentDisk",
+            "spec.volumes[1].cephFS",
+            "spec.volumes[1].downwarAPI",
+            "spec.containers[0].terminationMessagePolicy",
+            "spec.restartPolicy",
+            "spec.dnsPolicy",
+            "spec.nodeSelector",
+            "spec.securityContext.fsGroup",
+            "spec.securityContext.fsGroupChangePolicy",
+            "spec.securityContext.seccompProfile.localhostProfile",
+            "spec.securityContext.supplementalGroupsPolicy",
+            "spec.securityContext.seLinuxChangePolicy",
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+            "spec.dnsConfig.nameservers[0]",
+            "spec.readinessGates[0].conditionType",
+            "spec.readinessGates[0].conditionType",
+            "spec.hostnameOverride",
+            "spec.activeDeadlineSeconds",
+            "spec.hostname",
+            "spec.tolerations[0].operator",
+            "spec.hostAliases[0].ip",
+            "spec.priorityClassName",
+            "spec.runtimeClassName",
+            "spec.preemptionPolicy",
+            "spec.containers[0].image",
+        ]
+    );
+}
+
+/// Kubernetes, `validateVolumeSource` and what it calls.
+#[test]
+fn volumes_that_are_mounted_nowhere_are_checked() {
+    let with = |source: &str| {
+        let text = format!("{NGINX}  volumes: [{{name: v, {source}}}]\n");
+        load(&text).map(drop).map_err(|error| error.to_string())
+    };
+    let pairs = "must be a host:port pair or multiple pairs separated by commas";
+    let registry = format!("quobyte.registry: Invalid value: \"r\": {pairs}");
+    let missing = format!(
+        "quobyte.registry: Required value: {pairs} spec.volumes[0].quobyte.volume: Required value"
+    );
+    for (source, problem) in [
+        (
+            "gcePersistentDisk: {pdName: p, partition: 256}",
+            "persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive",
+        ),
+        (
+            "awsElasticBlockStore: {volumeID: v, partition: -1}",
+            "awsElasticBlockStore.partition: Invalid value: -1: must be between 1 and 255, inclusive",
+        ),
+        (
+            "flocker: {}",
+            "flocker: Required value: one of datasetName and datasetUUID is required",
+        ),
+        (
+            "flocker: {datasetName: a/b}",
+            "flocker.datasetName: Invalid value: \"a/b\": must not contain '/'",
+        ),
+        ("quobyte: {registry: r, volume: v}", &registry),
+        ("quobyte: {}", &missing),
+        (
+            "flexVolume: {driver: d, options: {x.K8s.io/a: b}}",
+            "flexVolume.options[x.K8s.io/a]: Invalid value: \"x.K8s.io/a\": kubernetes.io and k8s.io namespaces are \
+             reserved",
+        ),
+        (
+            "azureDisk: {diskName: d, diskURI: 'https://u', cachingMode: x}",
+            "azureDisk.cachingMode: Unsupported value: \"x\": supported values: \"None\", \"ReadOnly\", \"ReadWrite\"",
+        ),
+        (
+            "azureDisk: {diskName: d, diskURI: u}",
+            "azureDisk.diskURI: Unsupported value: \"u\": supported values: \
+             \"https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd\"",
+        ),
+        (
+            "storageos: {volumeName: v, volumeNamespace: a.b}",
+            "storageos.volumeNamespace: Invalid value: \"a.b\": must not contain dots",
+        ),
+    ] {
+        let told = format!("invalid pod: [spec.volumes[0].{problem}]");
+        assert_eq!(with(source), Err(told));
+    }
+    for source in [
+        "gcePersistentDisk: {pdName: p, partition: 0}",
+        "flocker: {datasetUUID: u}",
+        "quobyte: {registry: 'a:1,[::1]:2', volume: v}",
+        "flexVolume: {driver: d, options: {k8s.example: b}}",
+        "azureDisk: {diskName: d, diskURI: /subscriptions/u, kind: Managed}",
+        "storageos: {volumeName: v}",
+    ] {
+        assert_eq!(with(source), Ok(()), "{source}");
+    }
+}
+
 /// Kubernetes, `validateImageVolumeSource`: only the API server asks for a reference.
 #[test]
 fn an_image_volume_may_lack_its_reference() {

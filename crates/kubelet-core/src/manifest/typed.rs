@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::quantity;
 
-/// A field that holds what its type does not allow.
+/// A field that holds what its type does not allow. Differs: the text names the field by its place in the document;
+/// upstream by Go's types, and in a list without saying which.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("json: {field}: {problem}")]
 pub struct TypeError {

@@ -1,10 +1,10 @@
 //! Whether a defaulted pod may run: the API's validation of a new pod with the strictest options (SRC-35).
 //!
 //! Source of behaviour: `ValidatePodCreate` of `pkg/apis/core/validation` with empty `PodValidationOptions`. Errors
-//! keep its wording, also where a path is odd (`volumeMounts.subPath` without an index).
+//! keep its order and wording, also where a path is odd (`volumeMounts.subPath` without an index).
 //!
-//! Differs: of volume types that no standalone node can have (cloud disks, CSI, claims, certificates) only the
-//! needed fields are checked, of windows options nothing, and an ephemeral container is refused unread.
+//! Differs: of volume types that no standalone node can have (CSI, claims, certificates) only the needed fields are
+//! checked, of windows options nothing, and an ephemeral container is refused unread.
 
 mod annotations;
 mod containers;
@@ -13,6 +13,7 @@ mod meta;
 mod names;
 mod network;
 mod probes;
+mod remote;
 mod resources;
 mod scheduling;
 mod security;
@@ -70,7 +71,7 @@ fn pod_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     claims(spec, &path.child("resourceClaims"), errors);
     containers::containers(&context, &path.child("containers"), errors);
     containers::init_containers(&context, &path.child("initContainers"), errors);
-    network::network(spec, path, errors);
+    network::host_ports(spec, &path.child("containers"), errors);
     let restart = &["Always", "OnFailure", "Never"];
     one_of(
         text(&spec.restart_policy),
@@ -78,6 +79,7 @@ fn pod_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         &path.child("restartPolicy"),
         errors,
     );
+    network::dns_policy(spec, &path.child("dnsPolicy"), errors);
     meta::labels(
         spec.node_selector.as_ref(),
         &path.child("nodeSelector"),
@@ -87,6 +89,7 @@ fn pod_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if let Some(affinity) = &spec.affinity {
         scheduling::affinity(affinity, &path.child("affinity"), errors);
     }
+    network::dns_config(spec, &path.child("dnsConfig"), errors);
     scheduling::gates(spec, path, errors);
     let spread = spec
         .topology_spread_constraints
@@ -94,28 +97,33 @@ fn pod_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         .unwrap_or_default();
     scheduling::spread(spread, &path.child("topologySpreadConstraints"), errors);
     security::user_namespace(spec, path, errors);
-    security::host_name(spec, path, errors);
-    let subdomains = [
-        ("serviceAccountName", &spec.service_account_name),
-        ("nodeName", &spec.node_name),
-        ("priorityClassName", &spec.priority_class_name),
-    ];
-    for (name, value) in subdomains {
+    security::hostname_override(spec, &path.child("hostnameOverride"), errors);
+    let subdomain = |name: &str, value: &Option<String>, errors: &mut Errors| {
         let value = text(value);
         if !value.is_empty() {
             errors.each(&path.child(name), value, names::dns_subdomain(value));
         }
-    }
-    if let Some(class) = &spec.runtime_class_name {
-        let wrong = names::dns_subdomain(class);
-        errors.each(&path.child("runtimeClassName"), class.as_str(), wrong);
-    }
+    };
+    subdomain("serviceAccountName", &spec.service_account_name, errors);
+    subdomain("nodeName", &spec.node_name, errors);
     if let Some(deadline) = spec.active_deadline_seconds {
         let wrong = names::out_of_range(deadline, 1, i64::from(i32::MAX));
         errors.each(&path.child("activeDeadlineSeconds"), deadline, wrong);
     }
+    for (name, value) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
+        let value = text(value);
+        if !value.is_empty() {
+            errors.each(&path.child(name), value, names::dns_label(value));
+        }
+    }
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     scheduling::tolerations(tolerations, &path.child("tolerations"), errors);
+    network::host_aliases(spec, &path.child("hostAliases"), errors);
+    subdomain("priorityClassName", &spec.priority_class_name, errors);
+    if let Some(class) = &spec.runtime_class_name {
+        let wrong = names::dns_subdomain(class);
+        errors.each(&path.child("runtimeClassName"), class.as_str(), wrong);
+    }
     if let Some(policy) = &spec.preemption_policy {
         let allowed = &["PreemptLowerPriority", "Never"];
         one_of(policy, allowed, &path.child("preemptionPolicy"), errors);
@@ -124,6 +132,9 @@ fn pod_spec(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     security::os(spec, path, errors);
     file_keys(spec, path, errors);
     tokens_need_account(spec, path, errors);
+    containers::images(&spec.containers, &path.child("containers"), errors);
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    containers::images(init, &path.child("initContainers"), errors);
 }
 
 /// Variables from files: the file is in an emptyDir of the pod.

@@ -87,6 +87,17 @@ pub(super) fn init_containers(context: &Context<'_>, path: &Path, errors: &mut E
     }
 }
 
+/// What is asked of images of pods and not of templates, after all else (`validateContainersOnlyForPod`).
+pub(super) fn images(containers: &[Container], path: &Path, errors: &mut Errors) {
+    for (index, container) in containers.iter().enumerate() {
+        let image = text(&container.image);
+        if image.trim() != image {
+            let detail = "must not have leading or trailing whitespace";
+            errors.invalid(&path.index(index).child("image"), image, detail);
+        }
+    }
+}
+
 /// Hooks and probes.
 fn watched(container: &Container, spec: &PodSpec, path: &Path, errors: &mut Errors) {
     if let Some(lifecycle) = &container.lifecycle {
@@ -125,10 +136,6 @@ fn common(container: &Container, context: &Context<'_>, path: &Path, errors: &mu
     let image = text(&container.image);
     if image.is_empty() {
         errors.required(&path.child("image"), "");
-    }
-    if image.trim() != image {
-        let detail = "must not have leading or trailing whitespace";
-        errors.invalid(&path.child("image"), image, detail);
     }
     one_of(
         text(&container.termination_message_policy),

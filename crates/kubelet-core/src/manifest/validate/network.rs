@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{PodDNSConfig, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::super::field::{Errors, Path};
 use super::names;
@@ -12,21 +12,14 @@ const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 const SEARCH_TEXT_MAX: usize = 2048;
 
-pub(super) fn network(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    if spec.host_network == Some(true) {
-        host_ports(spec, &path.child("containers"), errors);
-    }
-    let policy = text(&spec.dns_policy);
+pub(super) fn dns_policy(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let policies = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    one_of(policy, policies, &path.child("dnsPolicy"), errors);
-    dns_config(
-        spec.dns_config.as_ref(),
-        policy,
-        &path.child("dnsConfig"),
-        errors,
-    );
+    one_of(text(&spec.dns_policy), policies, path, errors);
+}
+
+pub(super) fn host_aliases(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     for (index, alias) in spec.host_aliases.iter().flatten().enumerate() {
-        let path = path.child("hostAliases").index(index);
+        let path = path.index(index);
         ip_address(&alias.ip, &path.child("ip"), errors);
         for (index, name) in alias.hostnames.iter().flatten().enumerate() {
             let path = path.child("hostnames").index(index);
@@ -36,7 +29,10 @@ pub(super) fn network(spec: &PodSpec, path: &Path, errors: &mut Errors) {
 }
 
 /// On the host's network a container's port is the host's.
-fn host_ports(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+pub(super) fn host_ports(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    if spec.host_network != Some(true) {
+        return;
+    }
     for (index, container) in spec.containers.iter().enumerate() {
         for (port_index, port) in container.ports.iter().flatten().enumerate() {
             let host_port = port.host_port.unwrap_or_default();
@@ -53,8 +49,9 @@ fn host_ports(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn dns_config(config: Option<&PodDNSConfig>, policy: &str, path: &Path, errors: &mut Errors) {
-    let Some(config) = config else {
+pub(super) fn dns_config(spec: &PodSpec, path: &Path, errors: &mut Errors) {
+    let policy = text(&spec.dns_policy);
+    let Some(config) = &spec.dns_config else {
         if policy == "None" {
             errors.required(path, "must provide `dnsConfig` when `dnsPolicy` is None");
         }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::super::field::{Errors, Path};
-use super::values::{all_containers, descending_path, json, text};
+use super::values::{all_containers, descending_path, json};
 use super::{annotations, names};
 
 const LOCALHOST_ONLY: &str = "Localhost";
@@ -84,28 +84,14 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         errors.invalid(&path.child("shareProcessNamespace"), true, detail);
     }
     sysctls(security, spec, &path.child("sysctls"), errors);
-    let choices: [(&str, &Option<String>, &[&str]); 3] = [
-        (
-            "fsGroupChangePolicy",
-            &security.fs_group_change_policy,
-            &["Always", "OnRootMismatch"],
-        ),
-        (
-            "supplementalGroupsPolicy",
-            &security.supplemental_groups_policy,
-            &["Merge", "Strict"],
-        ),
-        (
-            "seLinuxChangePolicy",
-            &security.se_linux_change_policy,
-            &["MountOption", "Recursive"],
-        ),
-    ];
-    for (name, value, allowed) in choices {
+    let choice = |name: &str, value: &Option<String>, allowed: &[&str], errors: &mut Errors| {
         if let Some(value) = value.as_deref().filter(|value| !allowed.contains(value)) {
             errors.not_supported(&path.child(name), value, allowed);
         }
-    }
+    };
+    let change = &security.fs_group_change_policy;
+    let changes = &["Always", "OnRootMismatch"];
+    choice("fsGroupChangePolicy", change, changes, errors);
     seccomp(
         security.seccomp_profile.as_ref(),
         &path.child("seccompProfile"),
@@ -116,6 +102,12 @@ pub(super) fn pod(spec: &PodSpec, path: &Path, errors: &mut Errors) {
         &path.child("appArmorProfile"),
         errors,
     );
+    let groups = &security.supplemental_groups_policy;
+    let policies = &["Merge", "Strict"];
+    choice("supplementalGroupsPolicy", groups, policies, errors);
+    let change = &security.se_linux_change_policy;
+    let changes = &["MountOption", "Recursive"];
+    choice("seLinuxChangePolicy", change, changes, errors);
 }
 
 fn ids(named: &[(&str, Option<i64>)], path: &Path, errors: &mut Errors) {
@@ -303,6 +295,10 @@ pub(super) fn annotations_match_fields(
                 errors,
             );
         }
+    }
+    for (container, at) in all_containers(spec, path) {
+        let security = container.security_context.as_ref();
+        let at = at.child("securityContext");
         let key = format!("{}{}", annotations::APPARMOR_CONTAINER, container.name);
         let profile = security
             .and_then(|security| security.app_armor_profile.as_ref())
@@ -395,26 +391,19 @@ pub(super) fn os(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     }
 }
 
-/// The name of the pod's host name field, for errors.
-pub(super) fn host_name(spec: &PodSpec, path: &Path, errors: &mut Errors) {
-    for (name, value) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
-        let value = text(value);
-        if !value.is_empty() {
-            errors.each(&path.child(name), value, names::dns_label(value));
-        }
-    }
+/// A host name of any kind.
+pub(super) fn hostname_override(spec: &PodSpec, path: &Path, errors: &mut Errors) {
     let Some(name) = &spec.hostname_override else {
         return;
     };
-    let path = path.child("hostnameOverride");
     if spec.set_hostname_as_fqdn == Some(true) {
-        errors.forbidden(&path, "may not be specified when setHostnameAsFQDN is true");
+        errors.forbidden(path, "may not be specified when setHostnameAsFQDN is true");
     }
     if spec.host_network == Some(true) {
-        errors.forbidden(&path, "may not be specified when hostNetwork is true");
+        errors.forbidden(path, "may not be specified when hostNetwork is true");
     }
     if name.len() > 64 {
-        errors.too_long(&path, 64);
+        errors.too_long(path, 64);
     }
-    errors.each(&path, name.as_str(), names::dns_subdomain(name));
+    errors.each(path, name.as_str(), names::dns_subdomain(name));
 }

@@ -10,14 +10,13 @@ use serde_json::Value;
 
 use super::super::field::{Errors, Path};
 use super::values::{descending_path, json, local_path, no_backsteps, pull_policy, text};
-use super::{env, names};
+use super::{env, names, remote};
 use crate::quantity;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const ONE_TYPE: &str = "may not specify more than 1 volume type";
 
-/// The sources in the order in which upstream looks at them, with the fields that each needs (nothing more is
-/// checked of those that no node supports any longer).
+/// The sources in the order in which upstream looks at them, with the fields that each needs.
 const SOURCES: [(&str, &[&str]); 30] = [
     ("emptyDir", &[]),
     ("hostPath", &[]),
@@ -33,7 +32,7 @@ const SOURCES: [(&str, &[&str]); 30] = [
     ("rbd", &["monitors", "image"]),
     ("cinder", &["volumeID"]),
     ("cephfs", &["monitors"]),
-    ("quobyte", &["registry", "volume"]),
+    ("quobyte", &[]),
     ("downwardAPI", &[]),
     ("fc", &[]),
     ("flexVolume", &["driver"]),
@@ -82,15 +81,27 @@ fn source(volume: &Volume, path: &Path, errors: &mut Errors) {
         let Some(source) = json.get(name) else {
             continue;
         };
+        // Some have other names in errors, depending on what is wrong.
+        let (refused, shown) = match name {
+            "cephfs" => ("cephFS", name),
+            "downwardAPI" => ("downwarAPI", name),
+            "gcePersistentDisk" => (name, "persistentDisk"),
+            _ => (name, name),
+        };
         if std::mem::replace(&mut found, true) {
-            errors.forbidden(&path.child(name), ONE_TYPE);
+            errors.forbidden(&path.child(refused), ONE_TYPE);
+            if let ("iscsi", Some(source)) = (name, &volume.iscsi) {
+                iscsi_portal(source, volume, path, errors);
+            }
             continue;
         }
         for field in needed {
             if is_empty(source.get(field)) {
-                errors.required(&path.child(name).child(field), "");
+                errors.required(&path.child(shown).child(field), "");
             }
         }
+        rules(name, volume, path, errors);
+        remote::rules(volume, name, &path.child(shown), errors);
         let secret = match name {
             "cinder" | "storageos" => "secretRef",
             "csi" => "nodePublishSecretRef",
@@ -102,7 +113,6 @@ fn source(volume: &Volume, path: &Path, errors: &mut Errors) {
             let path = path.child(name).child(secret).child("name");
             errors.required(&path, "");
         }
-        rules(name, volume, path, errors);
     }
     if !found {
         errors.required(path, "must specify a volume type");
@@ -278,6 +288,16 @@ fn iscsi(source: &ISCSIVolumeSource, volume: &Volume, volume_path: &Path, errors
     if chap && source.secret_ref.is_none() {
         errors.required(&path.child("secretRef"), "");
     }
+    iscsi_portal(source, volume, volume_path, errors);
+}
+
+/// Looked at even where another source makes this one one too many.
+fn iscsi_portal(
+    source: &ISCSIVolumeSource,
+    volume: &Volume,
+    volume_path: &Path,
+    errors: &mut Errors,
+) {
     if source.initiator_name.is_some() && volume.name.len() + 1 + source.target_portal.len() > 64 {
         let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 \
                       characters if iscsi.initiatorName is specified.";
