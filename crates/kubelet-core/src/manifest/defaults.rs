@@ -198,13 +198,34 @@ fn default_volume(volume: &mut Volume) {
             }
         }
     }
-    if let Some(source) = &mut volume.iscsi {
-        default_text(&mut source.iscsi_interface, "default");
-    }
+    default_remote(volume);
     // Differs: upstream does so only with the gate ImageVolume and refuses the pod without it.
     if let Some(source) = &mut volume.image {
         let policy = pull_policy(source.reference.as_deref().unwrap_or_default());
         default_text(&mut source.pull_policy, policy);
+    }
+}
+
+/// Of volumes that are mounted nowhere any more, what `/pods` shows (`+default` in `k8s.io/api/core/v1`).
+fn default_remote(volume: &mut Volume) {
+    if let Some(source) = &mut volume.iscsi {
+        default_text(&mut source.iscsi_interface, "default");
+    }
+    if let Some(source) = &mut volume.rbd {
+        default_text(&mut source.pool, "rbd");
+        default_text(&mut source.user, "admin");
+        default_text(&mut source.keyring, "/etc/ceph/keyring");
+    }
+    if let Some(source) = &mut volume.azure_disk {
+        let text = |text: &str| text.to_owned();
+        source.caching_mode.get_or_insert_with(|| text("ReadWrite"));
+        source.fs_type.get_or_insert_with(|| text("ext4"));
+        source.read_only.get_or_insert(false);
+        source.kind.get_or_insert_with(|| text("Shared"));
+    }
+    if let Some(source) = &mut volume.scale_io {
+        default_text(&mut source.storage_mode, "ThinProvisioned");
+        default_text(&mut source.fs_type, "xfs");
     }
 }
 

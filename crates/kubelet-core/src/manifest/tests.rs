@@ -615,6 +615,43 @@ fn volumes_that_are_mounted_nowhere_are_checked() {
     }
 }
 
+/// Kubernetes, `SetObjectDefaults_Pod`: `+default` of volume types.
+#[test]
+fn src_25_volumes_that_are_mounted_nowhere_have_their_defaults() {
+    let volume = |source: &str| {
+        let text = format!("{NGINX}  volumes: [{{name: v, {source}}}]\n");
+        let spec = load(&text).unwrap().pod.spec.unwrap();
+        let mut volume = json!(spec.volumes.unwrap().remove(0));
+        volume.as_object_mut().unwrap().remove("name");
+        volume
+    };
+    for (source, shown) in [
+        (
+            "rbd: {monitors: [m], image: i}",
+            json!({"rbd": {"monitors": ["m"], "image": "i", "pool": "rbd", "user": "admin",
+                "keyring": "/etc/ceph/keyring"}}),
+        ),
+        (
+            "azureDisk: {diskName: d, diskURI: 'https://u'}",
+            json!({"azureDisk": {"diskName": "d", "diskURI": "https://u", "cachingMode": "ReadWrite", "fsType": "ext4",
+                "readOnly": false, "kind": "Shared"}}),
+        ),
+        (
+            "azureDisk: {diskName: d, diskURI: /subscriptions/u, cachingMode: None, fsType: '', readOnly: true, \
+             kind: Managed}",
+            json!({"azureDisk": {"diskName": "d", "diskURI": "/subscriptions/u", "cachingMode": "None", "fsType": "",
+                "readOnly": true, "kind": "Managed"}}),
+        ),
+        (
+            "scaleIO: {gateway: g, system: s, volumeName: v, secretRef: {}, storageMode: ''}",
+            json!({"scaleIO": {"gateway": "g", "system": "s", "volumeName": "v", "secretRef": {"name": ""},
+                "storageMode": "ThinProvisioned", "fsType": "xfs"}}),
+        ),
+    ] {
+        assert_eq!(volume(source), shown, "{source}");
+    }
+}
+
 /// Kubernetes, `validateImageVolumeSource`: only the API server asks for a reference.
 #[test]
 fn an_image_volume_may_lack_its_reference() {
