@@ -18,6 +18,9 @@ pub(super) fn as_go_writes(pod: &mut Value) {
             }
         }
     }
+    if let Some(Value::Object(spec)) = pod.get_mut("spec") {
+        references(spec);
+    }
     let status = object(pod, "status");
     for condition in objects(status, "conditions") {
         null(condition, "lastProbeTime");
@@ -33,6 +36,30 @@ pub(super) fn as_go_writes(pod: &mut Value) {
                 times(object(container, state));
             }
         }
+    }
+}
+
+/// A name that is required in the schema is left out where it is empty, and a list that is not a pointer's own is
+/// null.
+fn references(spec: &mut Map<String, Value>) {
+    for secret in objects(spec, "imagePullSecrets") {
+        drop_empty_name(secret);
+    }
+    for volume in objects(spec, "volumes") {
+        if let Some(Value::Object(projected)) = volume.get_mut("projected") {
+            null(projected, "sources");
+        }
+        for source in volume.values_mut().filter_map(Value::as_object_mut) {
+            if let Some(Value::Object(secret)) = source.get_mut("secretRef") {
+                drop_empty_name(secret);
+            }
+        }
+    }
+}
+
+fn drop_empty_name(reference: &mut Map<String, Value>) {
+    if reference.get("name").and_then(Value::as_str) == Some("") {
+        reference.shift_remove("name");
     }
 }
 
@@ -75,7 +102,14 @@ mod tests {
     fn what_go_always_writes_is_there() {
         let mut pod = json!({
             "kind": "Pod", "apiVersion": "v1",
-            "spec": {"containers": [{"name": "c"}]},
+            "spec": {
+                "containers": [{"name": "c"}],
+                "imagePullSecrets": [{"name": ""}],
+                "volumes": [
+                    {"name": "v", "rbd": {"secretRef": {"name": ""}}},
+                    {"name": "w", "projected": {}},
+                ],
+            },
             "status": {
                 "conditions": [{"type": "Ready", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
                 "containerStatuses": [{"state": {"terminated": {"exitCode": 1}}}],
@@ -85,7 +119,14 @@ mod tests {
         assert_eq!(
             pod,
             json!({
-                "spec": {"containers": [{"name": "c", "resources": {}}]},
+                "spec": {
+                    "containers": [{"name": "c", "resources": {}}],
+                    "imagePullSecrets": [{}],
+                    "volumes": [
+                        {"name": "v", "rbd": {"secretRef": {}}},
+                        {"name": "w", "projected": {"sources": null}},
+                    ],
+                },
                 "status": {
                     "conditions": [{"type": "Ready", "lastProbeTime": null,
                         "lastTransitionTime": "2026-01-01T00:00:00Z"}],
