@@ -158,10 +158,10 @@ pub(crate) async fn start(
     let machine = machine::look_at_machine(&settings, &node_name, &events).await?;
     let runtime = runtime::connect(&endpoint, &image_endpoint, &settings, &metrics).await;
     let (asker, health) = RuntimeHealth::new(runtime.clone(), wakes.clone());
-    let manifests = watch::Sender::default();
+    let (files, url) = (watch::Sender::default(), watch::Sender::default());
     let answers = Answers {
         statuses: statuses.clone(),
-        manifests: manifests.subscribe(),
+        manifests: vec![files.subscribe(), url.subscribe()],
         events: event_store,
         node_name: node_name.clone(),
         registry: registry.clone(),
@@ -253,15 +253,15 @@ pub(crate) async fn start(
             check_frequency: settings.sources.file_check_period,
             node_name: node_name.clone(),
         };
-        let (source, sets) = FileSource::new(config, manifests);
+        let (source, sets) = FileSource::new(config, files);
         let token = tasks.token().clone();
         tasks.spawn("file source", async move { source.run(token).await });
         sources.push(sets);
     }
-    if let Some(url) = settings.sources.static_pod_url.clone() {
-        let (source, sets) = HttpSource::new(HttpSourceConfig {
-            url: url.url,
-            headers: url.headers,
+    if let Some(wanted) = settings.sources.static_pod_url.clone() {
+        let config = HttpSourceConfig {
+            url: wanted.url,
+            headers: wanted.headers,
             trust: TrustStores::new(
                 std::env::var_os("SSL_CERT_FILE"),
                 std::env::var_os("SSL_CERT_DIR"),
@@ -269,7 +269,8 @@ pub(crate) async fn start(
             check_frequency: settings.sources.http_check_period,
             node_name: node_name.clone(),
             events,
-        });
+        };
+        let (source, sets) = HttpSource::new(config, url);
         let token = tasks.token().clone();
         tasks.spawn("URL source", async move { source.run(token).await });
         sources.push(sets);

@@ -45,8 +45,8 @@ pub(crate) enum Surface {
 pub(crate) struct Answers {
     /// Pods and their statuses.
     pub(crate) statuses: Arc<StatusStore>,
-    /// The files that pods come from.
-    pub(crate) manifests: watch::Receiver<Vec<ManifestFile>>,
+    /// The files and the URL that pods come from, by source.
+    pub(crate) manifests: Vec<watch::Receiver<Vec<ManifestFile>>>,
     /// What happened.
     pub(crate) events: Arc<EventStore>,
     /// Whose events they are.

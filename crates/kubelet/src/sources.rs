@@ -16,10 +16,10 @@ pub(crate) type SourcePod = Arc<Pod>;
 /// The newest full set of a source; `None` until the source is ready.
 pub(crate) type SourceSet = Option<Arc<Vec<SourcePod>>>;
 
-/// A file that the file source looks at, for those who only read.
+/// A file or URL that a source looks at, for those who only read.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ManifestFile {
-    /// The file, or the whole path where that cannot be read.
+    /// The file, or the whole path where that cannot be read; the URL.
     pub(crate) path: PathBuf,
     /// What it asks for: by what it says, or by what it said before it broke.
     pub(crate) pod: Option<SourcePod>,

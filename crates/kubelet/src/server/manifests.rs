@@ -1,4 +1,4 @@
-//! `/manifests`: the files that the file source looks at, with what is wrong with each. Ours alone: upstream
+//! `/manifests`: the files and the URL that sources look at, with what is wrong with each. Ours alone: upstream
 //! tells of it in its log.
 
 use hyper::StatusCode;
@@ -9,9 +9,12 @@ use tokio::sync::watch;
 use super::{Answer, with_type};
 use crate::sources::ManifestFile;
 
-/// All files, by path.
-pub(super) fn manifests(files: &watch::Receiver<Vec<ManifestFile>>) -> Answer {
-    let items: Vec<Value> = files.borrow().iter().map(item).collect();
+/// All files by path, then the URL, once for each of its pods.
+pub(super) fn manifests(sources: &[watch::Receiver<Vec<ManifestFile>>]) -> Answer {
+    let items: Vec<Value> = sources
+        .iter()
+        .flat_map(|files| files.borrow().iter().map(item).collect::<Vec<_>>())
+        .collect();
     let list = json!({"items": items});
     with_type(StatusCode::OK, "application/json", list.to_string())
 }

@@ -20,7 +20,7 @@ fn answers(health: Result<(), String>) -> Answers {
     Answers {
         probe_registry: daemon::metrics::Metrics::new(),
         statuses: Arc::new(StatusStore::default()),
-        manifests: tokio::sync::watch::channel(Vec::new()).1,
+        manifests: Vec::new(),
         events: Arc::default(),
         node_name: "node".to_owned(),
         registry,
@@ -165,4 +165,29 @@ async fn events_are_a_list_of_the_api() {
         (event.count, event.type_.as_deref()),
         (Some(1), Some("Warning"))
     );
+}
+
+#[tokio::test]
+async fn manifests_of_all_sources_are_shown() {
+    let file = |path: &str, errors: &[&str]| ManifestFile {
+        path: path.into(),
+        pod: None,
+        errors: errors.iter().map(ToString::to_string).collect(),
+    };
+    let of = |files: Vec<ManifestFile>| tokio::sync::watch::channel(files).1;
+    let answers = Answers {
+        manifests: vec![
+            of(vec![file("/m/a.yaml", &[])]),
+            of(vec![file("http://x/pods", &["http://x/pods: 500 X"])]),
+        ],
+        ..answers(Ok(()))
+    };
+    let (status, body) = ask(Surface::ReadOnly, &answers, "/manifests").await;
+    assert_eq!(status, 200);
+    let list: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let expected = serde_json::json!({"items": [
+        {"path": "/m/a.yaml", "errors": []},
+        {"path": "http://x/pods", "errors": ["http://x/pods: 500 X"]},
+    ]});
+    assert_eq!(list, expected);
 }

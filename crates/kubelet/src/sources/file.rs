@@ -100,8 +100,8 @@ enum FileError {
     TooLarge { bytes: u64 },
     #[error("read")]
     Read(#[source] io::Error),
-    #[error("decode")]
-    Manifest(#[source] manifest::Refused),
+    #[error(transparent)]
+    Manifest(manifest::Refused),
 }
 
 impl FileError {
@@ -259,7 +259,7 @@ impl FileSource {
             Err(error) => {
                 // No stamp to remember it by: say it once per path, like a name passed over.
                 if !self.unreadable.contains_key(&path) {
-                    tracing::error!(path = %path.display(), error = %ErrorChain(&error),
+                    tracing::error!(error = %ErrorChain(&error), path = %path.display(),
                         "Could not process manifest file");
                 }
                 self.unreadable.insert(path, error);
@@ -300,8 +300,8 @@ impl FileSource {
                         tracing::warn!(path = %path.display(), warning = %warning, "manifest");
                     }
                 }
-                tracing::error!(path = %path.display(), error = %ErrorChain(&error),
-                    kept = before.is_some(), "Could not process manifest file");
+                tracing::error!(error = %ErrorChain(&error), path = %path.display(),
+                    kept = before.is_some().then_some(true), "Could not process manifest file");
                 (before, error.lines())
             }
         };

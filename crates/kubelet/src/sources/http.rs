@@ -1,7 +1,7 @@
 //! The URL source: one Pod or a PodList, asked for at intervals (kubelet section 2.2).
 //!
 //! Owner task: [`HttpSource::run`]. Input: the URL, at once and then each `httpCheckFrequency` after an
-//! answer. Output: the newest full set on a `watch`. Nothing survives a restart.
+//! answer. Output: the newest full set on a `watch`, and on another what the URL is good for. Nothing survives a restart.
 //!
 //! A failure keeps the last set (SRC-12). Three failures in a row are told as warnings, the fourth
 //! once more with the news that further ones are told at V(4) only; the next success is told.
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::fetch::{FetchError, Target};
 pub(crate) use self::trust::TrustStores;
-use super::{SourcePod, SourceSet, unchanged_or_new};
+use super::{ManifestFile, SourcePod, SourceSet, unchanged_or_new};
 use crate::events::{EventType, Events, ObjectRef};
 
 /// Failures that are told as such (SRC-12).
@@ -59,12 +59,18 @@ enum SourceError {
     Timeout { url: String },
     #[error("zero-length data received from {url}")]
     Empty { url: String },
-    #[error("{url}")]
-    Manifest {
-        url: String,
-        #[source]
-        source: Refused,
-    },
+    #[error(transparent)]
+    Manifest(Refused),
+}
+
+impl SourceError {
+    /// Everything that is wrong, each in a line.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Manifest(refused) => refused.error.lines(),
+            other => vec![ErrorChain(other).to_string()],
+        }
+    }
 }
 
 /// Asks, decodes and publishes.
@@ -79,12 +85,18 @@ pub(crate) struct HttpSource {
     failures: u32,
     /// The last failure's words.
     failure: String,
+    /// What is wrong with the last answer that was looked at.
+    errors: Vec<String>,
     sets: watch::Sender<SourceSet>,
+    shown: watch::Sender<Vec<ManifestFile>>,
 }
 
 impl HttpSource {
-    /// A source, and where its sets appear.
-    pub(crate) fn new(config: HttpSourceConfig) -> (Self, watch::Receiver<SourceSet>) {
+    /// A source that shows there what its answer is good for, and where its sets appear.
+    pub(crate) fn new(
+        config: HttpSourceConfig,
+        shown: watch::Sender<Vec<ManifestFile>>,
+    ) -> (Self, watch::Receiver<SourceSet>) {
         let (sets, receiver) = watch::channel(None);
         let source = Self {
             config,
@@ -93,7 +105,9 @@ impl HttpSource {
             pods: Vec::new(),
             failures: 0,
             failure: String::new(),
+            errors: Vec::new(),
             sets,
+            shown,
         };
         (source, receiver)
     }
@@ -109,6 +123,7 @@ impl HttpSource {
                 // cancel-safe: dropped for good.
                 () = async {
                     let outcome = self.look().await;
+                    self.show(&outcome);
                     self.tell(outcome);
                     tokio::time::sleep(self.config.check_frequency).await;
                 } => {}
@@ -139,7 +154,7 @@ impl HttpSource {
         self.last_is_good = false;
         let source = StaticSource {
             node_name: self.config.node_name.clone(),
-            origin: Origin::Url(url.clone()),
+            origin: Origin::Url(url),
             first_seen: jiff::Timestamp::now(),
         };
         let bytes = self.last.clone();
@@ -148,7 +163,7 @@ impl HttpSource {
             for warning in &source.warnings {
                 tracing::warn!(URL = %self.config.url, warning = %warning, "manifest");
             }
-            SourceError::Manifest { url, source }
+            SourceError::Manifest(source)
         })?;
         let mut pods = Vec::with_capacity(loaded.len());
         for loaded in loaded {
@@ -177,6 +192,38 @@ impl HttpSource {
             !same
         });
         self.pods = pods;
+    }
+
+    /// Shows what the URL is good for: each pod that it gave, or nothing, with what is wrong now.
+    fn show(&mut self, outcome: &Result<bool, SourceError>) {
+        let errors = match outcome {
+            Ok(true) => {
+                self.errors = Vec::new();
+                Vec::new()
+            }
+            Ok(false) => self.errors.clone(),
+            Err(error) => {
+                let lines = error.lines();
+                if matches!(error, SourceError::Manifest(_)) {
+                    self.errors.clone_from(&lines);
+                }
+                lines
+            }
+        };
+        let file = |pod: Option<&SourcePod>| ManifestFile {
+            path: self.config.url.clone().into(),
+            pod: pod.cloned(),
+            errors: errors.clone(),
+        };
+        let files = match &self.pods[..] {
+            [] => vec![file(None)],
+            pods => pods.iter().map(|pod| file(Some(pod))).collect(),
+        };
+        self.shown.send_if_modified(|shown| {
+            let changed = *shown != files;
+            *shown = files;
+            changed
+        });
     }
 
     fn tell(&mut self, outcome: Result<bool, SourceError>) {

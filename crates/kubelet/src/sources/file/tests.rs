@@ -342,3 +342,32 @@ async fn a_thousand_files_become_a_thousand_pods() {
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
     running.names_become(&expected).await;
 }
+
+/// Upstream, `extractFromFile`: what its log line has behind `err=`.
+#[test]
+fn src_05_a_bad_file_is_told_in_upstreams_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.yaml");
+    let source = StaticSource {
+        node_name: "node".to_owned(),
+        origin: Origin::File("/m/x.yaml".to_owned()),
+        first_seen: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let refused = |text: &str| {
+        fs::write(&path, text).unwrap();
+        ErrorChain(&load(&path, &source).unwrap_err()).to_string()
+    };
+    assert_eq!(
+        refused("{a: 1}"),
+        "/m/x.yaml: couldn't parse as pod(couldn't get version/kind; json parse error: invalid character 'a' \
+         looking for beginning of object key string), please check config file"
+    );
+    assert_eq!(
+        refused(&manifest_of("a").replace("name: c, ", "")),
+        "invalid pod: [spec.containers[0].name: Required value]"
+    );
+    assert_eq!(
+        refused(&manifest_of("''")),
+        "invalid pod: name is needed for the pod"
+    );
+}

@@ -68,7 +68,7 @@ fn source(url: &str) -> (HttpSource, watch::Receiver<SourceSet>) {
 }
 
 fn telling_source(url: &str, store: Arc<EventStore>) -> (HttpSource, watch::Receiver<SourceSet>) {
-    HttpSource::new(HttpSourceConfig {
+    let config = HttpSourceConfig {
         url: url.to_owned(),
         headers: [(
             "X-Token".to_owned(),
@@ -79,7 +79,8 @@ fn telling_source(url: &str, store: Arc<EventStore>) -> (HttpSource, watch::Rece
         check_frequency: Duration::from_millis(5),
         node_name: "node".to_owned(),
         events: Arc::new(Standalone::new(store)),
-    })
+    };
+    HttpSource::new(config, watch::Sender::default())
 }
 
 fn names(set: &SourceSet) -> Vec<String> {
@@ -163,6 +164,58 @@ async fn src_12_a_failure_keeps_the_last_set_and_a_first_one_gives_none() {
     let error = source.look().await.unwrap_err().to_string();
     assert!(error.contains("more than 10485760 bytes"), "{error}");
     assert_eq!(names(&sets.borrow()), ["a-node"]);
+}
+
+#[tokio::test]
+async fn what_the_url_is_good_for_is_shown() {
+    let web = Web::start(200, "kind: [").await;
+    let (mut source, _sets) = source(&web.url);
+    let files = source.shown.subscribe();
+    let mut shown = async || {
+        let outcome = source.look().await;
+        source.show(&outcome);
+        let files = files.borrow().clone();
+        assert!(files.iter().all(|file| file.path.as_os_str() == &*web.url));
+        let name = |file: &ManifestFile| file.pod.as_ref()?.metadata.name.clone();
+        let line = |file: &ManifestFile| file.errors.first().cloned().unwrap_or_default();
+        files
+            .iter()
+            .map(|file| (name(file), line(file)))
+            .collect::<Vec<_>>()
+    };
+    let first = shown().await;
+    assert!(
+        matches!(&first[..], [(None, line)] if line.starts_with("couldn't parse as pod: ")),
+        "{first:?}"
+    );
+    // It is not looked at again, and wrong still.
+    assert_eq!(shown().await, first);
+    web.answers(200, POD);
+    assert_eq!(shown().await, [(Some("a-node".to_owned()), String::new())]);
+    web.answers(500, "");
+    let failed = shown().await;
+    assert!(
+        matches!(&failed[..], [(Some(name), line)] if name == "a-node" && line.contains("500")),
+        "{failed:?}"
+    );
+    web.answers(200, POD);
+    assert_eq!(shown().await, [(Some("a-node".to_owned()), String::new())]);
+    web.answers(200, &POD.replace("name: a", "name: ''"));
+    let nameless = shown().await;
+    let text = "invalid pod: name is needed for the pod";
+    assert_eq!(nameless, [(Some("a-node".to_owned()), text.to_owned())]);
+}
+
+/// Upstream, `sourceURL.run`.
+#[tokio::test]
+async fn a_pod_that_may_not_run_is_told_in_upstreams_words() {
+    let web = Web::start(200, &POD.replace("image: i", "image: ''")).await;
+    let (mut source, _sets) = source(&web.url);
+    let error = source.look().await.unwrap_err();
+    assert_eq!(
+        ErrorChain(&error).to_string(),
+        "invalid pod: [spec.containers[0].image: Required value]"
+    );
 }
 
 #[tokio::test]
