@@ -24,7 +24,7 @@ use std::{
 };
 
 use daemon::ErrorChain;
-use k8s_openapi::api::core::v1::{Container, Pod, Volume};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, Volume};
 use kubelet_core::{
     env::{self, EnvError, EnvFiles},
     ids::PodUid,
@@ -132,6 +132,18 @@ impl Volumes {
         let wanted = plan::mounted(pod);
         self.set_up(pod, wanted, pod_memory_limit_bytes, objects)
             .await
+    }
+
+    /// The pod's volumes that are images, mounted or not; none without the gate `ImageVolume` (VOL-34).
+    pub(crate) fn images<'a>(
+        &self,
+        pod: &'a Pod,
+    ) -> impl Iterator<Item = (&'a str, &'a ImageVolumeSource)> + use<'a> {
+        let enabled = self.config.image_volumes == ImageVolumes::Enabled;
+        let spec = pod.spec.as_ref().filter(|_| enabled);
+        let volumes = spec.and_then(|spec| spec.volumes.as_deref());
+        let images = |volume: &'a Volume| Some((volume.name.as_str(), volume.image.as_ref()?));
+        volumes.unwrap_or_default().iter().filter_map(images)
     }
 
     /// Brings the content of volumes up to date that the kubelet writes (VOL-50); does nothing for a pod without.
@@ -261,7 +273,7 @@ impl Volumes {
             )
             .map_err(|error| VolumeError::Mount(error.to_string()))?;
             // Of an image the runtime finds the part.
-            let is_image = matches!(volume.kind, VolumeKind::Image { .. });
+            let is_image = matches!(volume.kind, VolumeKind::Image);
             let requested = match requested {
                 Some(requested) if is_image => {
                     paths.push(requested.into());

@@ -168,7 +168,7 @@ fn settings(root: &Path) -> Settings {
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
          podLogsDir: {}\ncgroupsPerQOS: false\nenforceNodeAllocatable: []\nresolvConf: {}\n\
          authentication: {{webhook: {{enabled: false}}}}\nauthorization: {{mode: AlwaysAllow}}\n\
-         containerRuntimeEndpoint: unix:///unused\n",
+         containerRuntimeEndpoint: unix:///unused\nfeatureGates: {{ImageVolume: true}}\n",
         logs(root).display(),
         resolver.display()
     );

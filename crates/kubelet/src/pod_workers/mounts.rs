@@ -11,14 +11,15 @@ use super::{PodWorker, exits::Failure, start::not_started::NotStarted};
 use crate::{
     control_plane::ControlPlane,
     events::EventType,
-    volumes::{PreparedVolume, VolumeError, VolumeKind},
+    images::ImageError,
+    volumes::{PreparedVolume, VolumeError},
 };
 
 /// What has to stand before anything of the pod is started.
 pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
 
-/// Images that a container mounts, by volume.
-pub(super) type VolumeImages = BTreeMap<String, v1::ImageSpec>;
+/// The images of a pod's volumes, by volume: there, or why not (VOL-34).
+pub(super) type VolumeImages = BTreeMap<String, Result<v1::ImageSpec, ImageError>>;
 
 impl PodWorker {
     /// Brings volumes up to date whose content is the kubelet's (VOL-50).
@@ -53,42 +54,56 @@ impl PodWorker {
             .and_then(|bytes| u64::try_from(bytes).ok())
     }
 
-    /// The images that the container mounts, by volume (VOL-34).
+    /// Sees to the images of all the pod's volumes, whoever mounts them (Kubernetes, `getImageVolumes`). One that
+    /// is not there keeps those containers from starting that mount it.
+    ///
+    /// Differs: this is done before containers start; upstream does it at each of its passes, and pulls anew where the
+    /// policy is `Always`.
     pub(super) async fn volume_images(
         &self,
         pod: &Pod,
-        container: &Container,
         sandbox_config: &v1::PodSandboxConfig,
-        prepared: &Prepared,
-    ) -> Result<VolumeImages, NotStarted> {
+    ) -> VolumeImages {
         let mut images = VolumeImages::new();
-        for mount in container.volume_mounts.iter().flatten() {
-            let Some(VolumeKind::Image {
-                reference,
-                pull_policy,
-            }) = prepared.get(&mount.name).map(|volume| &volume.kind)
-            else {
-                continue;
-            };
-            let policy = pull_policy.as_deref();
+        for (volume, source) in self.context.volumes.images(pod) {
+            let reference = source.reference.as_deref().unwrap_or_default();
+            let policy = source.pull_policy.as_deref();
             let ensured = self
                 .context
                 .images
                 .ensure_volume(pod, reference, policy, sandbox_config)
-                .await
-                .map_err(|error| {
-                    self.failed_event(pod, &container.name, error.reason.as_str());
-                    NotStarted::no_image(error)
-                })?;
-            let spec = v1::ImageSpec {
+                .await;
+            if let Err(error) = &ensured {
+                tracing::error!(volume, image = reference, reason = %error.reason, error = %error,
+                    "Failed to ensure image");
+            }
+            let spec = ensured.map(|ensured| v1::ImageSpec {
                 image: ensured.id,
                 user_specified_image: ensured.requested,
                 annotations: pod.metadata.annotations.clone().unwrap_or_default(),
                 ..v1::ImageSpec::default()
-            };
-            images.insert(mount.name.clone(), spec);
+            });
+            images.insert(volume.to_owned(), spec);
         }
-        Ok(images)
+        images
+    }
+
+    /// Of the images that the container mounts the last that is not there, with an event for each
+    /// (Kubernetes, `toKubeContainerImageVolumes`).
+    pub(super) fn missing_image(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        images: &VolumeImages,
+    ) -> Option<NotStarted> {
+        let mut missing = None;
+        for mount in container.volume_mounts.iter().flatten() {
+            if let Some(Err(error)) = images.get(&mount.name) {
+                self.failed_event(pod, &container.name, error.reason.as_str());
+                missing = Some(NotStarted::no_image(error.clone()));
+            }
+        }
+        missing
     }
 
     pub(super) fn objects(&self) -> Objects<'_> {

@@ -30,6 +30,15 @@ use crate::{
     volumes::VolumeKind,
 };
 
+/// What all containers of a pod start in.
+pub(super) struct Place<'a> {
+    pub(super) sandbox: &'a SandboxId,
+    pub(super) config: &'a v1::PodSandboxConfig,
+    pub(super) ips: &'a [IpAddr],
+    pub(super) prepared: &'a Prepared,
+    pub(super) images: &'a VolumeImages,
+}
+
 impl PodWorker {
     /// The pod's cgroup, directories and volumes; nothing is done where they stand.
     pub(super) async fn prepare(&self, pod: &Pod) -> Result<Prepared, Failure> {
@@ -69,10 +78,7 @@ impl PodWorker {
         &self,
         pod: &Pod,
         start: &ContainerStart,
-        sandbox: &SandboxId,
-        sandbox_config: &v1::PodSandboxConfig,
-        ips: &[IpAddr],
-        prepared: &Prepared,
+        place: &Place<'_>,
     ) -> Result<(), NotStarted> {
         let Some((_, container)) = spec::find_container(pod, &start.name) else {
             return Ok(());
@@ -87,16 +93,7 @@ impl PodWorker {
             .started_containers
             .with_label_values(&[kind])
             .inc();
-        let result = Box::pin(self.try_start(
-            pod,
-            &container,
-            start,
-            sandbox,
-            sandbox_config,
-            ips,
-            prepared,
-        ))
-        .await;
+        let result = Box::pin(self.try_start(pod, &container, start, place)).await;
         if let Err(failed) = &result {
             let reason = failed.failure.reason.as_str();
             self.context
@@ -108,32 +105,24 @@ impl PodWorker {
         result
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one start, each its own thing"
-    )]
     async fn try_start(
         &self,
         pod: &Pod,
         container: &Container,
         start: &ContainerStart,
-        sandbox: &SandboxId,
-        sandbox_config: &v1::PodSandboxConfig,
-        ips: &[IpAddr],
-        prepared: &Prepared,
+        place: &Place<'_>,
     ) -> Result<(), NotStarted> {
-        let volume_images = self
-            .volume_images(pod, container, sandbox_config, prepared)
-            .await?;
+        if let Some(missing) = self.missing_image(pod, container, place.images) {
+            return Err(missing);
+        }
         let image = self
             .context
             .images
-            .ensure(pod, container, sandbox_config)
+            .ensure(pod, container, place.config)
             .await
             .map_err(NotStarted::no_image)?;
-        let images = (&image, &volume_images);
         let config = self
-            .container_config(pod, container, start, images, ips, prepared)
+            .container_config(pod, container, start, &image, place)
             .await
             .map_err(|message| {
                 self.failed(
@@ -148,7 +137,7 @@ impl PodWorker {
             config.stop_signal = stop_signal(container).into();
         }
         let runtime = &self.context.runtime;
-        let create = runtime.create_container(sandbox.as_str(), config, sandbox_config.clone());
+        let create = runtime.create_container(place.sandbox.as_str(), config, place.config.clone());
         let id = Box::pin(create).await.map_err(|error| {
             self.refused(pod, start, WaitingReason::CreateContainerError, &error)
         })?;
@@ -162,7 +151,7 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Normal, "Started", &started);
         tracing::info!(container = name, container.id = %id, attempt = start.attempt,
             reason = ?start.reason, "container is started");
-        Box::pin(self.post_start(pod, container, &id, ips)).await
+        Box::pin(self.post_start(pod, container, &id, place.ips)).await
     }
 
     async fn container_config(
@@ -170,10 +159,10 @@ impl PodWorker {
         pod: &Pod,
         container: &Container,
         start: &ContainerStart,
-        (image, volume_images): (&images::EnsuredImage, &VolumeImages),
-        ips: &[IpAddr],
-        prepared: &Prepared,
+        image: &images::EnsuredImage,
+        place: &Place<'_>,
     ) -> Result<v1::ContainerConfig, String> {
+        let Place { ips, prepared, .. } = *place;
         let node = &self.context.node;
         let own = node.primary_family().of_pod(ips);
         let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
@@ -211,12 +200,12 @@ impl PodWorker {
             .map(|(mount, path)| {
                 let kind = prepared.get(&mount.name).map(|volume| &volume.kind);
                 MountPath {
-                    source: match volume_images.get(&mount.name) {
-                        Some(image) => MountSource::Image {
+                    source: match place.images.get(&mount.name) {
+                        Some(Ok(image)) => MountSource::Image {
                             image: Box::new(image.clone()),
                             sub_path: path.to_string_lossy().into_owned(),
                         },
-                        None => MountSource::Path(path),
+                        _ => MountSource::Path(path),
                     },
                     relabel: kind.is_some_and(VolumeKind::is_own),
                     read_only: kind.is_some_and(VolumeKind::is_read_only),

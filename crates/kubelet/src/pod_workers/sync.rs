@@ -19,7 +19,7 @@ use kubelet_core::{
 
 use super::{
     Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
-    sandbox::SandboxError,
+    sandbox::SandboxError, start::Place,
 };
 use crate::{clock, events::EventType, runtime::observe};
 
@@ -206,11 +206,17 @@ impl PodWorker {
         };
         self.history.sandbox_retry_at = None;
         let (sandbox, ips): (SandboxId, _) = sandbox;
+        let images = self.volume_images(pod, &config).await;
+        let place = Place {
+            sandbox: &sandbox,
+            config: &config,
+            ips: &ips,
+            prepared: &prepared,
+            images: &images,
+        };
         for start in &actions.start {
             self.history.note_start(start, clock::now());
-            let started = self
-                .start_container(pod, start, &sandbox, &config, &ips, &prepared)
-                .await;
+            let started = self.start_container(pod, start, &place).await;
             match started {
                 Ok(()) => {
                     self.history.start_failures.remove(&start.name);

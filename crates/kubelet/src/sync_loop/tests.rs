@@ -1,6 +1,7 @@
 //! The loop with its workers over a fake runtime, on a paused clock.
 
 mod ends;
+mod images;
 mod lost;
 mod networks;
 mod resize;

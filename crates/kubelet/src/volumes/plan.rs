@@ -29,10 +29,7 @@ pub(super) enum VolumePlan {
     /// Content that the kubelet writes; the size as for memory.
     Content { content: Content, size_bytes: u64 },
     /// `image`: the runtime mounts it (VOL-34).
-    Image {
-        reference: String,
-        pull_policy: Option<String>,
-    },
+    Image,
 }
 
 /// Why a volume cannot be planned.
@@ -130,12 +127,9 @@ pub(super) fn plan(volume: &Volume, given: &Given<'_>) -> Result<VolumePlan, Pla
             size_bytes: memory_size(given.bounds, None),
         });
     }
-    if let Some(source) = &volume.image {
+    if volume.image.is_some() {
         return match given.image_volumes {
-            ImageVolumes::Enabled => Ok(VolumePlan::Image {
-                reference: source.reference.clone().unwrap_or_default(),
-                pull_policy: source.pull_policy.clone(),
-            }),
+            ImageVolumes::Enabled => Ok(VolumePlan::Image),
             ImageVolumes::Disabled => Err(PlanError::ImageVolumeGate),
         };
     }

@@ -22,12 +22,7 @@ pub(crate) enum VolumeKind {
     /// A path of the host, left as it is.
     Host,
     /// The runtime's to mount.
-    Image {
-        /// The image as the pod names it.
-        reference: String,
-        /// When it is pulled.
-        pull_policy: Option<String>,
-    },
+    Image,
 }
 
 impl VolumeKind {
@@ -38,6 +33,6 @@ impl VolumeKind {
 
     /// Whether containers may never write in it.
     pub(crate) fn is_read_only(&self) -> bool {
-        matches!(self, Self::Content | Self::Image { .. })
+        matches!(self, Self::Content | Self::Image)
     }
 }

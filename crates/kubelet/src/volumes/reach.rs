@@ -62,7 +62,7 @@ pub(super) fn resolve(
 ) -> Result<PathBuf, sub_path::SubPathError> {
     let (found, real) = match volume.kind {
         VolumeKind::Host => find_on_host(config, &volume.path, requested)?,
-        VolumeKind::Own | VolumeKind::Content | VolumeKind::Image { .. } => (
+        VolumeKind::Own | VolumeKind::Content | VolumeKind::Image => (
             sub_path::find(&volume.path, &[&volume.path], requested)?,
             volume.path.clone(),
         ),

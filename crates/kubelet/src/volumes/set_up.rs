@@ -73,16 +73,10 @@ pub(super) fn set_up(
                 kind: VolumeKind::Host,
             });
         }
-        VolumePlan::Image {
-            reference,
-            pull_policy,
-        } => {
+        VolumePlan::Image => {
             return Ok(PreparedVolume {
                 path: PathBuf::new(),
-                kind: VolumeKind::Image {
-                    reference,
-                    pull_policy,
-                },
+                kind: VolumeKind::Image,
             });
         }
         VolumePlan::Content {
