@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -62,6 +63,26 @@ impl Allocation {
     }
 }
 
+/// What an edit asks for that is not done, for who counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Each amount of a container that changes.
+    pub resizes: Vec<Resize>,
+    /// Whether the pod has something else now than it asks for.
+    pub infeasible: bool,
+}
+
+/// A change of one amount of one container (Kubernetes kubelet, `recordContainerResizeOperations`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resize {
+    /// `cpu` or `memory`.
+    pub resource: &'static str,
+    /// `requests` or `limits`.
+    pub requirement: &'static str,
+    /// `add`, `remove`, `increase` or `decrease`.
+    pub operation: &'static str,
+}
+
 /// A pod that a source asks for, and what it was given.
 #[derive(Debug, Clone)]
 pub struct Allocated {
@@ -96,19 +117,25 @@ impl Allocated {
     ///
     /// Differs: upstream's process ends when an edit under the same uid takes a container away or renames
     /// it (`recordContainerResizeOperations`).
-    pub fn update(&mut self, asked: &Arc<Pod>, now: Timestamp) {
+    pub fn update(&mut self, asked: &Arc<Pod>, now: Timestamp) -> Asked {
         if Arc::ptr_eq(&self.asked, asked) {
-            return;
+            return Asked::default();
         }
         let before = std::mem::replace(&mut self.asked, asked.clone());
         let allocated = self.allocation.applied_to(asked);
-        if asks_for_resize(&before, asked) {
+        let resizes = resizes(&before, asked);
+        if !resizes.is_empty() {
             let told = self.pending.take();
             self.pending = allocated
                 .as_ref()
                 .map(|_| infeasible(asked, told.as_ref(), now));
         }
+        let refused = !resizes.is_empty() && allocated.is_some();
         self.pod = allocated.map_or_else(|| asked.clone(), Arc::new);
+        Asked {
+            resizes,
+            infeasible: refused,
+        }
     }
 
     /// What it was given.
@@ -125,30 +152,46 @@ fn resizable(pod: &Pod) -> impl Iterator<Item = &Container> {
         .chain(init.filter(|init| spec::is_sidecar(init)))
 }
 
-/// Whether an edit changes CPU or memory of a container that was there before.
-fn asks_for_resize(before: &Pod, after: &Pod) -> bool {
-    resizable(before).any(|old| {
-        let new = resizable(after).find(|new| new.name == old.name);
-        new.is_some_and(|new| cpu_and_memory(old) != cpu_and_memory(new))
-    })
+/// What an edit changes of CPU and memory of containers that were there before. None is the same as zero.
+fn resizes(before: &Pod, after: &Pod) -> Vec<Resize> {
+    let mut resizes = Vec::new();
+    for old in resizable(before) {
+        let Some(new) = resizable(after).find(|new| new.name == old.name) else {
+            continue;
+        };
+        for resource in ["memory", "cpu"] {
+            for requirement in ["requests", "limits"] {
+                let (old, new) = (
+                    amount(old, requirement, resource),
+                    amount(new, requirement, resource),
+                );
+                let operation = match (old.is_zero(), new.is_zero(), new.cmp(&old)) {
+                    (false, true, _) => "remove",
+                    (true, false, _) => "add",
+                    (_, _, Ordering::Less) => "decrease",
+                    (_, _, Ordering::Greater) => "increase",
+                    (_, _, Ordering::Equal) => continue,
+                };
+                resizes.push(Resize {
+                    resource,
+                    requirement,
+                    operation,
+                });
+            }
+        }
+    }
+    resizes
 }
 
-/// Limits and requests; none is the same as zero.
-fn cpu_and_memory(container: &Container) -> [Quantity; 4] {
+fn amount(container: &Container, requirement: &str, resource: &str) -> Quantity {
     let resources = container.resources.as_ref();
-    let amount = |list: Option<&BTreeMap<String, ApiQuantity>>, name: &str| {
-        list.and_then(|list| list.get(name))
-            .map(quantity::of)
-            .unwrap_or_default()
+    let list = match requirement {
+        "limits" => resources.and_then(|resources| resources.limits.as_ref()),
+        _ => resources.and_then(|resources| resources.requests.as_ref()),
     };
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
-    let requests = resources.and_then(|resources| resources.requests.as_ref());
-    [
-        amount(limits, "cpu"),
-        amount(limits, "memory"),
-        amount(requests, "cpu"),
-        amount(requests, "memory"),
-    ]
+    list.and_then(|list| list.get(resource))
+        .map(quantity::of)
+        .unwrap_or_default()
 }
 
 /// The same amounts, however written, of the same things.

@@ -100,6 +100,8 @@ pub struct StatusInput<'a> {
     pub host_ips: &'a [IpAddr],
     /// Gate `ContainerStopSignals`: stop signals are shown (CTR-46).
     pub stop_signals: bool,
+    /// Gate `InPlacePodVerticalScaling`: resources are shown (STAT-07).
+    pub in_place_resize: bool,
     /// Whether the runtime can mount read-only recursively (STAT-07).
     pub recursive_read_only: bool,
     /// Conditions decided elsewhere: resize and disruption (STAT-03).

@@ -139,7 +139,10 @@ pub(crate) async fn start(
     let registry = daemon::metrics::Metrics::new();
     let probe_registry = daemon::metrics::Metrics::new();
     registry.add_process()?;
-    let metrics = Metrics::register(&registry)?;
+    let mut metrics = Metrics::register(&registry)?;
+    if settings.gates.in_place_pod_vertical_scaling {
+        metrics = metrics.with_resizes(&registry)?;
+    }
     let events_file = settings.paths.root_dir.join(EVENTS_FILE);
     let (keeper, event_store) = daemon::blocking(move || EventKeeper::open(events_file)).await;
     let control_plane: Arc<Standalone> = Arc::new(Standalone::new(event_store.clone()));

@@ -55,6 +55,44 @@ pub(crate) struct Metrics {
     pub(crate) image_pull_duration: HistogramVec,
     pub(crate) hook_http_fallbacks: IntCounter,
     pub(crate) hook_sleeps_cut_short: IntCounter,
+    /// With the gate `InPlacePodVerticalScaling`.
+    pub(crate) resizes: Option<ResizeMetrics>,
+}
+
+/// Edits of resources of pods that run. Upstream's two of edits that are carried out have no series here.
+#[derive(Debug, Clone)]
+pub(crate) struct ResizeMetrics {
+    pub(crate) requested: IntCounterVec,
+    pub(crate) pending: IntGaugeVec,
+    pub(crate) infeasible: IntCounterVec,
+    /// Always 0: nothing is resized in place.
+    _in_progress: IntGauge,
+}
+
+impl ResizeMetrics {
+    fn register(registry: &Registry) -> Result<Self, MetricError> {
+        Ok(Self {
+            requested: registry.counters(
+                "kubelet_container_requested_resizes_total",
+                "Changes of single amounts of containers that were asked for.",
+                &["resource", "requirement", "operation"],
+            )?,
+            pending: registry.gauges(
+                "kubelet_pod_pending_resizes",
+                "Pods that have something else than they ask for.",
+                &["reason"],
+            )?,
+            infeasible: registry.counters(
+                "kubelet_pod_infeasible_resizes_total",
+                "Resizes of pods that are not carried out.",
+                &["reason_detail"],
+            )?,
+            _in_progress: registry.gauge(
+                "kubelet_pod_in_progress_resizes",
+                "Resizes of pods under way.",
+            )?,
+        })
+    }
 }
 
 impl Metrics {
@@ -171,7 +209,17 @@ impl Metrics {
                 "kubelet_sleep_action_terminated_early_total",
                 "Sleeps of hooks that were cut short.",
             )?,
+            resizes: None,
         })
+    }
+
+    /// Makes and registers those of resizes too.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub(crate) fn with_resizes(mut self, registry: &Registry) -> Result<Self, MetricError> {
+        self.resizes = Some(ResizeMetrics::register(registry)?);
+        Ok(self)
     }
 
     /// Sets the numbers that are counted when somebody asks.

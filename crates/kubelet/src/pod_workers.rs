@@ -183,7 +183,7 @@ pub(crate) struct Gates {
     pub(crate) restart_rules: RestartRules,
     /// `ContainerStopSignals` (CTR-46).
     pub(crate) stop_signals: bool,
-    /// `InPlacePodVerticalScaling`: what pods were given is kept, and resizes are told of (CTR-52).
+    /// `InPlacePodVerticalScaling`: what pods were given is kept and shown, and resizes are told of (CTR-52).
     pub(crate) in_place_resize: bool,
 }
 

@@ -124,7 +124,8 @@ impl SyncLoop {
         let mut list = true;
         if context.node.gates.in_place_resize {
             let file = context.dirs.allocations();
-            self.allocations = Some(Allocations::load(file).await);
+            let counted = context.metrics.resizes.clone();
+            self.allocations = Some(Allocations::load(file, counted).await);
         }
         loop {
             if list {

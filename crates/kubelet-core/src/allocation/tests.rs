@@ -63,6 +63,49 @@ fn ctr_52_another_resize_keeps_the_time_and_taking_it_back_ends_it() {
     );
 }
 
+/// Kubernetes kubelet, `recordContainerResizeOperations`.
+#[test]
+fn ctr_52_each_amount_that_an_edit_changes_is_told() {
+    let pod = |requests: &str, limits: &str| -> Arc<Pod> {
+        let text = format!(
+            r#"{{"metadata": {{"name": "a"}}, "spec": {{"containers": [
+                {{"name": "c", "resources": {{"requests": {{{requests}}}, "limits": {{{limits}}}}}}}]}}}}"#
+        );
+        Arc::new(serde_json::from_str(&text).unwrap())
+    };
+    let mut allocated = Allocated::new(pod(r#""cpu": "1""#, r#""memory": "1Gi""#), None, at(1));
+    let mut told = |requests: &str, limits: &str| {
+        let asked = allocated.update(&pod(requests, limits), at(2));
+        let words = asked.resizes.iter();
+        let words = words.map(|r| format!("{} {} {}", r.operation, r.resource, r.requirement));
+        (words.collect::<Vec<_>>(), asked.infeasible)
+    };
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        told(r#""cpu": "2""#, r#""memory": "1Gi", "cpu": "3""#),
+        (words(&["increase cpu requests", "add cpu limits"]), true)
+    );
+    assert_eq!(
+        told(r#""cpu": "2000m""#, r#""memory": "512Mi", "cpu": "0""#),
+        (
+            words(&["decrease memory limits", "remove cpu limits"]),
+            true
+        )
+    );
+    assert_eq!(
+        told(r#""cpu": "2""#, r#""memory": "512Mi""#),
+        (vec![], false)
+    );
+    // What it has.
+    assert_eq!(
+        told(r#""cpu": "1""#, r#""memory": "1Gi""#),
+        (
+            words(&["increase memory limits", "decrease cpu requests"]),
+            false
+        )
+    );
+}
+
 #[test]
 fn ctr_52_an_edit_of_something_else_is_taken_in_and_leaves_what_is_told() {
     let mut allocated = Allocated::new(pod("1", "1Gi"), None, at(1));

@@ -131,6 +131,7 @@ impl One<'_> {
     /// STAT-07.
     fn as_reported(&self, observed: &ObservedContainer) -> ContainerStatus {
         let id = container_id_text(self.input.runtime_name, &observed.id);
+        let resizable = self.input.in_place_resize;
         let mut status = ContainerStatus {
             name: self.container.name.clone(),
             image: observed.image.clone(),
@@ -142,11 +143,12 @@ impl One<'_> {
                 .clone()
                 .filter(|_| self.input.stop_signals),
             volume_mounts: self.volume_mounts(),
-            resources: Some(self.resources(observed)),
+            resources: resizable.then(|| self.resources(observed)),
             allocated_resources: self
                 .container
                 .resources
                 .as_ref()
+                .filter(|_| resizable)
                 .and_then(|resources| resources.requests.clone()),
             user: observed.user.as_ref().map(|user| ContainerUser {
                 linux: Some(LinuxContainerUser {

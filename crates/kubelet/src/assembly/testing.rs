@@ -55,6 +55,7 @@ impl Life {
     ) -> Self {
         let registry = daemon::metrics::Metrics::new();
         let metrics = Metrics::register(&registry).unwrap();
+        let metrics = metrics.with_resizes(&registry).unwrap();
         let runtime = CriClient::over(
             fake.in_process(),
             fake.in_process(),

@@ -296,6 +296,7 @@ impl PodWorker {
             primary_family: self.context.node.primary_family(),
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
+            in_place_resize: self.context.node.gates.in_place_resize,
             recursive_read_only: self.context.health.now().features.recursive_read_only,
             conditions: match end {
                 PodEnd::Open => self.resize.as_slice(),

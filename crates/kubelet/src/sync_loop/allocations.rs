@@ -18,11 +18,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kubelet_core::{
     allocation::{
-        Allocated, Allocation,
+        Allocated, Allocation, Asked,
         checkpoint::{self, CheckpointError},
     },
     ids::PodUid,
 };
+
+use crate::metrics::ResizeMetrics;
 
 /// Only root reads what pods have.
 const MODE: u32 = 0o600;
@@ -54,11 +56,12 @@ pub(super) struct Allocations {
     /// Those that the file does not tell of yet.
     unwritten: BTreeSet<PodUid>,
     failing: bool,
+    metrics: Option<ResizeMetrics>,
 }
 
 impl Allocations {
     /// What an earlier process wrote.
-    pub(super) async fn load(path: PathBuf) -> Self {
+    pub(super) async fn load(path: PathBuf, metrics: Option<ResizeMetrics>) -> Self {
         let file = path.clone();
         let before = daemon::blocking(move || load(&file)).await;
         let before = before.unwrap_or_else(|error| {
@@ -72,6 +75,7 @@ impl Allocations {
             pods: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             failing: false,
+            metrics,
         }
     }
 
@@ -82,7 +86,8 @@ impl Allocations {
             let allocated = match self.pods.entry(uid.clone()) {
                 Entry::Occupied(known) => {
                     let known = known.into_mut();
-                    known.update(pod, now);
+                    let asked = known.update(pod, now);
+                    count(self.metrics.as_ref(), &asked);
                     known
                 }
                 Entry::Vacant(new) => {
@@ -91,10 +96,30 @@ impl Allocations {
                     if before.as_ref() != Some(allocated.allocation()) {
                         self.unwritten.insert(uid.clone());
                     }
+                    let asked = Asked {
+                        infeasible: allocated.pending.is_some(),
+                        ..Asked::default()
+                    };
+                    count(self.metrics.as_ref(), &asked);
                     new.insert(allocated)
                 }
             };
             *pod = allocated.pod.clone();
+        }
+        self.count_pending();
+    }
+
+    fn count_pending(&self) {
+        let Some(metrics) = &self.metrics else { return };
+        let pods = self.pods.values();
+        let pending = pods.filter(|pod| pod.pending.is_some()).count();
+        metrics.pending.reset();
+        if pending > 0 {
+            let pending = i64::try_from(pending).unwrap_or(i64::MAX);
+            metrics
+                .pending
+                .with_label_values(&["infeasible"])
+                .set(pending);
         }
     }
 
@@ -102,6 +127,7 @@ impl Allocations {
     pub(super) fn keep(&mut self, is_taken: impl Fn(&PodUid) -> bool) {
         self.pods.retain(|uid, _| is_taken(uid));
         self.unwritten.retain(is_taken);
+        self.count_pending();
     }
 
     /// Every source has spoken: what nobody has asked for by now is gone.
@@ -138,6 +164,17 @@ impl Allocations {
                 Saved::Failed
             }
         }
+    }
+}
+
+fn count(metrics: Option<&ResizeMetrics>, asked: &Asked) {
+    let Some(metrics) = metrics else { return };
+    for resize in &asked.resizes {
+        let labels = [resize.resource, resize.requirement, resize.operation];
+        metrics.requested.with_label_values(&labels).inc();
+    }
+    if asked.infeasible {
+        metrics.infeasible.with_label_values(&["static_pod"]).inc();
     }
 }
 

@@ -276,3 +276,27 @@ fn ctr_46_stop_signal_is_shown_where_its_gate_is_on() {
     assert_eq!(shown(true).as_deref(), Some("SIGRTMIN+1"));
     assert_eq!(shown(false), None);
 }
+
+/// Kubernetes kubelet, `convertToAPIContainerStatuses`.
+#[test]
+fn stat_07_resources_are_shown_where_their_gate_is_on() {
+    let mut container = container("c");
+    let resources = r#"{"requests": {"cpu": "1"}}"#;
+    container.resources = Some(serde_json::from_str(resources).unwrap());
+    let pod = pod("Always", vec![], vec![container]);
+    let observed = world(vec![running("c")]);
+    let history = history();
+    let shown = |in_place_resize| {
+        let input = StatusInput {
+            in_place_resize,
+            ..input(&pod, &observed, &history)
+        };
+        let status = first(&compute_pod_status(&input)).clone();
+        (
+            status.resources.is_some(),
+            status.allocated_resources.is_some(),
+        )
+    };
+    assert_eq!(shown(true), (true, true));
+    assert_eq!(shown(false), (false, false));
+}

@@ -78,6 +78,40 @@ async fn ctr_52_a_static_pod_is_not_resized_and_says_so() {
     bench.life.end().await;
 }
 
+/// Kubernetes kubelet, `handlePodResourcesResize`.
+#[tokio::test(start_paused = true)]
+async fn met_resizes_are_counted() {
+    let bench = Bench::start(&[], ROOM);
+    let counts = |bench: &Bench| {
+        let metrics = bench.life.context.metrics.resizes.clone().unwrap();
+        let increases = ["cpu", "requests", "increase"];
+        (
+            metrics.requested.with_label_values(&increases).get(),
+            metrics.infeasible.with_label_values(&["static_pod"]).get(),
+            metrics.pending.with_label_values(&["infeasible"]).get(),
+        )
+    };
+    let sets = bench.sets.clone();
+    for (amount, expected) in [
+        ("1", (0, 0, 0)),
+        ("2", (1, 1, 1)),
+        ("3", (2, 2, 1)),
+        ("1", (2, 2, 0)),
+        ("2", (3, 3, 1)),
+    ] {
+        sets.send_replace(asks_for(amount));
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(counts(&bench), expected, "{amount}");
+    }
+    let bench = bench.restart(ROOM).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(counts(&bench), (0, 1, 1));
+    sets.send_replace(set(&[]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(counts(&bench), (0, 1, 0));
+    bench.life.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn ctr_52_what_starts_after_an_edit_gets_what_the_pod_was_given() {
     let bench = Bench::start(&[], ROOM);
