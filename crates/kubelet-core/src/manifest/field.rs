@@ -1,6 +1,6 @@
 //! Errors of fields with upstream's wording (`k8s.io/apimachinery/pkg/util/validation/field`).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 
@@ -78,11 +78,14 @@ fn quoted(text: &str) -> String {
             '\x0C' => quoted.push_str("\\f"),
             '\r' => quoted.push_str("\\r"),
             c if is_printable(c) => quoted.push(c),
-            c => quoted.push_str(&match u32::from(c) {
-                code @ ..0x80 => format!("\\x{code:02x}"),
-                code @ ..0x1_0000 => format!("\\u{code:04x}"),
-                code => format!("\\U{code:08x}"),
-            }),
+            c => {
+                // Writing to a string cannot fail.
+                let _ = match u32::from(c) {
+                    code @ ..0x80 => write!(quoted, "\\x{code:02x}"),
+                    code @ ..0x1_0000 => write!(quoted, "\\u{code:04x}"),
+                    code => write!(quoted, "\\U{code:08x}"),
+                };
+            }
         }
     }
     quoted.push('"');

@@ -66,9 +66,11 @@ pub(super) type Ended<'a> = BTreeMap<&'a ContainerName, watch::Sender<bool>>;
 impl PodWorker {
     /// Stops a whole pod: its containers, in order where the plan says so, then its sandboxes.
     ///
+    /// Differs (ERR-06): a sandbox is not stopped while one of its containers may still run; upstream stops
+    /// it all the same.
+    ///
     /// # Errors
-    /// All failures, after everything was tried. Differs: a sandbox is not stopped while one of its
-    /// containers may still run; upstream stops it all the same.
+    /// All failures, after everything was tried.
     pub(super) async fn kill_pod(&self, pod: &Pod, plan: &PodKill) -> Result<(), StopErrors> {
         self.kill_containers(pod, &plan.containers).await?;
         self.stop_sandboxes(&plan.sandboxes).await
