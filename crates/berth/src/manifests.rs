@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_wrong_field_has_a_line() {
-        let text = "{apiVersion: v1, kind: Pod, metadata: {name: A}, spec: {containers: [{}]}}";
+        let text = "--- {apiVersion: v1, kind: Pod, metadata: {name: A}, spec: {containers: [{}]}}";
         let lines = pod(text.as_bytes(), "f", "n").unwrap_err().lines();
         assert!(lines.len() > 1, "{lines:?}");
         assert!(

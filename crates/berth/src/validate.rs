@@ -189,8 +189,8 @@ mod tests {
         )
     }
 
-    const GOOD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}";
-    const MORE: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a}, \
+    const GOOD: &str = "--- {apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}";
+    const MORE: &str = "--- {apiVersion: v1, kind: Pod, metadata: {name: a}, \
                         spec: {replicas: 2, containers: [{name: c, image: i}]}}";
 
     #[test]
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn every_error_has_its_field() {
         let told = verdict(
-            "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c}, {name: c, image: i}]}}",
+            "--- {apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c}, {name: c, image: i}]}}",
             Unknown::Warned,
         );
         assert!(!told.may_run);

@@ -272,6 +272,8 @@ impl ObservedPod {
 
     /// Whether a process of the pod may still run: a container that runs or is of unknown state,
     /// or a ready sandbox. Volumes and cgroups wait for this to be false (LIFE-33, LIFE-34).
+    ///
+    /// Differs (CTR-11): upstream takes a container of unknown state for one that has ended.
     pub fn may_be_running(&self) -> bool {
         self.has_live_containers()
             || self

@@ -211,6 +211,8 @@ pub(crate) struct PodWorker {
     status: Option<PodStatus>,
     /// Termination messages by container, read once when it ended.
     messages: BTreeMap<ContainerId, String>,
+    /// A pass is stopping something.
+    killing: watch::Sender<bool>,
     /// Containers whose log is linked under `/var/log/containers`.
     linked: BTreeSet<ContainerId>,
     /// The pod as the last pass had it.
@@ -240,6 +242,7 @@ impl PodWorker {
             history,
             status: None,
             messages: BTreeMap::new(),
+            killing: watch::Sender::new(false),
             linked: BTreeSet::new(),
             last: None,
             resize: None,
@@ -281,14 +284,19 @@ impl PodWorker {
                     self.resize = resize;
                     // A receiver of its own: waiting marks what it sees as seen, and an edit that comes during the
                     // pass is for the next one.
-                    let mut stop = wanted.clone();
+                    let (mut stop, mut killing) = (wanted.clone(), self.killing.subscribe());
+                    // What is being stopped has its signal and its hook already: that is not begun anew (CTR-43).
+                    let stop = async {
+                        let _ = stop.wait_for(Wanted::is_stop).await;
+                        let _ = killing.wait_for(|killing| !killing).await;
+                    };
                     tokio::select! {
                         biased;
                         // cancel-safe: a token.
                         () = shutdown.cancelled() => return,
                         // cancel-safe: the next pass reads everything anew, and what a dropped
                         // call had begun the runtime ends by itself.
-                        _ = stop.wait_for(Wanted::is_stop) => continue,
+                        () = stop => continue,
                         outcome = self.sync(&pod) => outcome,
                     }
                 }

@@ -44,6 +44,9 @@ pub struct StartFailure {
 }
 
 /// What happened before, as far as it is not in the runtime.
+///
+/// Differs (CTR-20): it ends with the pod; upstream's back-off of a crashing container lasts when the manifest
+/// is taken away and put back within minutes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// Probe results by container instance.

@@ -137,7 +137,8 @@ pub fn plan_post_start_kill(
 
 /// Stops all of a pod that may run (CTR-42): regular containers at once, then sidecars in reverse
 /// order, then every ready sandbox. `grace_override` replaces each container's grace. Without a
-/// pod (a runtime-only orphan, SRC-44) grace comes from the containers' annotations.
+/// pod (a runtime-only orphan, SRC-44) grace comes from the containers' annotations. Differs: so do its
+/// preStop hooks (CTR-43); upstream 1.34 runs none of an orphan's.
 pub fn plan_pod_kill(
     pod: Option<&Pod>,
     observed: &ObservedPod,

@@ -113,6 +113,8 @@ impl One<'_> {
     }
 
     /// The end shown before, as long as the same container runs on or follows it.
+    ///
+    /// Differs (STAT-09): upstream forgets it once somebody removed the dead container.
     fn remembered_end(&self, latest: &ObservedContainer) -> Option<ContainerState> {
         let before = self.before?;
         let id = container_id_text(self.input.runtime_name, &latest.id);

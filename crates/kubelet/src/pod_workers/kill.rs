@@ -60,6 +60,22 @@ impl fmt::Display for StopErrors {
 
 impl std::error::Error for StopErrors {}
 
+/// Says that something is being stopped, as long as it lives.
+pub(super) struct Killing(watch::Sender<bool>);
+
+impl Killing {
+    pub(super) fn begin(killing: &watch::Sender<bool>) -> Self {
+        killing.send_replace(true);
+        Self(killing.clone())
+    }
+}
+
+impl Drop for Killing {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
+    }
+}
+
 /// Tells of each container of a plan when it has ended.
 pub(super) type Ended<'a> = BTreeMap<&'a ContainerName, watch::Sender<bool>>;
 

@@ -19,7 +19,7 @@ use kubelet_core::{
 
 use super::{
     Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
-    sandbox::SandboxError, start::Place,
+    kill::Killing, sandbox::SandboxError, start::Place,
 };
 use crate::{clock, events::EventType, runtime::observe};
 
@@ -157,6 +157,7 @@ impl PodWorker {
             self.event(pod, EventType::Warning, "NetworkNotReady", &message);
             return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
         }
+        let killing = Killing::begin(&self.killing);
         let create = actions.create_sandbox.as_ref();
         if create.is_some_and(|create| create.reason.is_replacement()) {
             let message = "Pod sandbox changed, it will be killed and re-created.";
@@ -167,6 +168,7 @@ impl PodWorker {
             self.stop_dead_sandboxes(observed).await?;
         }
         self.kill_containers(pod, &actions.kill).await?;
+        drop(killing);
         for removal in &actions.remove {
             if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id) {
                 self.remove_container(container).await?;
@@ -306,7 +308,8 @@ impl PodWorker {
         }
     }
 
-    /// One `BackOff` event for each wait (CTR-22).
+    /// One `BackOff` event for each wait (CTR-22). Differs: upstream gives one at each try, and starts the container
+    /// up to 15 s after the wait is over; here it starts when it is.
     fn tell_waits(&mut self, pod: &Pod, actions: &PodActions) {
         for wait in &actions.wait {
             let name = wait.name.to_string();
@@ -368,6 +371,8 @@ impl PodWorker {
         }
     }
 
+    /// Differs (CTR-04): after a new sandbox the later of several init containers count on; upstream removes their
+    /// old ones first and counts from 0.
     fn note_next_restart(&mut self, name: ContainerName, next: u32) {
         let known = self.history.next_restart_by_logs.entry(name).or_default();
         *known = (*known).max(next);

@@ -14,6 +14,9 @@ pub(super) enum Verdict {
         error: String,
     },
     /// The container had ended.
+    ///
+    /// Differs (PROBE-08): an exec probe that races with its container's end tells nothing; upstream records
+    /// an error.
     Gone,
 }
 

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{client::CriClient, wakes::Wakes};
 
+/// Differs (LIFE-05): the first failed answer stops the syncing of pods; upstream tries on for 30 s.
 const PERIOD: Duration = Duration::from_secs(5);
 /// While the runtime is away it is asked this often, so that work resumes at once.
 const PERIOD_DOWN: Duration = Duration::from_millis(500);

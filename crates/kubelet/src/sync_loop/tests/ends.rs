@@ -49,3 +49,24 @@ async fn spec_20_a_malformed_resolver_file_keeps_the_sandbox_from_being_made() {
     );
     life.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn ctr_43_a_hook_that_runs_is_not_run_again_when_the_manifest_goes_meanwhile() {
+    let bench = Bench::start(&[with_pre_stop(pod("a", "1", "Always"))], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.on_exec(|_| v1::ExecSyncResponse::default());
+    let hook = bench.fake.hold(Call::ExecSync);
+    let mut changed = with_pre_stop(pod("a", "1", "Always"));
+    changed.spec.as_mut().unwrap().containers[0].image =
+        Some("registry.invalid/image:2".to_owned());
+    bench.fake.add_image("registry.invalid/image:2");
+    bench.sets.send_replace(set(&[changed]));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bench.sets.send_replace(set(&[]));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(hook);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.fake.call_count(Call::ExecSync), 1);
+    assert!(bench.fake.containers().is_empty());
+    bench.life.end().await;
+}
