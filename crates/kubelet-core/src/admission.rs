@@ -23,6 +23,7 @@ use crate::spec;
 
 pub use order::{admission_order, must_wait_for};
 pub use preemption::{PREEMPTED_MESSAGE, PREEMPTED_REASON, plan_preemption, preempted_status};
+pub(crate) use sysctl::SysctlNamespace;
 pub use sysctl::{SysctlAllowList, SysctlPatternError, normal_sysctl, safe_sysctls};
 
 /// Label with the node's operating system.

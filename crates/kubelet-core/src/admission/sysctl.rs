@@ -32,13 +32,14 @@ pub enum SysctlPatternError {
     NotNamespaced(String),
 }
 
+/// The kind of namespace that a kernel setting belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Namespace {
+pub(crate) enum SysctlNamespace {
     Ipc,
     Net,
 }
 
-impl Namespace {
+impl SysctlNamespace {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ipc => "IPC",
@@ -47,7 +48,7 @@ impl Namespace {
     }
 
     /// Of a normalised name or prefix.
-    fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         // `kernel.shm` and `kernel.msg` stand for the patterns `kernel.shm*` and `kernel.msg*`.
         const IPC: [&str; 10] = [
             "kernel.sem",
@@ -73,7 +74,7 @@ impl Namespace {
 struct Pattern {
     name: String,
     is_prefix: bool,
-    namespace: Namespace,
+    namespace: SysctlNamespace,
 }
 
 /// The sysctls that pods may set: safe ones and those that the configuration adds.
@@ -94,7 +95,7 @@ impl SysctlAllowList {
                 Some((prefix, _)) => (prefix.to_owned(), true),
                 None => (name, false),
             };
-            let namespace = Namespace::of(&name)
+            let namespace = SysctlNamespace::of(&name)
                 .ok_or_else(|| SysctlPatternError::NotNamespaced(name.clone()))?;
             Ok(Pattern {
                 name,
@@ -130,8 +131,8 @@ impl SysctlAllowList {
             return Err(format!("\"{name}\" not allowlisted"));
         };
         let shared = match pattern.namespace {
-            Namespace::Ipc => host_ipc,
-            Namespace::Net => host_network,
+            SysctlNamespace::Ipc => host_ipc,
+            SysctlNamespace::Net => host_network,
         };
         if shared {
             let namespace = pattern.namespace.as_str();

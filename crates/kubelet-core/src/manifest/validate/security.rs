@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{
     AppArmorProfile, Pod, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
 
+use crate::admission::{SysctlNamespace, normal_sysctl};
+
 use super::super::field::{Errors, Path};
 use super::values::{all_containers, descending_path, json};
 use super::{annotations, names};
@@ -132,63 +134,20 @@ fn sysctls(security: &PodSecurityContext, spec: &PodSpec, path: &Path, errors: &
         } else if taken.contains(name) {
             errors.duplicate(&path, name);
         }
-        match namespace_of(name) {
-            Some(Namespace::Net) if spec.host_network == Some(true) => {
+        match SysctlNamespace::of(&normal_sysctl(name)) {
+            Some(SysctlNamespace::Net) if spec.host_network == Some(true) => {
                 errors.invalid(
                     &path,
                     name,
                     "may not be specified when 'hostNetwork' is true",
                 );
             }
-            Some(Namespace::Ipc) if spec.host_ipc == Some(true) => {
+            Some(SysctlNamespace::Ipc) if spec.host_ipc == Some(true) => {
                 errors.invalid(&path, name, "may not be specified when 'hostIPC' is true");
             }
             _ => {}
         }
         taken.insert(name);
-    }
-}
-
-enum Namespace {
-    Net,
-    Ipc,
-}
-
-/// The namespace that a kernel setting belongs to, as far as one is.
-fn namespace_of(name: &str) -> Option<Namespace> {
-    const IPC: [&str; 10] = [
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-        "kernel.shm",
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.msg",
-    ];
-    // A name whose first separator is a slash has dots and slashes the other way round.
-    let swapped = name
-        .find(['.', '/'])
-        .is_some_and(|index| name[index..].starts_with('/'));
-    let name = if swapped {
-        name.chars()
-            .map(|c| match c {
-                '/' => '.',
-                '.' => '/',
-                c => c,
-            })
-            .collect()
-    } else {
-        name.to_owned()
-    };
-    if IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.") {
-        Some(Namespace::Ipc)
-    } else if name.starts_with("net.") {
-        Some(Namespace::Net)
-    } else {
-        None
     }
 }
 
