@@ -126,6 +126,8 @@ pub(crate) struct Hub {
     memory: PodKills,
     spawner: Spawner,
     cache: Mutex<Cache>,
+    /// Held from a change of the cache until all have been told of it; taken before the cache's.
+    telling: Mutex<()>,
     /// Set at each connect; read by whoever talks to the engine.
     facts: Mutex<Option<EngineFacts>>,
     images: Mutex<HashMap<String, Arc<ImageNames>>>,
@@ -181,6 +183,7 @@ impl Hub {
             memory,
             spawner,
             cache: Mutex::default(),
+            telling: Mutex::default(),
             facts: Mutex::default(),
             images: Mutex::default(),
             image_generation: watch::Sender::new(0),
@@ -359,8 +362,7 @@ impl Hub {
         let inspect = match self.engine.inspect_container(id).await {
             Ok(inspect) => inspect,
             Err(error) if error.is_not_found() => {
-                let change = lock(&self.cache).remove(open.ticket, id);
-                self.publish(change);
+                self.change(|cache| cache.remove(open.ticket, id));
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -391,9 +393,13 @@ impl Hub {
         }
         self.follow_log(&record).await;
         let id = record.id.clone();
-        let change = lock(&self.cache).put(open.ticket, record);
-        self.publish(change);
-        Ok(lock(&self.cache).get(&id))
+        self.change(|cache| cache.put(open.ticket, record));
+        let known = lock(&self.cache).get(&id);
+        if known.is_none() {
+            // It was removed meanwhile, and with it the log that was handed over just now.
+            self.logs.removed(&id);
+        }
+        Ok(known)
     }
 
     /// A container that ended unasked may be the first of all: a Docker that goes down ends them one
@@ -461,13 +467,11 @@ impl Hub {
     /// Notes that Docker removed a container at our request.
     pub(crate) fn removed(&self, id: &str) {
         lock(&self.killed).remove(id);
-        let change = {
-            let mut cache = lock(&self.cache);
+        self.change(|cache| {
             let ticket = cache.open(Instant::now());
             let change = cache.remove(ticket, id);
             cache.close(ticket);
             change
-        };
-        self.publish(change);
+        });
     }
 }

@@ -19,12 +19,20 @@ pub(crate) const SANDBOX_ID: &str = "io.kubernetes.sandbox.id";
 /// Network that a sandbox was put on (DEC-20). Differs: ours alone; upstream shows it as one more
 /// pod label.
 pub(crate) const NETWORK: &str = "io.berth.network";
+/// Runtime handler that a sandbox was asked for with, where one was named: Docker tells only which
+/// runtime it took. Differs: ours alone, as [`NETWORK`].
+pub(crate) const RUNTIME_HANDLER: &str = "io.berth.runtime-handler";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const ANNOTATION: &str = "annotation.";
 
-/// Docker labels of a sandbox on `network`.
-pub(crate) fn for_sandbox(labels: &Map, annotations: &Map, network: &str) -> Map {
+/// Docker labels of a sandbox on `network`; `handler` is empty for the default runtime.
+pub(crate) fn for_sandbox(labels: &Map, annotations: &Map, network: &str, handler: &str) -> Map {
     let mut all = merge(labels, annotations);
+    // Where none was named none is shown, whatever the user's labels say.
+    all.remove(RUNTIME_HANDLER);
+    if !handler.is_empty() {
+        all.insert(RUNTIME_HANDLER.to_owned(), handler.to_owned());
+    }
     // Last, so that they win over equal keys of the user (LBL-04).
     all.insert(TYPE.to_owned(), TYPE_SANDBOX.to_owned());
     all.insert(CONTAINER_NAME.to_owned(), SANDBOX.to_owned());
@@ -44,6 +52,11 @@ pub(crate) fn for_container(
     all.insert(SANDBOX_ID.to_owned(), sandbox_id.to_owned());
     all.insert(LOG_PATH.to_owned(), log_path.to_owned());
     all
+}
+
+/// [`RUNTIME_HANDLER`] in a sandbox's Docker labels.
+pub(crate) fn handler(docker: &Map) -> String {
+    docker.get(RUNTIME_HANDLER).cloned().unwrap_or_default()
 }
 
 fn merge(labels: &Map, annotations: &Map) -> Map {
@@ -75,7 +88,7 @@ pub(crate) fn split(docker: &Map) -> (Map, Map) {
 fn is_internal(key: &str, of_sandbox: bool) -> bool {
     match key {
         TYPE | LOG_PATH | SANDBOX_ID | NETWORK => true,
-        CONTAINER_NAME => of_sandbox,
+        CONTAINER_NAME | RUNTIME_HANDLER => of_sandbox,
         _ => false,
     }
 }
@@ -106,7 +119,7 @@ mod tests {
         fn labels_and_annotations_survive_docker(labels in map(), annotations in map()) {
             let docker = for_container(&labels, &annotations, "s", "/l");
             prop_assert_eq!(split(&docker), (labels.clone(), annotations.clone()));
-            let docker = for_sandbox(&labels, &annotations, "bridge");
+            let docker = for_sandbox(&labels, &annotations, "bridge", "kata");
             prop_assert_eq!(split(&docker), (labels, annotations));
         }
     }
@@ -125,7 +138,7 @@ mod tests {
         let labels = Map::from([(CONTAINER_NAME.to_owned(), "web".to_owned())]);
         let (seen, _) = split(&for_container(&labels, &Map::new(), "s", "/l"));
         assert_eq!(seen, labels);
-        let (seen, _) = split(&for_sandbox(&Map::new(), &Map::new(), "bridge"));
+        let (seen, _) = split(&for_sandbox(&Map::new(), &Map::new(), "bridge", ""));
         assert!(seen.is_empty());
     }
 }

@@ -52,6 +52,7 @@ impl Runtime {
             network: kind.as_str(),
             user_defined: self.networks.user_defined(kind),
             runtime: &runtime,
+            handler: &request.runtime_handler,
         };
 
         // A second round only for a host that turns out to forbid negative OOM scores.
@@ -83,6 +84,9 @@ impl Runtime {
                 Ok(()) => break (id, operation),
                 Err((error, clamp)) => {
                     let undone = self.undo(&id).await;
+                    if undone.is_ok() {
+                        operation.removed();
+                    }
                     if !clamp || undone.is_err() {
                         return Err(with_clean_up(error, undone));
                     }

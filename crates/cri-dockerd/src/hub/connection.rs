@@ -175,8 +175,7 @@ impl Hub {
         for id in gone {
             lock(&self.starts).remove(&id);
             lock(&self.killed).remove(&id);
-            let change = lock(&self.cache).remove(open.ticket, &id);
-            self.publish(change);
+            self.change(|cache| cache.remove(open.ticket, &id));
         }
         let count = listed.len();
         stream::iter(listed.into_iter().map(Ok))

@@ -196,14 +196,12 @@ impl Hub {
         let listed = self.engine.containers(&query).await?;
         let records: Vec<Record> = listed.iter().filter_map(Record::from_summary).collect();
         for record in &records {
-            let change = {
-                let mut cache = lock(&self.cache);
+            self.change(|cache| {
                 let is_new = cache.get(&record.id).is_none();
                 is_new
                     .then(|| cache.put(open.ticket, record.clone()))
                     .flatten()
-            };
-            self.publish(change);
+            });
         }
         Ok(records)
     }

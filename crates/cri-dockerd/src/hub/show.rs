@@ -8,14 +8,20 @@ use cri_api::v1;
 use super::{Hub, ImageNames};
 use crate::clock::now;
 use crate::lock::lock;
-use crate::state::{self, Change, Life, Record};
+use crate::state::{self, Cache, Change, Life, Record};
 
 impl Hub {
-    /// Tells those who wait for the cache and those who listen for events.
-    pub(super) fn publish(&self, change: Option<Change>) {
-        let Some(change) = change else {
-            return;
-        };
+    /// Changes the cache, and tells those who wait for it and those who listen for events: of one
+    /// change before the next is made, so that a container's events come in order.
+    pub(super) fn change(&self, apply: impl FnOnce(&mut Cache) -> Option<Change>) {
+        let _in_turn = lock(&self.telling);
+        let change = apply(&mut lock(&self.cache));
+        if let Some(change) = change {
+            self.publish(change);
+        }
+    }
+
+    fn publish(&self, change: Change) {
         self.revision.send_modify(|revision| *revision += 1);
         if change
             .events

@@ -110,6 +110,8 @@ pub(crate) struct SandboxFacts {
     pub(crate) kind: Kind,
     /// We made it, not upstream.
     pub(crate) is_ours: bool,
+    /// Runtime handler as asked for; empty for the default and for what upstream made.
+    pub(crate) handler: String,
 }
 
 /// Facts of containers.
@@ -310,6 +312,7 @@ fn sandbox_facts(inspect: &ContainerInspect) -> SandboxFacts {
         ports: ports(&host.port_bindings),
         kind: Kind::of_sandbox(label, &host.network_mode),
         is_ours: label.is_some(),
+        handler: labels::handler(&inspect.config.labels),
     }
 }
 

@@ -35,6 +35,7 @@ impl Record {
                     resolv_conf: String::new(),
                     kind: Kind::of_sandbox(network, network_mode),
                     is_ours: network.is_some(),
+                    handler: labels::handler(docker_labels),
                 })
             }
             labels::TYPE_CONTAINER => Role::Container(Box::new(ContainerFacts {

@@ -73,7 +73,10 @@ pub(crate) fn sandbox_item(record: &Record) -> v1::PodSandbox {
         created_at: record.created_at,
         labels: record.labels.clone(),
         annotations: record.annotations.clone(),
-        runtime_handler: String::new(),
+        runtime_handler: record
+            .sandbox()
+            .map(|facts| facts.handler.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -121,7 +124,7 @@ pub(crate) fn sandbox_status(record: &Record) -> Option<v1::PodSandboxStatus> {
         }),
         labels: record.labels.clone(),
         annotations: record.annotations.clone(),
-        runtime_handler: String::new(),
+        runtime_handler: facts.handler.clone(),
     })
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) user_defined: Option<&'a str>,
     /// Docker runtime; empty for the engine's default.
     pub(crate) runtime: &'a str,
+    /// The handler that this runtime was asked for by.
+    pub(crate) handler: &'a str,
 }
 
 /// The pod uses the host's network.
@@ -85,6 +87,7 @@ pub(crate) fn translate(
             &config.labels,
             &config.annotations,
             if host_network { "host" } else { plan.network },
+            plan.handler,
         ),
         exposed_ports,
         host_config: HostConfig {

@@ -40,6 +40,7 @@ fn make_sandbox(config: &v1::PodSandboxConfig, facts: &Facts) -> Result<CreateCo
         network: "bridge",
         user_defined: None,
         runtime: "",
+        handler: "",
     };
     sandbox::translate(config, plan, facts)
 }

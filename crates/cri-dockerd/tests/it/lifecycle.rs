@@ -348,7 +348,7 @@ async fn container_that_cannot_start_says_why() {
 /// Docker's own default runtime, which the tests' engine replaces on hosts without
 /// CAP_SYS_RESOURCE.
 #[tokio::test(flavor = "multi_thread")]
-async fn sandbox_starts_where_the_host_forbids_its_oom_score() {
+async fn sandbox_of_a_named_runtime_starts_where_the_host_forbids_its_oom_score_and_shows_it() {
     let engine = engine_with_image(DockerEngine::shared()).await;
     let mut server = Server::start(&engine.host()).await;
     let config = Pod::config("score");
@@ -363,5 +363,26 @@ async fn sandbox_starts_where_the_host_forbids_its_oom_score() {
         .unwrap()
         .into_inner()
         .pod_sandbox_id;
-    Pod { config, id }.remove(&mut server).await;
+    let pod = Pod { config, id };
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: pod.id.clone(),
+        verbose: false,
+    };
+    let answer = server.client.pod_sandbox_status(request).await.unwrap();
+    let status = answer.into_inner().status.unwrap();
+    assert_eq!(status.runtime_handler, "runc");
+    assert!(
+        !status.labels.contains_key("io.berth.runtime-handler"),
+        "{status:?}"
+    );
+    let filter = v1::PodSandboxFilter {
+        id: pod.id.clone(),
+        ..Default::default()
+    };
+    let request = v1::ListPodSandboxRequest {
+        filter: Some(filter),
+    };
+    let answer = server.client.list_pod_sandbox(request).await.unwrap();
+    assert_eq!(answer.into_inner().items[0].runtime_handler, "runc");
+    pod.remove(&mut server).await;
 }
