@@ -14,6 +14,8 @@ use crate::network::cni::CniSettings;
 /// Bad usage and failed starts end with upstream's code (FLG-21).
 pub(crate) const EXIT_FAILED: u8 = 1;
 
+/// Where Docker is, unless somebody says otherwise.
+const DOCKER_SOCKET: &str = "unix:///var/run/docker.sock";
 const CERTIFICATE: &str = "streaming-tls-cert-file";
 const KEY: &str = "streaming-tls-private-key-file";
 const CLIENT_CA: &str = "streaming-client-ca-file";
@@ -43,7 +45,7 @@ const FLAGS: &[Flag] = &[
     Flag::new(
         "docker-endpoint",
         Kind::String,
-        "unix:///var/run/docker.sock",
+        DOCKER_SOCKET,
         "The docker endpoint to talk to. Empty: take DOCKER_HOST from the environment.",
     ),
     Flag::new(
@@ -253,11 +255,38 @@ pub(crate) fn usage() -> String {
     )
 }
 
-/// Reads the arguments (without the program's name). `docker_host` is `DOCKER_HOST`.
+/// What Docker's own client reads from the environment; it counts where `--docker-endpoint` is empty.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DockerVariables {
+    /// `DOCKER_HOST`.
+    pub(crate) host: Option<String>,
+    /// `DOCKER_CERT_PATH`: where it is set, that client speaks TLS.
+    pub(crate) cert_path: Option<String>,
+}
+
+impl DockerVariables {
+    /// The endpoint they name, by default the usual one.
+    ///
+    /// Differs: upstream speaks TLS where `DOCKER_CERT_PATH` is set (FLG-02); here it is refused, since
+    /// Docker would be spoken to in the clear.
+    fn endpoint(&self) -> Result<&str, String> {
+        let given = |value| Option::as_deref(value).filter(|text: &&str| !text.is_empty());
+        let host = given(&self.host).unwrap_or(DOCKER_SOCKET);
+        if given(&self.cert_path).is_some() && !host.starts_with("unix://") {
+            return Err(format!(
+                "DOCKER_CERT_PATH: TLS to docker at {host} is not supported: unset it, and name an \
+                 endpoint that needs none with --docker-endpoint"
+            ));
+        }
+        Ok(host)
+    }
+}
+
+/// Reads the arguments (without the program's name).
 ///
 /// # Errors
 /// [`Refused`] with every problem.
-pub(crate) fn parse(args: Vec<OsString>, docker_host: Option<&str>) -> Result<Command, Refused> {
+pub(crate) fn parse(args: Vec<OsString>, docker: &DockerVariables) -> Result<Command, Refused> {
     let refuse = |text: String| Refused {
         usage: true,
         problems: vec![text],
@@ -284,10 +313,10 @@ pub(crate) fn parse(args: Vec<OsString>, docker_host: Option<&str>) -> Result<Co
             "Program: cri-dockerd\nVersion: {version}\nGitCommit: berth\nGo version: none\n"
         )));
     }
-    settings(&parsed, docker_host).map(|settings| Command::Run(Box::new(settings)))
+    settings(&parsed, docker).map(|settings| Command::Run(Box::new(settings)))
 }
 
-fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refused> {
+fn settings(parsed: &Parsed, docker: &DockerVariables) -> Result<Settings, Refused> {
     let mut problems = Vec::new();
     let mut check = |result: Result<(), String>| problems.extend(result.err());
 
@@ -304,6 +333,11 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
     check(bridge_network.as_ref().map(drop).map_err(Clone::clone));
     let verbosity = verbosity(parsed.text("log-level"));
     check(verbosity.as_ref().map(drop).map_err(Clone::clone));
+    let docker_endpoint = match parsed.text("docker-endpoint") {
+        "" => docker.endpoint().map(str::to_owned),
+        endpoint => Ok(endpoint.to_owned()),
+    };
+    check(docker_endpoint.as_ref().map(drop).map_err(Clone::clone));
     let (
         Ok(listen),
         Ok(streaming),
@@ -311,6 +345,7 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
         Ok(plugin),
         Ok(verbosity),
         Ok(bridge_network),
+        Ok(docker_endpoint),
         true,
     ) = (
         listen,
@@ -319,6 +354,7 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
         plugin,
         verbosity,
         bridge_network,
+        docker_endpoint,
         problems.is_empty(),
     )
     else {
@@ -335,10 +371,7 @@ fn settings(parsed: &Parsed, docker_host: Option<&str>) -> Result<Settings, Refu
     let duration = |name: &str| parsed.duration(name).to_std_or_zero();
     Ok(Settings {
         listen,
-        docker_endpoint: text_or(
-            "docker-endpoint",
-            docker_host.unwrap_or("unix:///var/run/docker.sock"),
-        ),
+        docker_endpoint,
         root: parsed.text("cri-dockerd-root-directory").into(),
         sandbox_image: text_or("pod-infra-container-image", "registry.k8s.io/pause:3.10"),
         pull_progress_deadline: duration("image-pull-progress-deadline"),

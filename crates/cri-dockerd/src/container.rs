@@ -24,6 +24,8 @@ const APPARMOR_PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 impl Runtime {
     /// CreateContainer: one create and one inspect. Runs to its end even if the caller goes away.
+    ///
+    /// Differs: a sandbox that is not there is NotFound at once (CTR-01); upstream finds out at the start.
     pub(crate) async fn create_container(
         &self,
         request: v1::CreateContainerRequest,
@@ -187,7 +189,7 @@ impl Runtime {
     }
 
     /// StopContainer; an unknown container is a stopped one (CRT-16), and of one that has ended Docker
-    /// is asked nothing.
+    /// is asked nothing. A negative grace is none.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         let Some(record) = self.hub.find_to_end(id).await? else {

@@ -98,6 +98,8 @@ impl Execs {
 
     /// ExecSync. When the future is dropped the command is killed.
     ///
+    /// Differs: a negative timeout is refused; for upstream it is no limit (EXE-03).
+    ///
     /// # Errors
     /// `InvalidArgument` for a bad request, `NotFound` without the container,
     /// `FailedPrecondition` when it doesn't run, `DeadlineExceeded` after the timeout: by then all

@@ -70,8 +70,11 @@ pub fn command_line() -> daemon::pflag::FlagSet {
 /// Exit codes: 0 after an orderly end or `--help`, 1 for bad usage, a failed start or a second
 /// signal, 70 after a panic of an owner task (DEC-46).
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let docker_host = variable("DOCKER_HOST");
-    let settings = match cli::parse(args, docker_host.as_deref()) {
+    let docker = cli::DockerVariables {
+        host: variable("DOCKER_HOST"),
+        cert_path: variable("DOCKER_CERT_PATH"),
+    };
+    let settings = match cli::parse(args, &docker) {
         Ok(Command::Print(text)) => {
             // Nobody reads: nothing to be done about it.
             let _ = std::io::stdout().write_all(text.as_bytes());

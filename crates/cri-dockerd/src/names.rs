@@ -27,6 +27,9 @@ pub(crate) struct Name {
 impl Name {
     /// The name of a sandbox.
     ///
+    /// Differs: a part with the delimiter is refused (NAM-01); upstream makes a container of that name and
+    /// cannot read it again.
+    ///
     /// # Errors
     /// [`Invalid`] when a part holds the delimiter or is missing.
     pub(crate) fn sandbox(metadata: &PodSandboxMetadata) -> Result<Self, Invalid> {

@@ -275,6 +275,9 @@ impl Runtime {
 
     /// RemovePodSandbox: its containers, its network if that still stands (SBX-40 BEAT), itself, its
     /// checkpoint. Idempotent.
+    ///
+    /// Differs: while one of its containers cannot be removed the sandbox stays, and is there to be
+    /// removed again (SBX-40); upstream goes on.
     pub(crate) async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Error> {
         let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;

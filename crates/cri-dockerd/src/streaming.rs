@@ -37,6 +37,9 @@ const BASE_PATH: &str = "/cri";
 /// Differs (STR-05): streams on which nothing moves for four hours are closed, as the streaming library of
 /// Kubernetes has it by default; upstream never sets that limit.
 ///
+/// Differs: URLs have their scheme (STR-01), which clients of a runtime with any name need; upstream's begin
+/// with `//`.
+///
 /// # Errors
 /// When the address is taken or not ours.
 pub(crate) async fn bind(

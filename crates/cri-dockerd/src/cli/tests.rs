@@ -3,7 +3,11 @@
 use super::*;
 
 fn run(args: &[&str]) -> Result<Command, Refused> {
-    parse(args.iter().map(OsString::from).collect(), None)
+    run_where(args, &DockerVariables::default())
+}
+
+fn run_where(args: &[&str], docker: &DockerVariables) -> Result<Command, Refused> {
+    parse(args.iter().map(OsString::from).collect(), docker)
 }
 
 fn settings_of(args: &[&str]) -> Settings {
@@ -24,6 +28,31 @@ fn defaults_are_upstreams() {
     assert_eq!(settings.request_timeout, Duration::from_secs(119));
     assert_eq!(settings.plugin, Plugin::Cni { fall_back: false });
     assert!(settings.streaming.ip().is_loopback());
+}
+
+#[test]
+fn variables_of_dockers_client_count_where_no_endpoint_is_named_and_tls_is_refused() {
+    let endpoint = |args: &[&str], host: &str, certificates: Option<&str>| {
+        let docker = DockerVariables {
+            host: Some(host.to_owned()),
+            cert_path: certificates.map(str::to_owned),
+        };
+        match run_where(args, &docker) {
+            Ok(Command::Run(settings)) => settings.docker_endpoint,
+            Ok(other) => panic!("{other:?}"),
+            Err(refused) => refused.problems.join("; "),
+        }
+    };
+    let none = ["--docker-endpoint="];
+    assert_eq!(endpoint(&none, "", Some("/certs")), DOCKER_SOCKET);
+    assert_eq!(endpoint(&none, "tcp://d:1", Some("")), "tcp://d:1");
+    let refused = endpoint(&none, "tcp://d:1", Some("/certs"));
+    assert!(
+        refused.starts_with("DOCKER_CERT_PATH: TLS to docker at tcp://d:1 is not supported"),
+        "{refused}"
+    );
+    let named = ["--docker-endpoint=unix:///d"];
+    assert_eq!(endpoint(&named, "tcp://d:1", Some("/certs")), "unix:///d");
 }
 
 #[test]
