@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::cache::{Several, transitions};
 use super::{Cache, Life, Record, container_status, matches_container};
 use crate::engine::model::{ContainerInspect, State};
+use crate::labels;
 
 fn inspect(id: &str, sandbox: Option<&str>, state: State) -> ContainerInspect {
     let mut labels = BTreeMap::new();
@@ -110,6 +111,38 @@ fn foreign_containers_are_not_records() {
     assert!(Record::from_inspect(&foreign).is_none());
     foreign.config.labels.clear();
     assert!(Record::from_inspect(&foreign).is_none());
+}
+
+#[test]
+fn mounts_show_what_was_asked_for_where_docker_tells_only_what_came_of_it() {
+    let inspect = serde_json::json!({
+        "Id": "c1", "Name": "/k8s_web_pod_ns_uid_0", "Created": "2026-11-22T10:00:00Z",
+        "Config": {"Labels": {
+            labels::TYPE: labels::TYPE_CONTAINER, labels::SANDBOX_ID: "s1",
+        }},
+        "Mounts": [
+            {"Type": "bind", "Source": "/data", "Destination": "/ro", "RW": false, "Propagation": "rprivate"},
+            {"Type": "bind", "Source": "/data", "Destination": "/rw", "RW": true, "Propagation": "rslave"},
+            {"Type": "image", "Source": "/var/lib/docker/x", "Destination": "/image", "RW": false},
+        ],
+        "HostConfig": {"Mounts": [
+            {"Type": "bind", "Source": "/data", "Target": "/ro", "BindOptions": {"ReadOnlyForceRecursive": true}},
+            {"Type": "bind", "Source": "/data", "Target": "/rw", "BindOptions": null},
+            {"Type": "image", "Source": "models:1", "Target": "/image"},
+        ]},
+    });
+    let inspect: ContainerInspect = serde_json::from_value(inspect).unwrap();
+    let record = Record::from_inspect(&inspect).unwrap();
+    let shown = |path: &str| {
+        let mounts = &record.container().unwrap().mounts;
+        let mount = mounts.iter().find(|mount| mount.container_path == path);
+        let mount = mount.unwrap();
+        let image = mount.image.as_ref().map(|image| image.image.as_str());
+        (mount.readonly, mount.recursive_read_only, image)
+    };
+    assert_eq!(shown("/ro"), (true, true, None));
+    assert_eq!(shown("/rw"), (false, false, None));
+    assert_eq!(shown("/image"), (true, false, Some("models:1")));
 }
 
 #[test]
