@@ -347,10 +347,11 @@ async fn a_command_that_cannot_be_started_is_told_within_the_timeout_of_a_probe(
     let pod = Pod::run(&mut server, Pod::config("nosuch")).await;
     let id = pod.create(&mut server, "web", "sleep 1000").await;
     start(&mut server, &id).await;
+    let timeout = testkit::allowance(Duration::from_secs(1)).as_secs();
     let request = v1::ExecSyncRequest {
         container_id: id.clone(),
         cmd: vec!["/no/such/program".to_owned()],
-        timeout: 1,
+        timeout: timeout.cast_signed(),
     };
     let answer = server.client.exec_sync(request).await.unwrap();
     let exit_code = answer.into_inner().exit_code;
