@@ -112,13 +112,17 @@ impl One<'_> {
         status
     }
 
-    /// The end shown before, as long as the same container runs on or follows it.
+    /// The end shown before, as long as the same container runs on or follows it. One that nobody saw names no
+    /// container, and goes.
     ///
     /// Differs (STAT-09): upstream forgets it once somebody removed the dead container.
     fn remembered_end(&self, latest: &ObservedContainer) -> Option<ContainerState> {
         let before = self.before?;
         let id = container_id_text(self.input.runtime_name, &latest.id);
-        let ended = |end: &&ContainerStateTerminated| end.container_id.as_deref() != Some(&id);
+        let ended = |end: &&ContainerStateTerminated| {
+            let ended = end.container_id.as_ref();
+            ended.is_some_and(|ended| *ended != id)
+        };
         let end = if before.container_id.as_deref() == Some(id.as_str()) {
             last_end(before)
         } else {

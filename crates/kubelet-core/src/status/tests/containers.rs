@@ -300,3 +300,29 @@ fn stat_07_resources_are_shown_where_their_gate_is_on() {
     assert_eq!(shown(true), (true, true));
     assert_eq!(shown(false), (false, false));
 }
+
+/// Kubernetes kubelet, `convertToAPIContainerStatuses`: what the runtime has is shown, and of a container
+/// that vanished it has nothing.
+#[test]
+fn an_end_that_nobody_saw_is_not_the_last_one_once_the_container_runs_again() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let history = history();
+    let next = |previous: &PodStatus, containers| {
+        compute_pod_status(&StatusInput {
+            previous: Some(previous),
+            ..input(&pod, &world(containers), &history)
+        })
+    };
+    let renamed = |id: &str, mut container: ObservedContainer| {
+        container.id = id.into();
+        container
+    };
+    let vanished = next(&status(&pod, vec![running("c")]), vec![]);
+    assert!(last_end(first(&vanished)).is_some());
+    let again = next(&vanished, vec![renamed("second", running("c"))]);
+    assert_eq!(last_end(first(&again)), None);
+    assert_eq!(first(&again).restart_count, 1);
+    let ended = next(&again, vec![renamed("second", exited("c", 3))]);
+    let third = next(&ended, vec![renamed("third", running("c"))]);
+    assert_eq!(last_end(first(&third)).unwrap().exit_code, 3);
+}
