@@ -208,10 +208,18 @@ impl Probes {
         }
     }
 
-    /// The pod ends: readiness alone is asked from now on (PROBE-06).
+    /// The pod ends: of its regular containers readiness alone is asked from now on, of sidecars all, as
+    /// upstream (PROBE-06).
     pub(crate) fn stop_liveness_and_startup(&self, uid: &PodUid) {
-        if let Some(pod) = self.shared.lock().pods.get_mut(uid) {
-            for entry in pod.containers.values_mut() {
+        let mut state = self.shared.lock();
+        let Some(PodProbes {
+            pod, containers, ..
+        }) = state.pods.get_mut(uid)
+        else {
+            return;
+        };
+        for container in spec::containers(pod) {
+            if let Some(entry) = containers.get_mut(&container.name) {
                 entry.probes.stop_liveness_and_startup();
             }
         }

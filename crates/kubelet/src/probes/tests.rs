@@ -283,6 +283,37 @@ async fn a_command_that_ended_with_its_container_is_not_told_of() {
     assert_eq!(*world.told.0.lock().unwrap(), Vec::<String>::new());
 }
 
+/// Kubernetes kubelet, `StopLivenessAndStartup`: regular containers alone.
+#[tokio::test]
+async fn probe_06_a_sidecar_is_asked_for_its_health_to_the_end() {
+    let mut world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
+    let mut pod = (*world.pod).clone();
+    let mut sidecar = container(|c| c.liveness_probe = Some(exec_probe(1)));
+    sidecar.name = "s".to_owned();
+    sidecar.restart_policy = Some("Always".to_owned());
+    pod.spec.as_mut().unwrap().init_containers = Some(vec![sidecar]);
+    world.pod = Arc::new(pod);
+    let running = v1::ContainerState::ContainerRunning;
+    let mut seen = observed(&world, &world.one, running);
+    let mut second = observed(&world, &world.two, running).containers.remove(0);
+    second.name = "s".into();
+    seen.containers.push(second);
+    world.cri.on_exec(|_| answer(1, "not well"));
+    world.probes.look(&world.pod, &seen, None);
+    world
+        .probes
+        .stop_liveness_and_startup(&PodUid::of(&world.pod));
+    eventually_async(SOON, async || {
+        let results = world.probes.results(&PodUid::of(&world.pod));
+        let of = |id: &String| results[&ContainerId::from(id.as_str())].liveness;
+        match of(&world.two) {
+            Some(ProbeResult::Failure) if of(&world.one) == Some(ProbeResult::Success) => Ok(()),
+            _ => Err(format!("{results:?}")),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn nothing_is_asked_of_a_container_that_does_not_run() {
     let world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
