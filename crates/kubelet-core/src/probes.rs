@@ -193,7 +193,8 @@ impl ContainerProbes {
         }
     }
 
-    /// The pod ends: only readiness is still of interest (PROBE-06).
+    /// The pod ends, and the container is a regular one: only readiness is still of interest (PROBE-06), and
+    /// not even that of one that has not started.
     pub fn stop_liveness_and_startup(&mut self) {
         for asker in [&mut self.startup, &mut self.liveness]
             .into_iter()

@@ -72,9 +72,9 @@ impl Asker {
         self.run = 0;
     }
 
+    /// Nothing is asked any more; what has been said stays.
     pub(super) fn stop(&mut self) {
         self.activity = Activity::Stopped;
-        self.result = Some(ProbeResult::Success);
     }
 
     pub(super) fn result(&self) -> Option<ProbeResult> {

@@ -204,6 +204,17 @@ fn probe_06_an_ending_pod_is_only_asked_whether_it_is_ready() {
     assert_eq!(results.liveness, Some(ProbeResult::Success));
 }
 
+/// Kubernetes kubelet, `StopLivenessAndStartup`: the worker goes, and what the status says stays as it is.
+#[test]
+fn probe_06_a_container_that_has_not_started_is_asked_nothing_once_its_pod_ends() {
+    let p = || Some(probe(0, 10, 1, 1));
+    let mut probes = probes(&with(p(), None, p()));
+    probes.look(Some(running("a", 1)), seconds(1));
+    probes.stop_liveness_and_startup();
+    assert_eq!(probes.due(), None);
+    assert_eq!(results(&probes).startup, Some(ProbeResult::Unknown));
+}
+
 #[test]
 fn probes_that_came_at_odd_moments_are_due_together() {
     let container = with(None, Some(probe(0, 1, 1, 3)), None);
