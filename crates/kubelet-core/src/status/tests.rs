@@ -1,7 +1,7 @@
 mod containers;
 mod probes;
 
-use k8s_openapi::api::core::v1::{Container, PodReadinessGate, Probe};
+use k8s_openapi::api::core::v1::{Container, PodReadinessGate, Probe, VolumeMount};
 
 use super::*;
 use crate::actions::{History, ProbeResult, ProbeResults, StartFailure};

@@ -37,21 +37,28 @@ impl From<Failure> for SandboxError {
     }
 }
 
+/// The class that the pod names; empty for none.
+pub(super) fn runtime_class(pod: &Pod) -> &str {
+    let class = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.runtime_class_name.as_deref());
+    class.unwrap_or_default()
+}
+
 impl PodWorker {
     /// The runtime's handler for the pod; empty for the default one.
     ///
     /// Differs (SPEC-61): without RuntimeClass objects the class is taken for the name of a handler that the runtime
     /// has; upstream's kubelet crashes on such a pod when it stands alone.
     fn runtime_handler(&self, pod: &Pod) -> Result<String, String> {
-        let class = spec::spec(pod)
-            .runtime_class_name
-            .clone()
-            .unwrap_or_default();
+        let class = runtime_class(pod);
         let handlers = self.context.health.now().features.handlers;
-        if class.is_empty() || handlers.contains(&class) {
-            return Ok(class);
+        if class.is_empty() || handlers.contains_key(class) {
+            return Ok(class.to_owned());
         }
-        let known: Vec<&str> = handlers.iter().map(String::as_str).collect();
+        let names = handlers.keys().map(String::as_str);
+        let known: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
         Err(format!(
             "RuntimeClass {class:?} not found: the runtime has the handlers {known:?}"
         ))
@@ -107,7 +114,7 @@ impl PodWorker {
             attempt,
             dns: &dns,
             cgroup_parent: &cgroup_parent,
-            facts: &self.facts(),
+            facts: &self.facts(pod),
         });
         config.map_err(|error| error.to_string())
     }

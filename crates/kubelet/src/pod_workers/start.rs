@@ -24,6 +24,7 @@ use super::{
     PodWorker,
     exits::Failure,
     mounts::{Prepared, VolumeImages},
+    sandbox::runtime_class,
 };
 use crate::{
     events::EventType, images, pod_dirs::PodDirError, runtime::client::CriError,
@@ -63,11 +64,11 @@ impl PodWorker {
         prepared.map_err(|error| self.mount_failed(pod, error))
     }
 
-    /// What the translation needs of the node, with what the runtime said that it can.
-    pub(super) fn facts(&self) -> NodeFacts {
+    /// What the translation needs of the node, with what the runtime said that it can for the pod.
+    pub(super) fn facts(&self, pod: &Pod) -> NodeFacts {
         let can = self.context.health.now().features;
         NodeFacts {
-            recursive_read_only: can.recursive_read_only,
+            recursive_read_only: can.of_handler(runtime_class(pod)).recursive_read_only,
             supplemental_groups_policy: can.supplemental_groups_policy,
             ..self.context.node.facts.clone()
         }
@@ -226,7 +227,7 @@ impl PodWorker {
             environment: &environment,
             mounts: &mounts,
             own_mounts: &own_mounts,
-            facts: &self.facts(),
+            facts: &self.facts(pod),
         })
         .map_err(|error| error.to_string())
     }

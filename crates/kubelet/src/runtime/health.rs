@@ -3,7 +3,7 @@
 //! Owner task: [`RuntimeHealth::run`], one `Status` call each five seconds, and at once when a
 //! worker meets an unreachable runtime. Output: a `watch` of the newest verdict.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cri_api::v1;
 use daemon::ErrorChain;
@@ -29,30 +29,34 @@ pub(crate) struct Health {
     pub(crate) down_since: Option<Instant>,
     /// Why pods with a network of their own cannot start; `None` when they can.
     pub(crate) network: Option<String>,
-    /// What its default handler can.
+    /// What it can.
     pub(crate) features: Features,
 }
 
 /// What a runtime may be able to do (CRI-04).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Features {
-    /// Mounts that are read-only with all below them (VOL-62).
-    pub(crate) recursive_read_only: bool,
     /// `supplementalGroupsPolicy: Strict` (SPEC-46).
     pub(crate) supplemental_groups_policy: bool,
-    /// Its handlers by name, but for the default one.
-    pub(crate) handlers: BTreeSet<String>,
+    /// Its handlers by name; the default one's is empty.
+    pub(crate) handlers: BTreeMap<String, HandlerFeatures>,
+}
+
+/// What one of its handlers may be able to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HandlerFeatures {
+    /// Mounts that are read-only with all below them (VOL-62).
+    pub(crate) recursive_read_only: bool,
 }
 
 impl Features {
     fn of(answer: &v1::StatusResponse) -> Self {
-        let default = answer
-            .runtime_handlers
-            .iter()
-            .find(|handler| handler.name.is_empty());
-        let handler = default.and_then(|handler| handler.features.as_ref());
+        let of_handler = |handler: &v1::RuntimeHandler| HandlerFeatures {
+            recursive_read_only: handler
+                .features
+                .is_some_and(|can| can.recursive_read_only_mounts),
+        };
         Self {
-            recursive_read_only: handler.is_some_and(|can| can.recursive_read_only_mounts),
             supplemental_groups_policy: answer
                 .features
                 .as_ref()
@@ -60,10 +64,14 @@ impl Features {
             handlers: answer
                 .runtime_handlers
                 .iter()
-                .map(|handler| handler.name.clone())
-                .filter(|name| !name.is_empty())
+                .map(|handler| (handler.name.clone(), of_handler(handler)))
                 .collect(),
         }
+    }
+
+    /// What the handler of that name can; nothing, where the runtime does not tell of it.
+    pub(crate) fn of_handler(&self, name: &str) -> HandlerFeatures {
+        self.handlers.get(name).copied().unwrap_or_default()
     }
 }
 
@@ -261,6 +269,27 @@ mod tests {
             Some("<nil>")
         );
         assert_eq!(failing(None, "NetworkReady").as_deref(), Some("<nil>"));
+    }
+
+    /// Kubernetes kubelet, `runtimeHandlerSupportsRecursiveReadOnlyMounts`.
+    #[test]
+    fn vol_62_each_handler_tells_for_itself() {
+        let handler = |name: &str, recursive_read_only_mounts| v1::RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(v1::RuntimeHandlerFeatures {
+                recursive_read_only_mounts,
+                ..Default::default()
+            }),
+        };
+        let features = Features::of(&v1::StatusResponse {
+            runtime_handlers: vec![handler("", true), handler("sealed", false)],
+            ..Default::default()
+        });
+        let can = |name| features.of_handler(name).recursive_read_only;
+        assert_eq!(
+            [can(""), can("sealed"), can("unknown")],
+            [true, false, false]
+        );
     }
 
     #[test]

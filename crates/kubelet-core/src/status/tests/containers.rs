@@ -326,3 +326,43 @@ fn an_end_that_nobody_saw_is_not_the_last_one_once_the_container_runs_again() {
     let third = next(&ended, vec![renamed("third", running("c"))]);
     assert_eq!(last_end(first(&third)).unwrap().exit_code, 3);
 }
+
+/// Kubernetes kubelet, `resolveRecursiveReadOnly`.
+#[test]
+fn stat_07_mounts_tell_whether_all_below_them_is_read_only() {
+    let mount = |read_only, recursive: Option<&str>| VolumeMount {
+        name: "v".to_owned(),
+        mount_path: "v".to_owned(),
+        read_only: Some(read_only),
+        recursive_read_only: recursive.map(str::to_owned),
+        ..VolumeMount::default()
+    };
+    let mut container = container("c");
+    container.volume_mounts = Some(vec![
+        mount(false, None),
+        mount(true, None),
+        mount(true, Some("Disabled")),
+        mount(true, Some("IfPossible")),
+        mount(true, Some("Enabled")),
+    ]);
+    let pod = pod("Always", vec![], vec![container]);
+    let (observed, history) = (world(vec![running("c")]), history());
+    let shown = |recursive_read_only| {
+        let status = compute_pod_status(&StatusInput {
+            recursive_read_only,
+            ..input(&pod, &observed, &history)
+        });
+        let mounts = first(&status).volume_mounts.clone().unwrap();
+        mounts
+            .into_iter()
+            .map(|mount| mount.recursive_read_only)
+            .collect::<Vec<_>>()
+    };
+    let told = |values: [&str; 4]| {
+        let read_only = values.map(|value| Some(value.to_owned()));
+        [vec![None], read_only.to_vec()].concat()
+    };
+    let off = "Disabled";
+    assert_eq!(shown(false), told([off, off, off, off]));
+    assert_eq!(shown(true), told([off, off, "Enabled", "Enabled"]));
+}
