@@ -23,8 +23,8 @@ use crate::spec;
 
 pub use order::{admission_order, must_wait_for};
 pub use preemption::{PREEMPTED_MESSAGE, PREEMPTED_REASON, plan_preemption, preempted_status};
-pub(crate) use sysctl::SysctlNamespace;
 pub use sysctl::{SysctlAllowList, SysctlPatternError, normal_sysctl, safe_sysctls};
+pub(crate) use sysctl::{SysctlNamespace, is_sysctl_name};
 
 /// Label with the node's operating system.
 const LABEL_OS: &str = "kubernetes.io/os";

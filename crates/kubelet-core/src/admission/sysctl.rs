@@ -18,6 +18,29 @@ const SAFE: [(&str, (u32, u32)); 12] = [
     ("net.ipv4.tcp_wmem", (4, 15)),
 ];
 
+/// Longest name or pattern, in bytes.
+const MAX_BYTES: usize = 253;
+
+/// Whether it may be a sysctl's name, `net.core.somaxconn` or with slashes (Kubernetes, `IsValidSysctlName`).
+pub(crate) fn is_sysctl_name(text: &str) -> bool {
+    let outer = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let inner = |byte: u8| outer(byte) || byte == b'-' || byte == b'_';
+    let is_part = |part: &str| {
+        part.bytes().all(inner)
+            && part.bytes().next().is_some_and(outer)
+            && part.bytes().last().is_some_and(outer)
+    };
+    text.len() <= MAX_BYTES && text.split(['.', '/']).all(is_part)
+}
+
+/// A name, or the beginning of one and a star (Kubernetes, `IsValidSysctlPattern`).
+fn is_sysctl_pattern(text: &str) -> bool {
+    text.strip_suffix('*').map_or_else(
+        || is_sysctl_name(text),
+        |begin| is_sysctl_name(&format!("{begin}0")),
+    )
+}
+
 /// Names of the safe sysctls that a kernel of that version (major, minor) keeps apart.
 pub fn safe_sysctls(kernel: (u32, u32)) -> Vec<String> {
     let known = SAFE.iter().filter(|(_, since)| kernel >= *since);
@@ -27,6 +50,12 @@ pub fn safe_sysctls(kernel: (u32, u32)) -> Vec<String> {
 /// A pattern in `allowedUnsafeSysctls` that can't be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SysctlPatternError {
+    /// No name, and not the beginning of one and a star.
+    #[error(
+        "sysctl {0:?} must have at most {MAX_BYTES} characters and match regex \
+         ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]"
+    )]
+    Malformed(String),
     /// The kernel has one value for all.
     #[error("the sysctls \"{0}\" are not known to be namespaced")]
     NotNamespaced(String),
@@ -85,11 +114,14 @@ impl SysctlAllowList {
     /// A list of names and of patterns that end in `*`.
     ///
     /// # Errors
-    /// For a name that is not apart per namespace.
+    /// For what is no name or pattern, and for a name that is not apart per namespace.
     pub fn new<'a>(
         patterns: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, SysctlPatternError> {
         let pattern = |text: &str| {
+            if !is_sysctl_pattern(text) {
+                return Err(SysctlPatternError::Malformed(text.to_owned()));
+            }
             let name = normal_sysctl(text);
             let (name, is_prefix) = match name.split_once('*') {
                 Some((prefix, _)) => (prefix.to_owned(), true),

@@ -288,6 +288,29 @@ fn adm_07_sysctls() {
             .to_string(),
         "the sysctls \"vm.swappiness\" are not known to be namespaced"
     );
+    for name in ["kernel.msg*", "kernel.shm_rmid_forced", "net/*", "net.a-_*"] {
+        assert!(SysctlAllowList::new([name]).is_ok(), "{name}");
+    }
+    let long = format!("net.{}", "a".repeat(250));
+    for name in [
+        "",
+        "net.",
+        "net.*.all",
+        "net.-*",
+        "net.A",
+        "net..a",
+        "net.a b",
+        "net.a_",
+        &long,
+    ] {
+        assert_eq!(
+            SysctlAllowList::new([name]).unwrap_err().to_string(),
+            format!(
+                "sysctl {name:?} must have at most 253 characters and match regex \
+                 ([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*([a-z0-9][-_a-z0-9]*)?[a-z0-9*]"
+            )
+        );
+    }
     assert!(!safe_sysctls((4, 4)).contains(&"net.ipv4.tcp_rmem".to_owned()));
     assert_eq!(
         normal_sysctl("net/ipv4/conf/eth0.1/rp_filter"),

@@ -194,18 +194,6 @@ pub(super) fn header_name(value: &str) -> Vec<String> {
     ]
 }
 
-/// Name of a kernel setting, `net.core.somaxconn` or with slashes.
-pub(super) fn is_sysctl(value: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    value.len() <= 253
-        && value.split(['.', '/']).all(|part| {
-            part.bytes()
-                .all(|byte| inner(byte) || byte == b'-' || byte == b'_')
-                && part.bytes().next().is_some_and(inner)
-                && part.bytes().last().is_some_and(inner)
-        })
-}
-
 fn is_key(value: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     !value.is_empty() && value.bytes().all(allowed)

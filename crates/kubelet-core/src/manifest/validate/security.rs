@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     AppArmorProfile, Pod, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext,
 };
 
-use crate::admission::{SysctlNamespace, normal_sysctl};
+use crate::admission::{SysctlNamespace, is_sysctl_name, normal_sysctl};
 
 use super::super::field::{Errors, Path};
 use super::values::{all_containers, descending_path, json};
@@ -127,7 +127,7 @@ fn sysctls(security: &PodSecurityContext, spec: &PodSpec, path: &Path, errors: &
         let name = sysctl.name.as_str();
         if name.is_empty() {
             errors.required(&path, "");
-        } else if !names::is_sysctl(name) {
+        } else if !is_sysctl_name(name) {
             let detail = "must have at most 253 characters and match regex \
                           ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             errors.invalid(&path, name, detail);
