@@ -14,7 +14,8 @@
 //! Only the first document of a stream is read (SRC-03); that another follows is told.
 //!
 //! Differs: nesting, the number of values and the text that aliases expand to are bounded by [`Limits`]
-//! (upstream: 10000 levels and a ratio of aliases). An error in YAML names line and column.
+//! (upstream: 10000 levels and a ratio of aliases). An error in YAML names line and column. An escaped apostrophe
+//! in a text in double quotes is refused.
 
 mod base64;
 mod convert;

@@ -57,12 +57,22 @@ pub(super) struct Scalar {
 /// Reads events up to the end of the first document.
 pub(super) fn parse(text: &str, limits: Limits) -> Result<Nodes, YamlError> {
     // libyaml-safer 0.3.0 has a place that panics (`[!tag,x]`), where upstream refuses the document.
-    catch_unwind(AssertUnwindSafe(|| documents(text, limits))).unwrap_or_else(|_| {
+    let read = || refuse_escaped_slash(text, limits).and_then(|()| documents(text, limits));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(YamlError {
             at: None,
             problem: Problem::Syntax("a tag or another token ends in an unexpected way".to_owned()),
         })
     })
+}
+
+/// What the library takes for a slash and upstream's does not know: that is told where it stands, by a text that
+/// differs in nothing else.
+fn refuse_escaped_slash(text: &str, limits: Limits) -> Result<(), YamlError> {
+    if text.contains("\\/") {
+        documents(&text.replace("\\/", "\\z"), limits)?;
+    }
+    Ok(())
 }
 
 fn documents(text: &str, limits: Limits) -> Result<Nodes, YamlError> {

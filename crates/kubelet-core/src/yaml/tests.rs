@@ -13,8 +13,8 @@ fn error(text: &str) -> String {
 
 /// Differs: inputs on which our answer is not upstream's, so that the list can only get shorter.
 const DIFFERS: &[&str] = &[
-    // More lenient: escaped slash, which is JSON.
-    "a: \"x\\/y\"\n",
+    // Stricter: an escaped apostrophe, which is nothing that YAML has.
+    "a: \"x\\'y\"\n",
     // We take any text for a timestamp.
     "a: !!timestamp abc\n",
     // Two keys become one only as text; upstream keeps either.
