@@ -40,7 +40,9 @@ pub(super) fn as_go_writes(pod: &mut Value) {
 }
 
 /// A name that is required in the schema is left out where it is empty, and a list that is not a pointer's own is
-/// null.
+/// null. The secret of `scaleIO` is null where there is none.
+///
+/// Differs: `scaleIO.secretRef: {}`, which names nothing, is null as well.
 fn references(spec: &mut Map<String, Value>) {
     for secret in objects(spec, "imagePullSecrets") {
         drop_empty_name(secret);
@@ -48,6 +50,13 @@ fn references(spec: &mut Map<String, Value>) {
     for volume in objects(spec, "volumes") {
         if let Some(Value::Object(projected)) = volume.get_mut("projected") {
             null(projected, "sources");
+        }
+        if let Some(secret) = volume
+            .get_mut("scaleIO")
+            .and_then(|source| source.get_mut("secretRef"))
+            && secret["name"] == ""
+        {
+            *secret = Value::Null;
         }
         for source in volume.values_mut().filter_map(Value::as_object_mut) {
             if let Some(Value::Object(secret)) = source.get_mut("secretRef") {
@@ -106,6 +115,7 @@ mod tests {
                 "containers": [{"name": "c"}],
                 "imagePullSecrets": [{"name": ""}],
                 "volumes": [
+                    {"name": "u", "scaleIO": {"secretRef": {"name": ""}}},
                     {"name": "v", "rbd": {"secretRef": {"name": ""}}},
                     {"name": "w", "projected": {}},
                 ],
@@ -123,6 +133,7 @@ mod tests {
                     "containers": [{"name": "c", "resources": {}}],
                     "imagePullSecrets": [{}],
                     "volumes": [
+                        {"name": "u", "scaleIO": {"secretRef": null}},
                         {"name": "v", "rbd": {"secretRef": {}}},
                         {"name": "w", "projected": {"sources": null}},
                     ],
