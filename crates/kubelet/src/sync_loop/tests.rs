@@ -5,6 +5,7 @@ mod images;
 mod lost;
 mod networks;
 mod resize;
+mod starts;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
