@@ -39,7 +39,7 @@ pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// Ticks fall on multiples of this on the caller's clock, so that probes of many containers are due
 /// together and one wake-up serves them all. The original's ticks lie anywhere; nobody can tell.
-pub const BEAT: Duration = Duration::from_millis(100);
+pub const BEAT: Duration = Duration::from_millis(200);
 
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
