@@ -282,7 +282,8 @@ impl One<'_> {
         } else {
             return;
         };
-        if current_end(status).is_some() {
+        // An end that nobody saw names no container, and is not remembered.
+        if current_end(status).is_some_and(|end| end.container_id.is_some()) {
             status.last_state = status.state.take();
         }
         status.state = Some(waiting(reason, message));

@@ -231,6 +231,31 @@ fn ctr_23_failed_start_shows_its_reason() {
 }
 
 #[test]
+fn stat_10_a_pod_that_is_over_shows_the_same_however_often_one_looks() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut history = history();
+    let failure = StartFailure {
+        reason: WaitingReason::ErrImageNeverPull,
+        message: "not present".to_owned(),
+        retry_at: None,
+    };
+    history
+        .start_failures
+        .insert(ContainerName::from("c"), failure);
+    let observed = world(vec![]);
+    let look = |previous: Option<&PodStatus>| {
+        compute_pod_status(&StatusInput {
+            end: PodEnd::Over,
+            previous,
+            ..input(&pod, &observed, &history)
+        })
+    };
+    let ended = look(None);
+    assert_eq!(current_end(first(&ended)).unwrap().exit_code, 137);
+    assert_eq!(look(Some(&ended)), ended);
+}
+
+#[test]
 fn ctr_50_messages_share_the_pods_budget() {
     let pod = pod(
         "Never",
