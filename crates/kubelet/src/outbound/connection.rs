@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     io::{self, ErrorKind, IoSlice, Read as _, Write as _},
-    net::{self, Shutdown},
+    net::{self, Shutdown, SocketAddr},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -20,9 +20,10 @@ use tokio::{
 /// What a short answer fits into, in bytes. Room for a reading is cleared first: not more than is used.
 const SHORT_BYTES: usize = 1024;
 
-/// A TCP connection.
+/// A TCP connection. What goes wrong on it is told in the words of Go's.
 pub(crate) struct Connection {
     socket: Socket,
+    peer: SocketAddr,
     /// What is waited for before the first reading.
     rest: Option<BoxFuture<'static, ()>>,
 }
@@ -37,18 +38,20 @@ enum Socket {
 }
 
 impl Connection {
-    /// Over a connected socket that does not block.
-    pub(crate) fn new(stream: net::TcpStream) -> Self {
+    /// Over a socket that is connected with `peer` and does not block.
+    pub(crate) fn new(stream: net::TcpStream, peer: SocketAddr) -> Self {
         Self {
             socket: Socket::Unwatched(stream),
+            peer,
             rest: None,
         }
     }
 
     /// Over one that the poller knows.
-    pub(crate) fn watched(stream: TcpStream) -> Self {
+    pub(crate) fn watched(stream: TcpStream, peer: SocketAddr) -> Self {
         Self {
             socket: Socket::Watched(stream),
+            peer,
             rest: None,
         }
     }
@@ -60,6 +63,37 @@ impl Connection {
             rest: Some(Box::pin(rest)),
             ..self
         }
+    }
+}
+
+impl Connection {
+    /// `read tcp 10.0.0.1:41000->10.0.0.2:80: read: connection reset by peer`
+    fn failed<T>(&self, doing: &str, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let local = match &self.socket {
+                Socket::Unwatched(stream) => stream.local_addr(),
+                Socket::Watched(stream) => stream.local_addr(),
+                Socket::Lost => return error,
+            };
+            // Where the system does not tell, neither does Go.
+            let local = local.map(|local| local.to_string()).unwrap_or_default();
+            let (peer, why) = (self.peer, reason(&error));
+            let text = format!("{doing} tcp {local}->{peer}: {doing}: {why}");
+            io::Error::new(error.kind(), text)
+        })
+    }
+}
+
+/// What the system says, as Go words it.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::HostUnreachable => "no route to host".to_owned(),
+        ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
+        ErrorKind::TimedOut => "connection timed out".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
+        ErrorKind::BrokenPipe => "broken pipe".to_owned(),
+        _ => error.to_string(),
     }
 }
 
@@ -117,10 +151,11 @@ impl AsyncRead for Connection {
         let room = buffer.remaining().min(SHORT_BYTES);
         let read = |mut stream: &net::TcpStream| stream.read(buffer.initialize_unfilled_to(room));
         if let Some(read) = self.socket.try_now(read) {
-            buffer.advance(read?);
+            buffer.advance(self.failed("read", read)?);
             return Poll::Ready(Ok(()));
         }
-        self.socket.watch()?.poll_read(context, buffer)
+        let read = ready!(self.socket.watch()?.poll_read(context, buffer));
+        Poll::Ready(self.failed("read", read))
     }
 }
 
@@ -130,10 +165,11 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.socket.try_now(|mut stream| stream.write(bytes)) {
-            Some(written) => Poll::Ready(written),
-            None => self.socket.watch()?.poll_write(context, bytes),
-        }
+        let written = match self.socket.try_now(|mut stream| stream.write(bytes)) {
+            Some(written) => written,
+            None => ready!(self.socket.watch()?.poll_write(context, bytes)),
+        };
+        Poll::Ready(self.failed("write", written))
     }
 
     fn poll_write_vectored(
@@ -141,13 +177,14 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self
+        let written = match self
             .socket
             .try_now(|mut stream| stream.write_vectored(pieces))
         {
-            Some(written) => Poll::Ready(written),
-            None => self.socket.watch()?.poll_write_vectored(context, pieces),
-        }
+            Some(written) => written,
+            None => ready!(self.socket.watch()?.poll_write_vectored(context, pieces)),
+        };
+        Poll::Ready(self.failed("write", written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -184,7 +221,10 @@ mod tests {
         let stream = net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         stream.set_nonblocking(true).unwrap();
         let (peer, _) = listener.accept().unwrap();
-        (Connection::new(stream), peer)
+        (
+            Connection::new(stream, listener.local_addr().unwrap()),
+            peer,
+        )
     }
 
     #[tokio::test]
@@ -214,6 +254,22 @@ mod tests {
         assert!(matches!(connection.socket, Socket::Watched(_)));
         drop(peer);
         assert_eq!(connection.read(&mut bytes).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_told_in_the_words_of_go() {
+        let (mut connection, peer) = pair();
+        let local = peer.peer_addr().unwrap();
+        let text = format!(
+            "tcp {local}->{}: read: connection reset by peer",
+            peer.local_addr().unwrap()
+        );
+        connection.write_all(b"request").await.unwrap();
+        // Closed with something unread in it.
+        drop(peer);
+        let error = connection.read(&mut [0; 6]).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("read {text}"));
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

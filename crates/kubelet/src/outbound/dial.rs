@@ -10,7 +10,7 @@ use kubelet_core::{hosts::ETC_HOSTS, probes::http::authority};
 use node_os::sockets::{self, Dialled};
 use tokio::net::TcpStream;
 
-use super::connection::Connection;
+use super::connection::{Connection, reason};
 
 /// Nobody could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +44,13 @@ pub(crate) async fn connect(host: &str, port: u16) -> Result<Connection, DialErr
 
 async fn open(address: SocketAddr) -> io::Result<Connection> {
     let stream = match sockets::dial(address)? {
-        Dialled::Connected(stream) => return Ok(Connection::new(stream)),
+        Dialled::Connected(stream) => return Ok(Connection::new(stream, address)),
         Dialled::Underway(stream) => TcpStream::from_std(stream)?,
     };
     stream.writable().await?;
     match stream.take_error()? {
         Some(error) => Err(error),
-        None => Ok(Connection::watched(stream)),
+        None => Ok(Connection::watched(stream, address)),
     }
 }
 
@@ -92,17 +92,6 @@ fn in_hosts_file(text: &str, name: &str) -> Option<IpAddr> {
     let all: Vec<IpAddr> = addresses.collect();
     let first = |ip: &&IpAddr| ip.is_ipv4();
     all.iter().find(first).or(all.first()).copied()
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
-        io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
-        io::ErrorKind::TimedOut => "connection timed out".to_owned(),
-        io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

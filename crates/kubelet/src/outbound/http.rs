@@ -2,7 +2,9 @@
 //! proxy, redirects lead to the same host only, and of the body a bounded part is read.
 
 use std::{
+    error::Error as _,
     future::poll_fn,
+    io,
     pin::pin,
     sync::{Arc, OnceLock},
 };
@@ -120,7 +122,9 @@ async fn once(
             Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
                 HttpError::HttpNotTls
             }
-            _ => HttpError::Tls(error.to_string()),
+            Some(cause) => HttpError::Tls(cause.to_string()),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => HttpError::Closed,
+            None => HttpError::Protocol(error.to_string()),
         }
     })?;
     exchange(request, stream).await
@@ -178,8 +182,7 @@ async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
     let mut body = response.into_body();
     let mut bytes: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| HttpError::Body(daemon::ErrorChain(&error).to_string()))?;
+        let frame = frame.map_err(|error| HttpError::Body(words(&error)))?;
         if let Some(data) = frame.data_ref() {
             let room = MAX_BODY_BYTES - bytes.len();
             bytes.extend_from_slice(&data[..data.len().min(room)]);
@@ -191,6 +194,7 @@ async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Differs (PROBE-10): what a server said in place of HTTP is not repeated.
 fn broken(error: &hyper::Error) -> HttpError {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         HttpError::Closed
@@ -200,8 +204,17 @@ fn broken(error: &hyper::Error) -> HttpError {
             daemon::ErrorChain(error)
         ))
     } else {
-        HttpError::Protocol(daemon::ErrorChain(error).to_string())
+        HttpError::Protocol(words(error))
     }
+}
+
+/// What went wrong on the connection, without who was told of it on the way; else all of it.
+fn words(error: &hyper::Error) -> String {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.map_or_else(
+        || daemon::ErrorChain(error).to_string(),
+        io::Error::to_string,
+    )
 }
 
 /// Made when the first HTTPS request is made: most nodes never need it.

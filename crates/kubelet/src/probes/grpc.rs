@@ -1,11 +1,18 @@
 //! `grpc.health.v1.Health/Check` over a plain connection of its own (PROBE-11).
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use kubelet_core::{backoff::go_duration, probes::http::authority};
 use prost::Message;
+use tokio_util::io::InspectReader;
 use tonic::{Code, Status, client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
 
@@ -53,6 +60,9 @@ pub(super) async fn check(probe: &GrpcProbe) -> Verdict {
     let Ok(Ok(stream)) = tokio::time::timeout_at(deadline, connect).await else {
         return no_connection();
     };
+    let heard = Arc::new(AtomicBool::new(false));
+    let hears = Arc::clone(&heard);
+    let stream = InspectReader::new(stream, move |_| hears.store(true, Ordering::Relaxed));
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         // One connection, one question.
@@ -89,7 +99,9 @@ pub(super) async fn check(probe: &GrpcProbe) -> Verdict {
             .await
     };
     match tokio::time::timeout_at(deadline, ask).await {
-        Err(_) => late(&limit),
+        Err(_) if heard.load(Ordering::Relaxed) => late(&limit),
+        // For upstream a connection stands when the server has said so.
+        Err(_) => no_connection(),
         Ok(Ok(answer)) => judge(answer.into_inner().status),
         Ok(Err(status)) => match status.code() {
             Code::Unimplemented => Verdict::Failure(format!(

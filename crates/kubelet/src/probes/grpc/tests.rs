@@ -1,7 +1,7 @@
 use std::{convert::Infallible, future::Ready};
 
 use daemon::TaskGroup;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     body::Body,
@@ -117,7 +117,13 @@ async fn probe_11_nobody_there_and_nobody_who_answers() {
         ..probe(port, "")
     };
     let late = check(&silent).await;
-    assert!(failure(&late).starts_with("timeout: "), "{late:?}");
+    assert_eq!(
+        failure(&late),
+        format!(
+            "timeout: failed to connect service \"127.0.0.1:{port}\" within 100ms: \
+             context deadline exceeded"
+        )
+    );
     drop(listener);
     let refused = check(&probe(port, "")).await;
     assert_eq!(
@@ -126,5 +132,30 @@ async fn probe_11_nobody_there_and_nobody_who_answers() {
             "timeout: failed to connect service \"127.0.0.1:{port}\" within 5s: \
              context deadline exceeded"
         )
+    );
+}
+
+#[tokio::test]
+async fn probe_11_whoever_speaks_the_protocol_may_still_be_late() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tasks = TaskGroup::new("server");
+    tasks.spawn_job("server", async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Settings without any.
+        stream
+            .write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let slow = GrpcProbe {
+        timeout: Duration::from_millis(300),
+        ..probe(port, "")
+    };
+    assert_eq!(
+        failure(&check(&slow).await),
+        "timeout: health rpc did not complete within 300ms"
     );
 }
