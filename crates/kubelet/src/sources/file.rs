@@ -8,6 +8,8 @@
 //! nothing; upstream takes it for an empty set and stops every pod. Differs (SRC-05): a file that an
 //! edit broke keeps its last good pod until it is mended or removed; upstream drops the pod at the
 //! next full look. Differs (SRC-02): what editors and package tools leave behind is not read.
+//! Differs: a file that is taken away and put back at once, and one of two with the same pod that goes, change
+//! nothing; upstream stops the pod and starts it anew.
 
 mod events;
 
