@@ -95,6 +95,8 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
     // Pending for good.
     let never = spec::restart_policy(pod) == RestartPolicy::Never;
     let ran = |container: &ObservedContainer| container.state != ContainerState::Created;
+    // Differs: a manifest with a `deletionTimestamp` is a pod that is over, and Failed; upstream leaves it
+    // Pending, and starts nothing of it either.
     if pod.metadata.deletion_timestamp.is_some()
         || (never && needed.attempt != 0 && observed.containers.iter().any(ran))
     {

@@ -13,6 +13,9 @@ pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Annotation with the time when the pod was first seen (SRC-22).
 pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 /// Annotation of a mirror pod (SRC-48).
+///
+/// Differs: a manifest that was copied from one, annotation and all, is run; upstream takes it for somebody
+/// else's and forgets it.
 pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Lowest priority of a critical pod (SRC-48).

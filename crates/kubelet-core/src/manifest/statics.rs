@@ -6,14 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Toleration};
 use sha2::{Digest, Sha256};
 
-/// Annotation: the pod's uid, changing with the manifest.
-pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
-/// Annotation: `file`, `http` or `api`.
-pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
-/// Annotation: when the kubelet first saw the pod, RFC 3339 with nanoseconds.
-pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
-/// Annotation of a mirror pod.
-pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+pub use crate::spec::{CONFIG_HASH, CONFIG_MIRROR, CONFIG_SEEN, CONFIG_SOURCE};
 
 /// Where a static pod comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

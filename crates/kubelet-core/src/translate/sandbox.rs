@@ -50,6 +50,8 @@ pub fn sandbox_config(input: &SandboxInput<'_>) -> Result<v1::PodSandboxConfig, 
     labels.insert(LABEL_POD_NAMESPACE.to_owned(), key.namespace.clone());
     labels.insert(LABEL_POD_UID.to_owned(), uid.to_string());
     let context = pod_spec.security_context.as_ref();
+    // Differs (SPEC-51): `/pods` shows names with slashes as the manifest has them; upstream rewrites them there
+    // too when it makes the sandbox.
     let sysctls = context
         .and_then(|context| context.sysctls.as_ref())
         .into_iter()
