@@ -53,15 +53,9 @@ impl ObjectRef {
         }
     }
 
-    /// A container of the pod. Of a pod that only the runtime knows it is named as upstream does
-    /// (`fieldPath`, SRC-44).
+    /// A container of the pod (`fieldPath`). Of a pod that only the runtime knows all are regular ones,
+    /// as for upstream (SRC-44).
     pub(crate) fn container(pod: &Pod, container: &str) -> Self {
-        if pod.spec.is_none() {
-            return Self {
-                field_path: Some(format!("implicitly required container {container}")),
-                ..Self::pod(pod)
-            };
-        }
         let init = pod
             .spec
             .iter()

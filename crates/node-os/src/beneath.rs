@@ -66,7 +66,8 @@ pub enum BeneathError {
 pub enum Missing {
     /// An error.
     Refuse,
-    /// A directory of exactly this mode, whatever the umask.
+    /// A directory of exactly this mode, whatever the umask. Not where a link leads: one that leads to
+    /// nothing is in the way, as it is for `mkdir`.
     MakeDirectory {
         /// The permission bits, with set-id and sticky bits.
         mode: u32,
@@ -145,7 +146,8 @@ struct Walk<'a> {
     root: OwnedFd,
     /// What was walked, each name held open: `..` goes back here and never asks the kernel.
     found: Vec<(OwnedFd, OsString)>,
-    todo: VecDeque<OsString>,
+    /// What is still to be walked, and whether a link said so.
+    todo: VecDeque<(OsString, bool)>,
     links: u32,
 }
 
@@ -175,12 +177,12 @@ impl<'a> Walk<'a> {
         if asked.is_absolute() {
             return Err(walk.escapes(asked));
         }
-        walk.prepend(asked);
+        walk.prepend(asked, false);
         Ok(walk)
     }
 
     fn run(mut self, missing: Missing) -> Result<Beneath, BeneathError> {
-        while let Some(name) = self.todo.pop_front() {
+        while let Some((name, of_link)) = self.todo.pop_front() {
             if name == ".." {
                 // Above the root of everything is the root of everything.
                 if self.found.pop().is_none() && !self.aliases.contains(&Path::new("/")) {
@@ -197,6 +199,9 @@ impl<'a> Walk<'a> {
                 Ok(fd) => self.take(fd, name)?,
                 Err(Errno::NOENT) => match missing {
                     Missing::Refuse => return Err(self.failed("open", &name, Errno::NOENT)),
+                    Missing::MakeDirectory { .. } if of_link => {
+                        return Err(self.failed("make directory", &name, Errno::EXIST));
+                    }
                     Missing::MakeDirectory { mode } => self.make(name, mode)?,
                 },
                 Err(errno) => return Err(self.failed("open", &name, errno)),
@@ -248,9 +253,9 @@ impl<'a> Walk<'a> {
                 return Err(self.escapes(Path::new(&name)));
             };
             self.found.clear();
-            self.prepend(inside);
+            self.prepend(inside, true);
         } else {
-            self.prepend(target);
+            self.prepend(target, true);
         }
         Ok(())
     }
@@ -261,7 +266,7 @@ impl<'a> Walk<'a> {
             Ok(()) => {}
             // Somebody else made it: look again.
             Err(Errno::EXIST) => {
-                self.todo.push_front(name);
+                self.todo.push_front((name, false));
                 return Ok(());
             }
             Err(errno) => return Err(self.failed("make directory", &name, errno)),
@@ -281,13 +286,14 @@ impl<'a> Walk<'a> {
             .map_or_else(|| self.root.as_fd(), |(fd, _)| fd.as_fd())
     }
 
-    fn prepend(&mut self, path: &Path) {
+    fn prepend(&mut self, path: &Path, of_link: bool) {
         for component in path.components().rev() {
-            match component {
-                Component::Normal(name) => self.todo.push_front(name.to_owned()),
-                Component::ParentDir => self.todo.push_front("..".into()),
-                Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-            }
+            let name = match component {
+                Component::Normal(name) => name.to_owned(),
+                Component::ParentDir => "..".into(),
+                Component::CurDir | Component::RootDir | Component::Prefix(_) => continue,
+            };
+            self.todo.push_front((name, of_link));
         }
     }
 

@@ -406,7 +406,7 @@ async fn src_44_a_pod_that_nobody_asks_for_is_told_of_as_it_is_stopped() {
         ("default", "a")
     );
     assert_eq!(event.message, "Stopping container a-main");
-    let path = "implicitly required container a-main";
+    let path = "spec.containers{a-main}";
     assert_eq!(event.field_path.as_deref(), Some(path));
     life.end().await;
 }

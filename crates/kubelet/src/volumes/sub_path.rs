@@ -289,6 +289,16 @@ mod tests {
             error.for_users("data", "main"),
             "failed to create subPath directory for volumeMount \"data\" of container \"main\""
         );
+        // A link to nothing within the volume is not made something.
+        std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
+        for path in ["dangling", "dangling/below"] {
+            let error = find(dir.path(), &[], path).unwrap_err();
+            assert_eq!(
+                error.for_users("data", "main"),
+                "failed to create subPath directory for volumeMount \"data\" of container \"main\""
+            );
+        }
+        assert!(!dir.path().join("nowhere").exists());
         fs::write(dir.path().join("file"), "").unwrap();
         let error = find(dir.path(), &[], "file/below").unwrap_err();
         assert!(

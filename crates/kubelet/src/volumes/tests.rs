@@ -167,6 +167,7 @@ async fn sub_path_out_of_its_volume_is_refused_without_telling_where_to() {
     let host = node.directory.path().join("host");
     fs::create_dir(&host).unwrap();
     symlink("/etc", host.join("link")).unwrap();
+    fs::create_dir(host.join("real")).unwrap();
     symlink(host.join("real"), host.join("inside")).unwrap();
     let pod = pod(vec![host_path("host", &host, "")]);
     let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();

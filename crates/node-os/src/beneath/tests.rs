@@ -81,17 +81,31 @@ fn link_to_itself_ends() {
 #[test]
 fn missing_directories_are_made_with_the_mode_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    symlink("real/sub", dir.path().join("link")).unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    symlink("real", dir.path().join("link")).unwrap();
     let missing = Missing::MakeDirectory { mode: 0o2777 };
-    let found = Beneath::find(dir.path(), &[], Path::new("link/deep"), missing).unwrap();
+    let found = Beneath::find(dir.path(), &[], Path::new("link/sub/deep"), missing).unwrap();
     assert_eq!(found.relative(), Path::new("real/sub/deep"));
-    for made in ["real", "real/sub", "real/sub/deep"] {
+    for made in ["real/sub", "real/sub/deep"] {
         let mode = fs::metadata(dir.path().join(made))
             .unwrap()
             .permissions()
             .mode();
         assert_eq!(mode & 0o7777, 0o2777, "{made}");
     }
+}
+
+#[test]
+fn nothing_is_made_where_a_link_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    symlink("nowhere", dir.path().join("link")).unwrap();
+    let missing = Missing::MakeDirectory { mode: 0o777 };
+    for path in ["link", "link/deep"] {
+        let error = Beneath::find(dir.path(), &[], Path::new(path), missing).unwrap_err();
+        assert!(matches!(error, BeneathError::Io { ref source, .. }
+            if source.kind() == io::ErrorKind::AlreadyExists));
+    }
+    assert!(!dir.path().join("nowhere").exists());
 }
 
 #[test]
