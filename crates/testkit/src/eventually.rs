@@ -55,6 +55,11 @@ pub fn allowance(limit: Duration) -> Duration {
     limit * slowness()
 }
 
+/// How much a test has going on at once: `count`, or as much less as the machine is said to be slower.
+pub fn at_once(count: usize) -> usize {
+    (count / slowness() as usize).max(1)
+}
+
 /// The factor that [`SLOWNESS`] names; 1 on a machine that is as fast as any.
 fn slowness() -> u32 {
     #[expect(

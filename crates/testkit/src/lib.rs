@@ -12,7 +12,7 @@ mod prerequisite;
 mod replay;
 
 pub use engine::{DockerEngine, EngineOptions, Reply};
-pub use eventually::{allowance, eventually, eventually_async};
+pub use eventually::{allowance, at_once, eventually, eventually_async};
 pub use fake_cri::{
     Call, CallRecord, FakeContainer, FakeCri, FakeSandbox, Held, InProcess, OnStop,
 };

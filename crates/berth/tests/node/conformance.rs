@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::{DockerEngine, eventually};
+use testkit::{DockerEngine, at_once, eventually};
 
 use crate::harness::Node;
 use hooks::HookServer;
@@ -21,7 +21,9 @@ use hooks::HookServer;
 const CONTENT: &str = include_str!("conformance/content.yaml");
 const LIFECYCLE: &str = include_str!("conformance/lifecycle.yaml");
 const DOCUMENT: &str = include_str!("../../../../docs/CONFORMANCE.md");
-/// Everything of a table has happened within this.
+/// So many pods live at once: all of a table, unless the machine is slow.
+const AT_ONCE: usize = 60;
+/// Everything that is asked of them has happened within this.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// The test image with `ENTRYPOINT ["/bin/echo", "entry"]` and `CMD ["cmd"]`.
 const ENTRY_IMAGE: &str = "berth.test/entry:1";
@@ -158,22 +160,27 @@ fn run(text: &str) {
     let (node, hooks) = (Node::start(), HookServer::start());
     entry_image(&node.engine, node.image);
     let place = Place { node, hooks };
-    let cases = table(text);
-    for case in &cases {
+    for cases in table(text).chunks(at_once(AT_ONCE)) {
+        run_at_once(cases, &place);
+    }
+}
+
+fn run_at_once(cases: &[Case], place: &Place) {
+    for case in cases {
         let notes = case.notes(&place.node);
         fs::create_dir_all(&notes).unwrap();
         fs::set_permissions(&notes, fs::Permissions::from_mode(0o777)).unwrap();
         let file = format!("{}.yaml", case.name());
-        place.node.apply(&file, &case.manifest(&place));
+        place.node.apply(&file, &case.manifest(place));
     }
     // A state that passes counts when it is seen; at the end those that stay are looked at again.
     let mut met = BTreeSet::new();
-    eventually(PATIENCE, || unmet(cases.iter(), &place, &mut met));
+    eventually(PATIENCE, || unmet(cases.iter(), place, &mut met));
     let staying = cases
         .iter()
         .filter(|case| case.0["stays"].is_object() || case.is_refused());
-    unmet(staying, &place, &mut BTreeSet::new()).unwrap();
-    for case in &cases {
+    unmet(staying, place, &mut BTreeSet::new()).unwrap();
+    for case in cases {
         place.node.remove(&format!("{}.yaml", case.name()));
     }
     place.node.eventually("the pods are gone", || {
