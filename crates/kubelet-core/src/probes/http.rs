@@ -56,6 +56,9 @@ pub enum RequestError {
     PortOutOfRange(i64),
 }
 
+/// Headers that are Go's own to send, or the question's to have: never taken from a manifest.
+const NOT_SENT: [&str; 3] = ["Content-Length", "Transfer-Encoding", "Trailer"];
+
 /// What to ask, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRequest {
@@ -104,22 +107,28 @@ impl HttpRequest {
             headers: Vec::new(),
         };
         let mut defaults = vec![("User-Agent", user_agent.as_str()), ("Accept", "*/*")];
+        let mut hosts = 0;
         for header in action.http_headers.iter().flatten() {
-            let name = header.name.as_str();
-            if name.eq_ignore_ascii_case("host") {
-                if !header.value.is_empty() {
-                    request.host_header.clone_from(&header.value);
+            let (name, value) = (header.name.as_str(), header.value.as_str());
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            if is("Host") {
+                hosts += 1;
+                if hosts == 1 && !value.is_empty() {
+                    value.clone_into(&mut request.host_header);
                 }
                 continue;
             }
+            // Of several of these the first counts.
+            let again = is("User-Agent") && !defaults.iter().any(|(known, _)| is(known));
+            if again || NOT_SENT.into_iter().any(is) {
+                continue;
+            }
             // An empty value of these two takes the header away.
-            let of_ours = ["User-Agent", "Accept"]
-                .into_iter()
-                .any(|known| name.eq_ignore_ascii_case(known));
-            defaults.retain(|(known, _)| !name.eq_ignore_ascii_case(known));
-            if !(of_ours && header.value.is_empty()) {
-                let pair = (header.name.clone(), header.value.clone());
-                request.headers.push(pair);
+            let of_ours = ["User-Agent", "Accept"].into_iter().any(is);
+            defaults.retain(|(known, _)| !is(known));
+            if !(of_ours && value.is_empty()) {
+                let value = value.trim_matches([' ', '\t']);
+                request.headers.push((name.to_owned(), value.to_owned()));
             }
         }
         let added = purpose.transport_header(&request.headers);
@@ -235,7 +244,8 @@ fn split_authority(text: &str) -> (&str, Option<&str>) {
 /// Path and query as they can stand in a request line: what may not stand there is escaped, the
 /// fragment stays here.
 ///
-/// Differs: in a query too; upstream sends it as it stands, and Go's servers refuse a space there.
+/// Differs: in a query too; upstream sends it as it stands, and Go's servers refuse a space there. A path that
+/// looks like a URL (`//x/y`, `http://x/y`) is asked for as it stands; upstream asks for `/y`.
 fn target(path: &str) -> String {
     let path = path.split('#').next().unwrap_or_default();
     let mut target = String::with_capacity(path.len() + 1);
@@ -355,6 +365,29 @@ mod tests {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
         );
         assert_eq!(request.target, "/");
+    }
+
+    #[test]
+    fn probe_10_headers_are_those_that_gos_client_would_send() {
+        let request = request(&action(
+            "/",
+            &[
+                ("Host", "a.b"),
+                ("host", "c.d"),
+                ("User-Agent", "one"),
+                ("user-agent", "two"),
+                ("Content-Length", "5"),
+                ("transfer-encoding", "chunked"),
+                ("Trailer", "X"),
+                ("X-Padded", " \tvalue "),
+            ],
+        ));
+        assert_eq!(request.host_header, "a.b");
+        assert_eq!(header(&request, "User-Agent"), ["one"]);
+        assert_eq!(header(&request, "X-Padded"), ["value"]);
+        for name in NOT_SENT {
+            assert!(header(&request, name).is_empty(), "{name}");
+        }
     }
 
     #[test]

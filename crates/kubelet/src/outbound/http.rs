@@ -6,7 +6,10 @@ use std::{
     future::poll_fn,
     io,
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use http_body_util::{BodyExt as _, Empty};
@@ -14,7 +17,7 @@ use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header,
+    header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use kubelet_core::probes::http::HttpRequest;
@@ -63,7 +66,10 @@ pub(crate) enum HttpError {
     /// The peer does not speak HTTP, or broke off.
     #[error("{0}")]
     Protocol(String),
-    /// The manifest's headers cannot be sent.
+    /// The manifest's headers cannot be sent. Upstream's words.
+    #[error("net/http: invalid header field value for {0:?}")]
+    Header(String),
+    /// Nor the rest of its request.
     #[error("invalid request: {0}")]
     Request(String),
     /// Redirects without end.
@@ -74,18 +80,24 @@ pub(crate) enum HttpError {
     Body(String),
 }
 
-/// Asks, following redirects. No time limit of its own. Each answer is looked for after `rest`.
+/// Asks, following redirects. No time limit of its own: whoever gives it one sees by `heard` whether
+/// the head of the last answer came. Each answer is looked for after `rest`.
 ///
 /// # Errors
 /// See [`HttpError`].
-pub(crate) async fn get<F>(request: &HttpRequest, rest: impl Fn() -> F) -> Result<Reply, HttpError>
+pub(crate) async fn get<F>(
+    request: &HttpRequest,
+    rest: impl Fn() -> F,
+    heard: &AtomicBool,
+) -> Result<Reply, HttpError>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut redirected: Option<HttpRequest> = None;
     for _ in 0..MAX_REQUESTS {
         let current = redirected.as_ref().unwrap_or(request);
-        let (reply, location) = Box::pin(once(current, rest())).await?;
+        heard.store(false, Ordering::Relaxed);
+        let (reply, location) = Box::pin(once(current, rest(), heard)).await?;
         let next = location
             .filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308))
             .and_then(|location| current.redirected(&location));
@@ -100,12 +112,14 @@ where
 async fn once(
     request: &HttpRequest,
     rest: impl Future<Output = ()> + Send + 'static,
+    heard: &AtomicBool,
 ) -> Result<(Reply, Option<String>), HttpError> {
+    let message = message(request)?;
     let stream = dial::connect(&request.host, request.port)
         .await?
         .first_resting(rest);
     if !request.https {
-        return exchange(request, stream).await;
+        return exchange(message, stream, heard).await;
     }
     let name = if request.host.is_empty() {
         "localhost"
@@ -127,14 +141,17 @@ async fn once(
             None => HttpError::Protocol(error.to_string()),
         }
     })?;
-    exchange(request, stream).await
+    exchange(message, stream, heard).await
 }
 
-async fn exchange<S>(request: &HttpRequest, stream: S) -> Result<(Reply, Option<String>), HttpError>
+async fn exchange<S>(
+    message: Request<Empty<Bytes>>,
+    stream: S,
+    heard: &AtomicBool,
+) -> Result<(Reply, Option<String>), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let message = message(request)?;
     let (mut sender, mut connection) = http1::Builder::new()
         .title_case_headers(true)
         .max_headers(256)
@@ -146,6 +163,7 @@ where
             .send_request(message)
             .await
             .map_err(|error| broken(&error))?;
+        heard.store(true, Ordering::Relaxed);
         let location = response
             .headers()
             .get(header::LOCATION)
@@ -171,7 +189,9 @@ fn message(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, HttpError> {
     let mut builder =
         Request::get(request.target.as_str()).header(header::HOST, request.host_header.as_str());
     for (name, value) in &request.headers {
-        builder = builder.header(name.as_str(), value.as_str());
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| HttpError::Header(name.clone()))?;
+        builder = builder.header(name.as_str(), value);
     }
     builder
         .body(Empty::new())

@@ -14,8 +14,8 @@ use kubelet_core::{
     reasons::WaitingReason,
     spec::{self, ContainerKind},
     translate::{
-        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, container_config,
-        stop_signal,
+        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, TranslateError,
+        container_config, stop_signal,
     },
 };
 
@@ -213,12 +213,12 @@ impl PodWorker {
                 }
             })
             .collect();
-        let own_mounts = self.own_files(pod, container, ips).await?;
         let image_user = match &image.user {
             images::ImageUser::Uid(uid) => ImageUser::Uid(*uid),
             images::ImageUser::Name(name) => ImageUser::Name(name.clone()),
         };
-        container_config(&ContainerInput {
+        let facts = self.facts(pod);
+        let input = ContainerInput {
             pod,
             container,
             attempt: start.attempt,
@@ -226,10 +226,18 @@ impl PodWorker {
             image_user: &image_user,
             environment: &environment,
             mounts: &mounts,
-            own_mounts: &own_mounts,
-            facts: &self.facts(pod),
+            own_mounts: &OwnMounts::default(),
+            facts: &facts,
+        };
+        let refused = |error: TranslateError| error.to_string();
+        // What is refused is refused again and again: not with a new file each time.
+        container_config(&input).map_err(refused)?;
+        let own_mounts = &self.own_files(pod, container, ips).await?;
+        container_config(&ContainerInput {
+            own_mounts,
+            ..input
         })
-        .map_err(|error| error.to_string())
+        .map_err(refused)
     }
 
     /// Writes `/etc/hosts`, makes the file for last words and the log directory.

@@ -1,6 +1,13 @@
 //! One question to one container: what a probe's handler says, asked within its timeout.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{
@@ -139,7 +146,14 @@ impl Question {
         let failed =
             |reason: &str| Verdict::Failure(format!("Get \"{}\": {reason}", request.url()));
         let rest = || self.limits.until(self.answers_from);
-        match self.limits.within(timeout, http::get(&request, rest)).await {
+        let heard = AtomicBool::new(false);
+        let get = http::get(&request, rest, &heard);
+        match self.limits.within(timeout, get).await {
+            Err(Elapsed) if heard.load(Ordering::Relaxed) => Verdict::Unasked {
+                state: "failure",
+                error: "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
+                    .to_owned(),
+            },
             Err(Elapsed) => {
                 failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
             }

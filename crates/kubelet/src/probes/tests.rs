@@ -397,3 +397,31 @@ async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_body_that_does_not_end_in_time_leaves_the_question_open() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        // Whoever asks in vain asks twice more.
+        [(); 3].map(|()| {
+            let (mut peer, _) = listener.accept().unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
+            peer.write_all(head).unwrap();
+            peer
+        })
+    });
+    let world = world(container(|c| {
+        c.readiness_probe = Some(lone_http_probe(port));
+    }))
+    .await;
+    start(&world);
+    let event = "Unhealthy Readiness probe errored and resulted in failure state: context deadline \
+                 exceeded (Client.Timeout or context cancellation while reading body)";
+    eventually_async(SOON, async || match world.told(event) {
+        1 => Ok(()),
+        _ => Err(format!("{:?}", world.told.0.lock().unwrap())),
+    })
+    .await;
+    drop(server.join().unwrap());
+}

@@ -12,7 +12,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, Pod, PodSecurityContext,
-    PodSpec, PodStatus,
+    PodSpec, PodStatus, SecurityContext,
 };
 use kubelet_core::ids::PodUid;
 use testkit::{Call, FakeCri};
@@ -367,6 +367,29 @@ async fn a_pod_that_has_ended_for_good_leaves_its_name_to_one_of_another_source(
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(bench.phase("2"), "Running");
     assert!(bench.is_running("a"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_refused_again_and_again_leaves_no_files() {
+    let mut root = pod("a", "1", "Always");
+    let spec = root.spec.as_mut().unwrap();
+    spec.containers[0].termination_message_path = Some("/dev/termination-log".to_owned());
+    spec.containers[0].security_context = Some(SecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(0),
+        ..SecurityContext::default()
+    });
+    let bench = Bench::start(&[root], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let status = bench.status("1").container_statuses.unwrap().remove(0);
+    let waiting = status.state.unwrap().waiting.unwrap();
+    assert_eq!(
+        waiting.reason.as_deref(),
+        Some("CreateContainerConfigError")
+    );
+    let pod = bench.root.path().join("kubelet/pods/1");
+    assert!(pod.exists() && !pod.join("containers").exists());
     bench.life.end().await;
 }
 

@@ -19,7 +19,7 @@ use kubelet_core::probes::http::Purpose;
 use super::*;
 
 async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
-    super::get(request, || std::future::ready(())).await
+    super::get(request, || std::future::ready(()), &AtomicBool::new(false)).await
 }
 
 /// Answers each connection with the next of these texts and notes what it was asked.
@@ -183,5 +183,16 @@ async fn ctr_45_http_where_tls_was_asked_for_is_told_apart() {
     assert_eq!(
         error.to_string(),
         "http: server gave HTTP response to HTTPS client"
+    );
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_sent_is_told_before_anybody_is_asked() {
+    let mut request = request(1, "/", "HTTP");
+    let pair = ("X-Line".to_owned(), "a\nb".to_owned());
+    request.headers.push(pair);
+    assert_eq!(
+        get(&request).await.unwrap_err().to_string(),
+        "net/http: invalid header field value for \"X-Line\""
     );
 }
