@@ -296,6 +296,7 @@ impl One<'_> {
         judge(self.kind, self.container, status, probes);
     }
 
+    /// Differs (STAT-07): shown after a restart of the kubelet too, when upstream has forgotten them.
     fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
         let mounts = self.container.volume_mounts.as_ref()?;
         let statuses = mounts.iter().map(|mount| {

@@ -214,7 +214,8 @@ async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Differs (PROBE-10): what a server said in place of HTTP is not repeated.
+/// Differs (PROBE-10): what breaks HTTP or TLS is told in other words, and what a server said in their place is not
+/// repeated; a version of HTTP/1 other than 1.0 and 1.1 is refused.
 fn broken(error: &hyper::Error) -> HttpError {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         HttpError::Closed

@@ -110,6 +110,8 @@ impl PodWorker {
 
     /// Links the logs of containers that were started under `/var/log/containers` (CRI-80), each once:
     /// also of those that ended before anybody looked, or that an earlier kubelet started.
+    ///
+    /// Differs: also of one that the runtime could not start; upstream links what has started.
     pub(super) async fn link_logs(&mut self, observed: &ObservedPod) {
         self.linked.retain(|id| {
             observed
