@@ -37,9 +37,16 @@ impl Hierarchies {
     /// # Errors
     /// When no cgroups are mounted.
     pub fn detect(mounts: &[MountInfo]) -> Result<Self, CgroupError> {
+        // A mount that another one hides cannot be used, unless that one is of the same directory:
+        // `docker cp` of Docker 20.10 mounts everything in a running container once more.
+        let visible = |mount: &&MountInfo| {
+            mountinfo::mount_of(mounts, &mount.mount_point)
+                .is_some_and(|top| top.device == mount.device && top.root == mount.root)
+        };
+        let of_cgroups = |mount: &&MountInfo| mount.fs_type.starts_with("cgroup");
         let mut v1: BTreeMap<String, &MountInfo> = BTreeMap::new();
         let mut unified: Option<&MountInfo> = None;
-        for mount in mounts {
+        for mount in mounts.iter().filter(of_cgroups).filter(visible) {
             match mount.fs_type.as_str() {
                 "cgroup" => {
                     for option in mount.super_options.iter().filter(|o| is_controller(o)) {
@@ -51,20 +58,12 @@ impl Hierarchies {
                 _ => {}
             }
         }
-        // A mount that another one hides cannot be used, unless that one is of the same directory:
-        // `docker cp` of Docker 20.10 mounts everything in a running container once more.
-        let visible = |mount: &&MountInfo| {
-            mountinfo::mount_of(mounts, &mount.mount_point)
-                .is_some_and(|top| top.device == mount.device && top.root == mount.root)
-        };
+        let place = |mount: &MountInfo| mount.mount_point.clone();
         let v1: BTreeMap<_, _> = v1
             .into_iter()
-            .filter(|(_, mount)| visible(mount))
-            .map(|(name, mount)| (name, mount.mount_point.clone()))
+            .map(|(name, mount)| (name, place(mount)))
             .collect();
-        let unified = unified
-            .filter(visible)
-            .map(|mount| mount.mount_point.clone());
+        let unified = unified.map(place);
         let version = if ESSENTIAL
             .iter()
             .any(|controller| v1.contains_key(*controller))
@@ -240,6 +239,21 @@ mod tests {
         assert_eq!(
             found.v1_controllers().collect::<Vec<_>>(),
             ["cpu", "cpuacct", "net_cls", "net_prio"]
+        );
+    }
+
+    #[test]
+    fn of_a_hierarchy_that_is_mounted_over_an_inherited_one_the_visible_counts() {
+        // In a cgroup namespace of its own, which began with the mounts of another.
+        let found = detect(
+            "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+             32 31 0:29 /.. /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+             57 32 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n",
+        )
+        .unwrap();
+        assert_eq!(
+            found.controller("cpu"),
+            Some(Path::new("/sys/fs/cgroup/cpu"))
         );
     }
 
