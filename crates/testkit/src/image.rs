@@ -1,6 +1,12 @@
 //! An image for tests, made without a registry.
 
-use std::{fs, io::Write as _, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::DockerEngine;
 
@@ -14,6 +20,9 @@ const BUSYBOX: &str = "/bin/busybox";
 /// # Panics
 /// When the machine has no static busybox, or the engine refuses.
 pub fn test_image(engine: &DockerEngine) -> &'static str {
+    // Of two tests that begin with it the containerd store refuses the second.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if engine
         .request("GET", &format!("/images/{TEST_IMAGE}/json"), None)
         .status
