@@ -244,8 +244,8 @@ fn split_authority(text: &str) -> (&str, Option<&str>) {
 /// Path and query as they can stand in a request line: what may not stand there is escaped, the
 /// fragment stays here.
 ///
-/// Differs: in a query too; upstream sends it as it stands, and Go's servers refuse a space there. A path that
-/// looks like a URL (`//x/y`, `http://x/y`) is asked for as it stands; upstream asks for `/y`.
+/// Differs (PROBE-10): a query is escaped too; upstream sends it as it stands, and Go's servers refuse a space
+/// there. A path that looks like a URL (`//x/y`, `http://x/y`) is asked for as it stands; upstream asks for `/y`.
 fn target(path: &str) -> String {
     let path = path.split('#').next().unwrap_or_default();
     let mut target = String::with_capacity(path.len() + 1);

@@ -296,7 +296,8 @@ impl One<'_> {
         judge(self.kind, self.container, status, probes);
     }
 
-    /// Differs (STAT-07): shown after a restart of the kubelet too, when upstream has forgotten them.
+    /// Differs (STAT-07): a container's mounts are shown after a restart of the kubelet too, when upstream has
+    /// forgotten them.
     fn volume_mounts(&self) -> Option<Vec<VolumeMountStatus>> {
         let mounts = self.container.volume_mounts.as_ref()?;
         let statuses = mounts.iter().map(|mount| {

@@ -111,7 +111,8 @@ impl PodWorker {
     /// Links the logs of containers that were started under `/var/log/containers` (CRI-80), each once:
     /// also of those that ended before anybody looked, or that an earlier kubelet started.
     ///
-    /// Differs: also of one that the runtime could not start; upstream links what has started.
+    /// Differs (CRI-80): the log of a container that the runtime could not start is linked too; upstream links
+    /// what has started.
     pub(super) async fn link_logs(&mut self, observed: &ObservedPod) {
         self.linked.retain(|id| {
             observed

@@ -137,9 +137,9 @@ impl PodWorker {
 
     /// Declares a pod failed that has run for too long (CTR-53).
     ///
-    /// Differs: also one that still waits for its volumes, which upstream sees only when it has waited for two
-    /// minutes. One that succeeded stays so; upstream calls it failed where the deadline passes while it is
-    /// taken down.
+    /// Differs (CTR-53): a pod that still waits for its volumes fails at its deadline; upstream looks again only
+    /// after two minutes. A pod that succeeded stays so; upstream calls it failed where the deadline passes while
+    /// it is taken down.
     fn judge_deadline(&mut self, pod: &Pod) {
         let passed = self.deadline(pod).is_some_and(|at| at <= clock::now());
         if passed && self.verdict.is_none() && !self.is_finished() {
