@@ -1,5 +1,7 @@
 //! What is done for containers and pods as they end.
 
+use testkit::eventually_async;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -61,9 +63,19 @@ async fn ctr_43_a_hook_that_runs_is_not_run_again_when_the_manifest_goes_meanwhi
         Some("registry.invalid/image:2".to_owned());
     bench.fake.add_image("registry.invalid/image:2");
     bench.sets.send_replace(set(&[changed]));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The paused clock may run on before the call is there.
+    eventually_async(A_WHILE, async || {
+        match bench.fake.call_count(Call::ExecSync) {
+            1 => Ok(()),
+            count => Err(format!("{count} hooks")),
+        }
+    })
+    .await;
+    // Nor does it wait for the word that goes to the worker: for that, true time.
+    tokio::time::resume();
     bench.sets.send_replace(set(&[]));
     tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::pause();
     drop(hook);
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(bench.fake.call_count(Call::ExecSync), 1);
