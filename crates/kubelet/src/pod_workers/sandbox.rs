@@ -18,6 +18,7 @@ use super::{PodWorker, exits::Failure, mounts::Prepared};
 use crate::{
     events::{EventType, ObjectRef},
     node::resolv_conf,
+    runtime::health::HandlerFeatures,
 };
 
 /// A sandbox with its addresses, and what it was made from.
@@ -38,7 +39,7 @@ impl From<Failure> for SandboxError {
 }
 
 /// The class that the pod names; empty for none.
-pub(super) fn runtime_class(pod: &Pod) -> &str {
+fn runtime_class(pod: &Pod) -> &str {
     let class = pod
         .spec
         .as_ref()
@@ -47,6 +48,12 @@ pub(super) fn runtime_class(pod: &Pod) -> &str {
 }
 
 impl PodWorker {
+    /// What the handler that the pod runs with can.
+    pub(super) fn handler_features(&self, pod: &Pod) -> HandlerFeatures {
+        let features = self.context.health.now().features;
+        features.of_handler(runtime_class(pod))
+    }
+
     /// The runtime's handler for the pod; empty for the default one.
     ///
     /// Differs (SPEC-61): without RuntimeClass objects the class is taken for the name of a handler that the runtime

@@ -24,7 +24,6 @@ use super::{
     PodWorker,
     exits::Failure,
     mounts::{Prepared, VolumeImages},
-    sandbox::runtime_class,
 };
 use crate::{
     events::EventType, images, pod_dirs::PodDirError, runtime::client::CriError,
@@ -68,7 +67,7 @@ impl PodWorker {
     pub(super) fn facts(&self, pod: &Pod) -> NodeFacts {
         let can = self.context.health.now().features;
         NodeFacts {
-            recursive_read_only: can.of_handler(runtime_class(pod)).recursive_read_only,
+            recursive_read_only: self.handler_features(pod).recursive_read_only,
             supplemental_groups_policy: can.supplemental_groups_policy,
             ..self.context.node.facts.clone()
         }

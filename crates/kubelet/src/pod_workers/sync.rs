@@ -18,12 +18,8 @@ use kubelet_core::{
 };
 
 use super::{
-    Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK,
-    exits::Failure,
-    jittered,
-    kill::Killing,
-    sandbox::{SandboxError, runtime_class},
-    start::Place,
+    Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
+    kill::Killing, sandbox::SandboxError, start::Place,
 };
 use crate::{clock, events::EventType, runtime::observe};
 
@@ -307,13 +303,7 @@ impl PodWorker {
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
             in_place_resize: self.context.node.gates.in_place_resize,
-            recursive_read_only: self
-                .context
-                .health
-                .now()
-                .features
-                .of_handler(runtime_class(pod))
-                .recursive_read_only,
+            recursive_read_only: self.handler_features(pod).recursive_read_only,
             conditions: match end {
                 PodEnd::Open => self.resize.as_slice(),
                 PodEnd::Over => &[],
