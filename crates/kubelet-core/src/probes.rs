@@ -39,7 +39,10 @@ pub const SETTLE: Duration = Duration::from_millis(500);
 
 /// Ticks fall on multiples of this on the caller's clock, so that probes of many containers are due
 /// together and one wake-up serves them all. The original's ticks lie anywhere; nobody can tell.
-pub const BEAT: Duration = Duration::from_millis(200);
+pub const BEAT: Duration = Duration::from_millis(500);
+
+/// The beat of commands: each is some processes to start, which are better spread.
+pub const EXEC_BEAT: Duration = Duration::from_millis(100);
 
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +91,8 @@ pub struct Timing {
     pub success_threshold: u32,
     /// Bad answers in a row that make a failure.
     pub failure_threshold: u32,
+    /// Ticks fall on multiples of this: [`BEAT`] or [`EXEC_BEAT`].
+    pub beat: Duration,
 }
 
 impl Timing {
@@ -108,7 +113,24 @@ impl Timing {
             timeout: seconds(probe.timeout_seconds, 1, 1),
             success_threshold: count(probe.success_threshold, 1),
             failure_threshold: count(probe.failure_threshold, 3),
+            beat: if probe.exec.is_some() {
+                EXEC_BEAT
+            } else {
+                BEAT
+            },
         }
+    }
+
+    /// The first beat at or after a moment.
+    fn beat_from(&self, moment: Moment) -> Moment {
+        let beat = self.beat.as_nanos();
+        let beats = moment.as_nanos().div_ceil(beat);
+        Moment::from_nanos(u64::try_from(beats * beat).unwrap_or(u64::MAX))
+    }
+
+    /// The beat that is nearest to a moment.
+    fn beat_at(&self, moment: Moment) -> Moment {
+        self.beat_from(moment.saturating_sub(self.beat / 2))
     }
 }
 

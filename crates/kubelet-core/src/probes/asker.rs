@@ -1,6 +1,6 @@
 //! One probe: its ticks, and the run of equal answers that makes a result.
 
-use super::{Answer, BEAT, Moment, Timing};
+use super::{Answer, Moment, Timing};
 use crate::actions::ProbeResult;
 
 /// One probe of one container.
@@ -44,7 +44,7 @@ impl Asker {
     pub(super) fn new(timing: Timing, first_tick: Moment) -> Self {
         Self {
             timing,
-            next_tick: on_beat(first_tick),
+            next_tick: timing.beat_from(first_tick),
             out_of_turn: None,
             activity: Activity::Waiting,
             result: None,
@@ -104,7 +104,7 @@ impl Asker {
     pub(super) fn begin(&mut self, now: Moment) {
         self.activity = Activity::Asking;
         if self.out_of_turn.take_if(|at| *at <= now).is_some() {
-            self.next_tick = on_beat(now + self.timing.period);
+            self.next_tick = self.timing.beat_at(now + self.timing.period);
         } else {
             self.next_tick = self.tick_from(now + Moment::from_nanos(1));
         }
@@ -150,10 +150,4 @@ impl Asker {
         let ahead = u64::try_from(ticks * period).unwrap_or(u64::MAX);
         self.next_tick + Moment::from_nanos(ahead)
     }
-}
-
-/// The first beat at or after a moment.
-fn on_beat(moment: Moment) -> Moment {
-    let beats = moment.as_nanos().div_ceil(BEAT.as_nanos());
-    Moment::from_nanos(u64::try_from(beats * BEAT.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -1,3 +1,4 @@
+use k8s_openapi::api::core::v1::ExecAction;
 use proptest::prelude::*;
 
 use super::*;
@@ -147,7 +148,7 @@ fn readiness_is_asked_soon_after_the_start_and_each_period_from_there() {
     let first = ask(&mut probes, ProbeKind::Readiness, Answer::Bad);
     assert_eq!(first, seconds(13) + SETTLE);
     // On the beat.
-    let next = Some(Moment::from_millis(23_600));
+    let next = Some(Moment::from_millis(23_500));
     assert_eq!(probes.due(), next);
     // Looking again changes nothing.
     probes.look(Some(running("a", 13)), seconds(14));
@@ -224,7 +225,7 @@ fn probes_that_came_at_odd_moments_are_due_together() {
     let mut first = ContainerProbes::new(&container, |_| odd).unwrap();
     first.look(None, odd);
     first.look(Some(running("a", 0)), odd);
-    assert_eq!(first.due(), Some(Moment::from_millis(7200)));
+    assert_eq!(first.due(), Some(Moment::from_millis(7500)));
 
     // Out of turn it is asked at its own moment, and joins the others from then on.
     let mut second = probes(&with(None, None, Some(probe(0, 1, 1, 3))));
@@ -238,7 +239,18 @@ fn probes_that_came_at_odd_moments_are_due_together() {
         ask(&mut second, ProbeKind::Readiness, Answer::Good),
         since + SETTLE
     );
-    assert_eq!(second.due(), Some(Moment::from_millis(8800)));
+    assert_eq!(second.due(), Some(Moment::from_millis(8500)));
+}
+
+#[test]
+fn commands_have_a_beat_of_their_own_and_are_spread() {
+    let mut asks = probe(0, 1, 1, 3);
+    asks.exec = Some(ExecAction::default());
+    let odd = Moment::from_micros(7_123_456);
+    let mut probes = ContainerProbes::new(&with(None, Some(asks), None), |_| odd).unwrap();
+    probes.look(None, odd);
+    probes.look(Some(running("a", 0)), odd);
+    assert_eq!(probes.due(), Some(Moment::from_millis(7200)));
 }
 
 #[test]
