@@ -22,6 +22,8 @@ use crate::pod_dirs::{self, PodDirError, PodDirs};
 pub(super) const PLUGIN: &str = "kubernetes.io/empty-dir";
 /// Anybody may write: containers run as any user (VOL-10).
 const MODE: u32 = 0o777;
+/// What the original's `MkdirAll` leaves of it to the directory above, under the usual umask.
+const PLUGIN_MODE: u32 = 0o755;
 
 /// An `emptyDir` could not be set up or taken down.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +100,8 @@ pub(super) fn set_up(
     wanted: &Wanted<'_>,
 ) -> Result<PathBuf, EmptyDirError> {
     pod_dirs::check_name("volume", wanted.volume)?;
-    let path = dirs
-        .volumes_of(wanted.uid, wanted.plugin)
-        .join(wanted.volume);
+    let of_plugin = dirs.volumes_of(wanted.uid, wanted.plugin);
+    let path = of_plugin.join(wanted.volume);
     let mark = dirs.notes_of(wanted.uid, PLUGIN).join(&wanted.mark);
     let mounted = match wanted.backing.fs_type() {
         Some(fs_type) => is_mounted(mounts, &path, fs_type)?,
@@ -110,6 +111,7 @@ pub(super) fn set_up(
     if there && mark.join("ready").exists() {
         return Ok(path);
     }
+    pod_dirs::ensure_directory(&of_plugin, PLUGIN_MODE)?;
     pod_dirs::ensure_directory(&path, MODE)?;
     set_mode(&path)?;
     match &wanted.backing {

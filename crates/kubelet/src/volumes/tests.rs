@@ -32,10 +32,11 @@ async fn plain_volume_is_open_to_every_user_and_keeps_its_content() {
     let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
     let path = &prepared["data"].path;
     assert!(path.ends_with("pods/uid/volumes/kubernetes.io~empty-dir/data"));
-    assert_eq!(
-        fs::metadata(path).unwrap().permissions().mode() & 0o7777,
-        0o777
-    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(path), 0o777);
+    let of_plugin = path.parent().unwrap();
+    assert_eq!(mode(of_plugin), 0o755);
+    assert_eq!(mode(of_plugin.parent().unwrap()), 0o750);
     assert!(
         node.dirs
             .pod("uid")

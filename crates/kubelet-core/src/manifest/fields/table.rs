@@ -16,6 +16,8 @@ const fn field(path: &'static str, support: Support, note: &'static str) -> Fiel
 const REFERENCE: &str = "`static pods may not reference ...`";
 const SCHEDULER: &str = "the scheduler's; a manifest here runs here";
 const WAITS: &str = "the pod waits: `FailedMount`, `no volume plugin matched`";
+const SECRET_OR_WAITS: &str = "the pod waits: `FailedMount`, `no volume plugin matched`; with a \
+     secret's name: `static pods may not reference secrets`";
 const WINDOWS: &str = "Windows only";
 
 /// Fields of the pod; of containers see [`CONTAINER_FIELDS`].
@@ -163,8 +165,8 @@ pub(super) const POD_FIELDS: &[Field] = &[
     field("spec.volumes[].awsElasticBlockStore", Refused, WAITS),
     field("spec.volumes[].azureDisk", Refused, WAITS),
     field("spec.volumes[].azureFile", Refused, REFERENCE),
-    field("spec.volumes[].cephfs", Refused, WAITS),
-    field("spec.volumes[].cinder", Refused, WAITS),
+    field("spec.volumes[].cephfs", Refused, SECRET_OR_WAITS),
+    field("spec.volumes[].cinder", Refused, SECRET_OR_WAITS),
     field("spec.volumes[].configMap", Refused, REFERENCE),
     field("spec.volumes[].csi", Refused, REFERENCE),
     field("spec.volumes[].downwardAPI", Supported, ""),
@@ -180,7 +182,7 @@ pub(super) const POD_FIELDS: &[Field] = &[
     ),
     field("spec.volumes[].ephemeral", Refused, REFERENCE),
     field("spec.volumes[].fc", Refused, WAITS),
-    field("spec.volumes[].flexVolume", Refused, WAITS),
+    field("spec.volumes[].flexVolume", Refused, SECRET_OR_WAITS),
     field("spec.volumes[].flocker", Refused, WAITS),
     field("spec.volumes[].gcePersistentDisk", Refused, WAITS),
     field(
@@ -195,7 +197,7 @@ pub(super) const POD_FIELDS: &[Field] = &[
         Supported,
         "gate ImageVolume; as far as the runtime mounts images; without `reference` who mounts it waits: `InvalidImageName`",
     ),
-    field("spec.volumes[].iscsi", Refused, WAITS),
+    field("spec.volumes[].iscsi", Refused, SECRET_OR_WAITS),
     field("spec.volumes[].name", Supported, ""),
     field(
         "spec.volumes[].nfs",
@@ -237,10 +239,10 @@ pub(super) const POD_FIELDS: &[Field] = &[
         REFERENCE,
     ),
     field("spec.volumes[].quobyte", Refused, WAITS),
-    field("spec.volumes[].rbd", Refused, WAITS),
-    field("spec.volumes[].scaleIO", Refused, REFERENCE),
+    field("spec.volumes[].rbd", Refused, SECRET_OR_WAITS),
+    field("spec.volumes[].scaleIO", Refused, SECRET_OR_WAITS),
     field("spec.volumes[].secret", Refused, REFERENCE),
-    field("spec.volumes[].storageos", Refused, WAITS),
+    field("spec.volumes[].storageos", Refused, SECRET_OR_WAITS),
     field("spec.volumes[].vsphereVolume", Refused, WAITS),
     field("status", NoEffect, "replaced"),
 ];
