@@ -2,6 +2,9 @@
 
 use std::io::{self, Write};
 
+/// A message in a table is cut to so many characters.
+const BRIEF_CHARS: usize = 100;
+
 /// Writes a line to stdout.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout().lock(), "{text}");
@@ -16,6 +19,17 @@ pub(crate) fn text(text: &str) {
 /// Writes a line to stderr.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// A message on one line, and not too long for a table.
+pub(crate) fn brief(message: &str) -> String {
+    let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if message.chars().count() > BRIEF_CHARS {
+        let short: String = message.chars().take(BRIEF_CHARS).collect();
+        format!("{short}...")
+    } else {
+        message
+    }
 }
 
 /// Rows as columns with two blanks between them; the last column is not padded.

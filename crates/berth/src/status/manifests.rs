@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 
-use super::pods::cut;
 use crate::output;
 
 /// A file that is not used as it is. Read leniently, since any kubelet may answer.
@@ -45,7 +44,7 @@ impl Broken {
 
     /// The file, and what is wrong with it.
     pub(super) fn why(&self) -> String {
-        let first = self.errors.first().map(|error| cut(error));
+        let first = self.errors.first().map(|error| output::brief(error));
         let mut text = format!("{}: {}", self.path, first.unwrap_or_default());
         if self.errors.len() > 1 {
             let more = self.errors.len() - 1;

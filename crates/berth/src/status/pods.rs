@@ -6,8 +6,6 @@ use serde::Deserialize;
 use super::manifests::Broken;
 use crate::output;
 
-/// A message is cut to so many characters in the table.
-const MESSAGE_CHARS: usize = 100;
 /// The phase that is shown of a pod that goes.
 const TERMINATING: &str = "Terminating";
 
@@ -254,19 +252,8 @@ impl Container {
     }
 }
 
-/// On one line, and not too long.
-pub(super) fn cut(message: &str) -> String {
-    let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    if message.chars().count() > MESSAGE_CHARS {
-        let short: String = message.chars().take(MESSAGE_CHARS).collect();
-        format!("{short}...")
-    } else {
-        message
-    }
-}
-
 fn joined(reason: &str, message: &str) -> String {
-    [reason, &cut(message)]
+    [reason, &output::brief(message)]
         .into_iter()
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
