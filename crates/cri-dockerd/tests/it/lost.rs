@@ -1,6 +1,8 @@
 //! Answers that are lost, and what a Docker that was killed has forgotten: the caller is told to try
 //! again, and never something old or that what exists does not. Over an engine that is wrong at will.
 
+use std::pin::pin;
+
 use cri_api::v1::{self, ContainerState};
 use testkit::eventually_async;
 use tonic::{Code, Status};
@@ -29,10 +31,14 @@ impl Node {
     }
 
     async fn exec(&self) -> Result<(i32, String), Status> {
+        self.exec_within(60).await
+    }
+
+    async fn exec_within(&self, seconds: i64) -> Result<(i32, String), Status> {
         let request = v1::ExecSyncRequest {
             container_id: self.id.clone(),
             cmd: vec!["true".to_owned()],
-            timeout: 60,
+            timeout: seconds,
         };
         let answer = self.server.client.clone().exec_sync(request).await?;
         let answer = answer.into_inner();
@@ -103,6 +109,22 @@ async fn exec_that_its_container_has_outrun_says_what_became_of_the_container() 
     };
     let removed = node.exec_while("POST /exec/", remove).await;
     assert_eq!(removed.code(), Code::NotFound, "{removed:?}");
+}
+
+/// What has no process yet cannot be killed, and nobody may be told that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_that_is_late_to_start_has_ended_before_its_timeout_is_told() {
+    let node = Node::start("late").await;
+    node.engine.trouble("POST /exec/", Some(Trouble::Held));
+    let mut exec = pin!(node.exec_within(1));
+    let looks = node.engine.count("GET /exec/");
+    tokio::select! {
+        early = &mut exec => panic!("answered while the command was being started: {early:?}"),
+        () = node.engine.asked("GET /exec/", looks + 3) => {}
+    }
+    node.engine.trouble("POST /exec/", None);
+    let late = exec.await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
