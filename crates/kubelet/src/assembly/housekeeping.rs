@@ -7,11 +7,11 @@
 //! service get new weights (CG-12). What is left of a sandbox that the engine lost is removed at the start and
 //! whenever a sandbox has gone (GC-11).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use daemon::ErrorChain;
 use kubelet_core::{
-    ids::{PodUid, SandboxId},
+    ids::{PodKey, PodUid, SandboxId},
     log_paths,
     resources::CgroupValues,
 };
@@ -19,9 +19,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    node::cgroups::FoundCgroup,
     pod_workers::PodContext,
     runtime::observe,
     sources::{SourceSet, any_changed},
+    volumes::VolumeError,
 };
 
 /// Between two tries to remove what could not be removed, such as a directory in which something is mounted (VOL-05).
@@ -89,7 +91,7 @@ impl Housekeeping {
                 () = self.context.statuses.ended() => {}
                 // cancel-safe: a timer.
                 () = tokio::time::sleep(SWEEP_RETRY), if swept == Swept::Leftovers => {
-                    swept = self.sweep_volumes(&sources).await;
+                    swept = self.sweep(&sources).await;
                 }
             }
         }
@@ -188,15 +190,41 @@ impl Housekeeping {
         }
     }
 
+    /// What there is is listed before it is asked who is there, so that nothing of a pod that comes meanwhile is
+    /// ever taken for something left over (Kubernetes kubelet, `HandlePodCleanups`).
     async fn sweep(&self, sources: &[watch::Receiver<SourceSet>]) -> Swept {
-        let swept = self.sweep_volumes(sources).await;
-        let Ok(uids) = self.known(sources).await else {
+        let found = match self.find().await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(error = %ErrorChain(&error), "list pod directories");
+                return Swept::Leftovers;
+            }
+        };
+        let Ok(known) = self.known(sources).await else {
             return Swept::Leftovers;
         };
-        self.sweep_cgroups(&uids).await;
+        let swept = self
+            .sweep_volumes(&found.directories, &known, sources)
+            .await;
+        self.sweep_cgroups(found.cgroups, &known).await;
         let context = self.context.clone();
-        daemon::blocking(move || sweep_logs(&context, &uids)).await;
+        daemon::blocking(move || sweep_logs(&context, &found.logs, &known)).await;
         swept
+    }
+
+    async fn find(&self) -> Result<Found, VolumeError> {
+        let directories = self.context.volumes.orphans(BTreeSet::new()).await;
+        let cgroups = self.context.cgroups.found().await;
+        let logs = self.context.node.logs_directory.clone();
+        Ok(Found {
+            directories: directories?,
+            // Where they cannot be listed the others are swept all the same.
+            cgroups: cgroups.unwrap_or_else(|error| {
+                tracing::error!(error = %ErrorChain(&error), "list pod cgroups");
+                Vec::new()
+            }),
+            logs: daemon::blocking(move || find_logs(&logs)).await,
+        })
     }
 
     /// The uids that the runtime has something of, or that are to run. Waits for the runtime.
@@ -229,21 +257,14 @@ impl Housekeeping {
         uids
     }
 
-    /// What is on disk is read first, so that the directory of a pod that comes meanwhile is never taken for one
-    /// that is left over.
-    async fn sweep_volumes(&self, sources: &[watch::Receiver<SourceSet>]) -> Swept {
-        let on_disk = match self.context.volumes.orphans(BTreeSet::new()).await {
-            Ok(uids) => uids,
-            Err(error) => {
-                tracing::error!(error = %ErrorChain(&error), "list pod directories");
-                return Swept::Leftovers;
-            }
-        };
-        let Ok(known) = self.known(sources).await else {
-            return Swept::Leftovers;
-        };
+    async fn sweep_volumes(
+        &self,
+        directories: &[String],
+        known: &BTreeSet<String>,
+        sources: &[watch::Receiver<SourceSet>],
+    ) -> Swept {
         let mut swept = Swept::Clean;
-        for uid in on_disk.iter().filter(|uid| !known.contains(*uid)) {
+        for uid in directories.iter().filter(|uid| !known.contains(*uid)) {
             if self.desired(sources).contains(uid) {
                 continue;
             }
@@ -259,38 +280,44 @@ impl Housekeeping {
         swept
     }
 
-    async fn sweep_cgroups(&self, uids: &BTreeSet<String>) {
-        match self.context.cgroups.orphans(uids.clone()).await {
-            Ok(orphans) => {
-                for orphan in orphans {
-                    let name = orphan.to_string();
-                    match self.context.cgroups.remove_orphan(orphan).await {
-                        Ok(()) => {
-                            tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone");
-                        }
-                        Err(error) => tracing::error!(cgroup = %name, error = %ErrorChain(&error),
-                            "orphaned pod cgroup stays"),
-                    }
-                }
+    async fn sweep_cgroups(&self, found: Vec<FoundCgroup>, known: &BTreeSet<String>) {
+        let cgroups = &self.context.cgroups;
+        for orphan in found {
+            if !cgroups.is_orphan(&orphan, known) {
+                continue;
             }
-            Err(error) => tracing::error!(error = %ErrorChain(&error), "list pod cgroups"),
+            let name = orphan.to_string();
+            match cgroups.remove_orphan(orphan).await {
+                Ok(()) => {
+                    tracing::info!(cgroup = %name, "removed the cgroup of a pod that is gone");
+                }
+                Err(error) => tracing::error!(cgroup = %name, error = %ErrorChain(&error),
+                    "orphaned pod cgroup stays"),
+            }
         }
     }
 }
 
-/// Log directories of pods that are gone, and links that point nowhere (GC-12).
-fn sweep_logs(context: &PodContext, uids: &BTreeSet<String>) {
-    let logs = &context.node.logs_directory;
-    for entry in std::fs::read_dir(logs)
-        .into_iter()
-        .flatten()
+/// What there is of pods beside what the runtime has.
+struct Found {
+    /// Uids.
+    directories: Vec<String>,
+    cgroups: Vec<FoundCgroup>,
+    logs: Vec<(PodKey, PodUid)>,
+}
+
+fn find_logs(directory: &Path) -> Vec<(PodKey, PodUid)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries
         .filter_map(Result::ok)
-    {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some((key, uid)) = log_paths::parse_pod_directory(&name) else {
-            continue;
-        };
-        if !uids.contains(uid.as_str())
+        .filter_map(|entry| log_paths::parse_pod_directory(&entry.file_name().to_string_lossy()))
+        .collect()
+}
+
+/// Log directories of pods that are gone, and links that point nowhere (GC-12).
+fn sweep_logs(context: &PodContext, found: &[(PodKey, PodUid)], known: &BTreeSet<String>) {
+    for (key, uid) in found {
+        if !known.contains(uid.as_str())
             && let Err(error) = context
                 .dirs
                 .remove_logs(&key.namespace, &key.name, uid.as_str())
@@ -298,5 +325,9 @@ fn sweep_logs(context: &PodContext, uids: &BTreeSet<String>) {
             tracing::error!(error = %ErrorChain(&error), "orphaned log directory stays");
         }
     }
-    crate::pod_workers::remove_dangling_links(&context.node.log_links_directory, logs);
+    let (links, logs) = (
+        &context.node.log_links_directory,
+        &context.node.logs_directory,
+    );
+    crate::pod_workers::remove_dangling_links(links, logs);
 }

@@ -103,13 +103,15 @@ impl From<CgroupError> for PodCgroupError {
     }
 }
 
-/// The group of a pod that no source knows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OrphanCgroup {
+/// The group of a pod, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundCgroup {
+    class: QosClass,
+    directory: String,
     group: CgroupPath,
 }
 
-impl std::fmt::Display for OrphanCgroup {
+impl std::fmt::Display for FoundCgroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.group.fmt(f)
     }
@@ -306,42 +308,45 @@ impl PodCgroups {
         .await
     }
 
-    /// Groups of pods that are not among `known` (CG-05).
+    /// The groups of all pods.
     ///
     /// # Errors
     /// When a directory cannot be listed.
-    pub(crate) async fn orphans(
-        &self,
-        known: BTreeSet<String>,
-    ) -> Result<Vec<OrphanCgroup>, PodCgroupError> {
+    pub(crate) async fn found(&self) -> Result<Vec<FoundCgroup>, PodCgroupError> {
         self.act(move |inner| {
-            let mut orphans = Vec::new();
+            let mut found = Vec::new();
             for class in CLASSES {
-                // Names are compared as they are written: what systemd's form leaves of a uid does
-                // not tell "_" from "-".
-                let ours: BTreeSet<String> = known
-                    .iter()
-                    .map(|uid| inner.directory_of(class, uid))
-                    .collect();
                 let group = inner.class(class)?;
-                for entry in inner.kernel.children(&group)? {
-                    if is_pod_directory(&entry) && !ours.contains(&entry) {
-                        orphans.push(OrphanCgroup {
-                            group: group.child(&entry)?,
+                for directory in inner.kernel.children(&group)? {
+                    if is_pod_directory(&directory) {
+                        found.push(FoundCgroup {
+                            class,
+                            group: group.child(&directory)?,
+                            directory,
                         });
                     }
                 }
             }
-            Ok(orphans)
+            Ok(found)
         })
         .await
+    }
+
+    /// Whether a group is of none of the pods that are `known` (CG-05).
+    pub(crate) fn is_orphan(&self, found: &FoundCgroup, known: &BTreeSet<String>) -> bool {
+        // Names are compared as they are written: what systemd's form leaves of a uid does not tell
+        // "_" from "-".
+        self.inner.as_ref().is_some_and(|inner| {
+            let is_its = |uid: &String| inner.directory_of(found.class, uid) == found.directory;
+            !known.iter().any(is_its)
+        })
     }
 
     /// Kills what is in an orphan and removes it.
     ///
     /// # Errors
     /// When processes stay, or the kernel refuses.
-    pub(crate) async fn remove_orphan(&self, orphan: OrphanCgroup) -> Result<(), PodCgroupError> {
+    pub(crate) async fn remove_orphan(&self, orphan: FoundCgroup) -> Result<(), PodCgroupError> {
         self.act(move |inner| Ok(inner.kernel.remove(&orphan.group)?))
             .await
     }
