@@ -33,7 +33,7 @@ use crate::spec::{self, ContainerKind, RestartPolicy, RestartRules};
 pub use history::{History, ProbeResult, ProbeResults, StartFailure};
 pub use kill::{
     MIN_STOP_SECONDS, container_grace_seconds, plan_pod_kill, plan_post_start_kill,
-    stop_timeout_seconds,
+    removal_grace_seconds, stop_timeout_seconds,
 };
 pub use plan::{
     ContainerKill, ContainerRemoval, ContainerStart, ContainerWait, KillReason, OnStartFailure,

@@ -13,6 +13,29 @@ pub enum Task {
     Over,
     /// Ends its pod; it can do nothing else any more.
     Stop,
+    /// Removes what is left of its pod, of which nothing runs and which holds nothing any more.
+    Remove,
+}
+
+impl Task {
+    /// What becomes of it when its pod holds nothing any more.
+    #[must_use]
+    pub fn over(self) -> Self {
+        match self {
+            Self::Run | Self::Over => Self::Over,
+            Self::Stop | Self::Remove => Self::Remove,
+        }
+    }
+
+    /// Whether it will do nothing else any more.
+    pub fn is_ending(self) -> bool {
+        matches!(self, Self::Stop | Self::Remove)
+    }
+
+    /// Whether its pod keeps others from what it has: its name, its ports.
+    fn holds(self) -> bool {
+        matches!(self, Self::Run | Self::Stop)
+    }
 }
 
 /// What is wanted of a pod that a source asks for.
@@ -40,12 +63,24 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// Whether the pod is not to be there. What nobody has asked for yet may still be asked for.
-    fn is_unwanted(&self, uid: &PodUid) -> bool {
+    /// Whether the pod is not to be there. What nobody has asked for yet may still be asked for; what has another
+    /// name now is another pod.
+    fn is_unwanted(&self, uid: &PodUid, key: &PodKey) -> bool {
         match self.desired.get(uid) {
-            Some((_, desire)) => *desire == Desire::Refused,
+            Some((name, desire)) => *desire == Desire::Refused || name != key,
             None => self.sources_ready,
         }
+    }
+
+    /// Whether a pod that the runtime has keeps others from its name. Before all sources have spoken an unknown
+    /// pod may turn out to be wanted.
+    fn runtime_holds(&self, uid: &PodUid, key: &PodKey) -> bool {
+        let is_wanted = self
+            .desired
+            .get(uid)
+            .is_some_and(|(name, desire)| *desire != Desire::Refused && name == key);
+        let is_over = self.workers.get(uid).is_some_and(|(_, task)| !task.holds());
+        !is_wanted && !is_over
     }
 }
 
@@ -61,42 +96,40 @@ pub enum Step {
 }
 
 /// A pod whose name another pod still holds is not started: the last version wins when the name is
-/// free (SRC-40). A pod that has ended for good holds it no more, though its manifest stands
-/// (`completeTerminated` of upstream's pod workers). A pod that is ending and wanted again starts anew after its end (SRC-42). Of two
-/// that want one name, the one that is there already has it.
+/// free (SRC-40). A pod that has ended for good holds it no more, though its manifest stands or its containers
+/// cannot be removed (`completeTerminated` of upstream's pod workers). A pod that is ending and wanted again starts
+/// anew after its end (SRC-42). Of two that want one name, the one that is there already has it.
+///
+/// Differs: a pod that keeps its uid and changes its name is ended and started anew; upstream goes on with it under
+/// its old name until the kubelet is restarted.
 pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for (uid, (_, task)) in &view.workers {
-        if *task != Task::Stop && view.is_unwanted(uid) {
+    for (uid, (key, task)) in &view.workers {
+        if !task.is_ending() && view.is_unwanted(uid, key) {
             steps.push(Step::Stop(uid.clone()));
         }
     }
     for (uid, key) in view.runtime {
-        if view.is_unwanted(uid) && !view.workers.contains_key(uid) {
+        if view.is_unwanted(uid, key) && !view.workers.contains_key(uid) {
             steps.push(Step::StopOrphan(uid.clone(), key.clone()));
         }
     }
     let held_by_workers = view
         .workers
         .values()
-        .filter(|(_, task)| *task != Task::Over)
+        .filter(|(_, task)| task.holds())
         .map(|(key, _)| key);
-    // Before all sources have spoken an unknown pod may turn out to be wanted: its name is held.
-    let is_wanted = |uid: &PodUid| {
-        view.desired
-            .get(uid)
-            .is_some_and(|(_, desire)| *desire != Desire::Refused)
-    };
     let held_by_others = view
         .runtime
         .iter()
-        .filter(|(uid, _)| !is_wanted(uid))
+        .filter(|(uid, key)| view.runtime_holds(uid, key))
         .map(|(_, key)| key);
     let mut held: BTreeSet<&PodKey> = held_by_workers.chain(held_by_others).collect();
     let mut start = |there: bool| {
         for (uid, (key, desire)) in &view.desired {
             if *desire == Desire::Run
-                && view.runtime.contains_key(uid) == there
+                && view.runtime.get(uid).is_some_and(|name| name == key) == there
+                && view.runtime.get(uid).is_none_or(|name| name == key)
                 && !view.workers.contains_key(uid)
                 && held.insert(key)
             {
@@ -176,6 +209,37 @@ mod tests {
         assert_eq!(plan_workers(&view), []);
         view.desired = wanted(&[("next", "a")]);
         assert_eq!(plan_workers(&view), [Step::Stop(uid("over"))]);
+    }
+
+    #[test]
+    fn a_pod_with_another_name_under_its_uid_is_ended_first() {
+        let runtime = pods(&[("x", "old")]);
+        let mut view = View {
+            desired: wanted(&[("x", "new")]),
+            workers: workers(&[("x", "old", Task::Run)]),
+            runtime: &runtime,
+            sources_ready: false,
+        };
+        assert_eq!(plan_workers(&view), [Step::Stop(uid("x"))]);
+        view.workers = workers(&[("x", "old", Task::Stop)]);
+        assert_eq!(plan_workers(&view), []);
+        view.workers = BTreeMap::new();
+        assert_eq!(
+            plan_workers(&view),
+            [Step::StopOrphan(uid("x"), key("old"))]
+        );
+    }
+
+    #[test]
+    fn a_pod_of_which_only_the_rest_is_to_be_removed_holds_no_name() {
+        let runtime = pods(&[("old", "a")]);
+        let view = View {
+            desired: wanted(&[("new", "a")]),
+            workers: workers(&[("old", "a", Task::Stop.over())]),
+            runtime: &runtime,
+            sources_ready: true,
+        };
+        assert_eq!(plan_workers(&view), [Step::Start(uid("new"))]);
     }
 
     #[test]
@@ -268,7 +332,7 @@ mod tests {
         #[test]
         fn two_pods_of_one_name_never_have_workers_that_run(
             desired in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_usize), 0..5),
-            working in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..3_usize), 0..5),
+            working in proptest::collection::btree_map(0..6_u8, (0..3_u8, 0..4_usize), 0..5),
             present in proptest::collection::btree_map(0..6_u8, 0..3_u8, 0..5),
             sources_ready: bool,
         ) {
@@ -286,14 +350,14 @@ mod tests {
                 workers: working
                     .into_iter()
                     .map(|(u, (n, task))| {
-                        (id(u), (name(n), [Task::Run, Task::Over, Task::Stop][task]))
+                        (id(u), (name(n), [Task::Run, Task::Over, Task::Stop, Task::Remove][task]))
                     })
                     .collect(),
                 runtime: &runtime,
                 sources_ready,
             };
             let steps = plan_workers(&view);
-            let holders = view.workers.values().filter(|(_, task)| *task != Task::Over);
+            let holders = view.workers.values().filter(|(_, task)| task.holds());
             let mut names: Vec<&PodKey> = holders.map(|(key, _)| key).collect();
             for step in &steps {
                 match step {
@@ -305,7 +369,11 @@ mod tests {
                     }
                     Step::Stop(stopped) | Step::StopOrphan(stopped, _) => {
                         match view.desired.get(stopped) {
-                            Some((_, desire)) => prop_assert_eq!(*desire, Desire::Refused),
+                            Some((name, desire)) => {
+                                let there = view.workers.get(stopped).map(|(name, _)| name);
+                                let other = there.or(runtime.get(stopped)) != Some(name);
+                                prop_assert!(*desire == Desire::Refused || other);
+                            }
                             None => prop_assert!(sources_ready),
                         }
                     }

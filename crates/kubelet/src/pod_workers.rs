@@ -67,7 +67,7 @@ use crate::{
     probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
-    volumes::Volumes,
+    volumes::{SeenHostPaths, Volumes},
 };
 
 /// After a pass that failed (LIFE-04), before the jitter.
@@ -114,7 +114,8 @@ impl Wanted {
 /// What a worker tells the sync loop of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
-    /// The pod has ended for good and holds nothing any more; the worker stays for its record.
+    /// The pod has ended for good and holds nothing any more; the worker stays for its record, or for what cannot
+    /// be removed yet.
     Over(PodUid),
     /// The pod is gone, and the worker with it.
     Ended(PodUid),
@@ -221,12 +222,15 @@ pub(crate) struct PodWorker {
     resize: Option<PodCondition>,
     /// Waits that an event has told of already.
     told_waits: BTreeMap<String, Timestamp>,
+    seen_host_paths: SeenHostPaths,
     /// Passes since the last good one that failed for a volume (VOL-01).
     mount_failures: u32,
     first_seen: Instant,
     started: bool,
     /// What has been done about the pod's end.
     end: finished::End,
+    /// The pod is to go, and nothing of it is left but dead containers and files.
+    holds_nothing: bool,
     /// The kubelet's own judgement, which makes the pod Failed.
     verdict: Option<Verdict>,
 }
@@ -247,10 +251,12 @@ impl PodWorker {
             last: None,
             resize: None,
             told_waits: BTreeMap::new(),
+            seen_host_paths: SeenHostPaths::default(),
             mount_failures: 0,
             first_seen: Instant::now(),
             started: false,
             end: finished::End::default(),
+            holds_nothing: false,
             verdict: None,
         }
     }
@@ -268,7 +274,7 @@ impl PodWorker {
         news: &mpsc::Sender<News>,
         shutdown: CancellationToken,
     ) {
-        let mut told = false;
+        let (mut told, mut told_of_rest) = (false, false);
         let bell = self.context.wakes.register(&self.uid);
         let mut health = self.context.health.clone();
         loop {
@@ -341,6 +347,9 @@ impl PodWorker {
             if self.end == finished::End::Settled && !told {
                 // It fails where the sync loop is gone, which the wait below notices too.
                 told = news.send(News::Over(self.uid.clone())).await.is_ok();
+            }
+            if self.holds_nothing && !told_of_rest {
+                told_of_rest = news.send(News::Over(self.uid.clone())).await.is_ok();
             }
             tokio::select! {
                 biased;

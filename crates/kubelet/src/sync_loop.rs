@@ -22,11 +22,11 @@ use std::{
 use daemon::{ErrorChain, TaskGroup};
 use k8s_openapi::api::core::v1::Pod;
 use kubelet_core::{
+    actions::removal_grace_seconds,
     admission::{NodeInfo, must_wait_for},
     ids::{PodKey, PodUid},
     manifest::ignored_fields,
     pod_set::{Desire, Step, Task, View, plan_workers},
-    spec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ pub(crate) struct SyncLoop {
     sources: Vec<watch::Receiver<SourceSet>>,
     workers: BTreeMap<PodUid, Worker>,
     gate: Gate,
+    /// Uids of which more than one source has a pod.
+    doubles: BTreeSet<PodUid>,
     /// `None` before the first round, and with the gate `InPlacePodVerticalScaling` off.
     allocations: Option<Allocations>,
     tasks: TaskGroup,
@@ -93,6 +95,7 @@ impl SyncLoop {
             sources,
             workers: BTreeMap::new(),
             gate: Gate::new(node),
+            doubles: BTreeSet::new(),
             allocations: None,
             tasks,
         }
@@ -186,10 +189,8 @@ impl SyncLoop {
     fn note(&mut self, news: News, orphans: &mut BTreeMap<PodUid, PodKey>) {
         match news {
             News::Over(uid) => {
-                if let Some(worker) = self.workers.get_mut(&uid)
-                    && worker.task == Task::Run
-                {
-                    worker.task = Task::Over;
+                if let Some(worker) = self.workers.get_mut(&uid) {
+                    worker.task = worker.task.over();
                 }
             }
             News::Ended(uid) => {
@@ -215,20 +216,29 @@ impl SyncLoop {
         }
     }
 
+    /// Of two sources that have a pod of one uid the later one is believed, which is told once.
     fn desired(&mut self) -> Desired {
         let sets: Vec<SourceSet> = self
             .sources
             .iter_mut()
             .map(|source| source.borrow_and_update().clone())
             .collect();
+        let mut pods: BTreeMap<PodUid, Arc<Pod>> = BTreeMap::new();
+        let mut doubles = BTreeSet::new();
+        for pod in sets.iter().flatten().flat_map(|set| set.iter()) {
+            let uid = PodUid::of(pod);
+            if let Some(other) = pods.insert(uid.clone(), pod.clone()) {
+                if !self.doubles.contains(&uid) {
+                    tracing::warn!(pod.uid = %uid, used = %PodKey::of(pod), ignored = %PodKey::of(&other),
+                        "two sources have a pod of the same metadata.uid");
+                }
+                doubles.insert(uid);
+            }
+        }
+        self.doubles = doubles;
         Desired {
             ready: !sets.is_empty() && sets.iter().all(Option::is_some),
-            pods: sets
-                .iter()
-                .flatten()
-                .flat_map(|set| set.iter())
-                .map(|pod| (PodUid::of(pod), pod.clone()))
-                .collect(),
+            pods,
         }
     }
 
@@ -285,7 +295,7 @@ impl SyncLoop {
             let waits_for = self.waits_for(uid, pod, runtime_pods, &ending);
             self.context.statuses.set_waits_for(uid, waits_for.as_ref());
             if let Some(worker) = self.workers.get(uid)
-                && worker.task != Task::Stop
+                && !worker.task.is_ending()
             {
                 worker.wanted.send_if_modified(|wanted| match wanted {
                     Wanted::Run { pod: old, .. } if !Arc::ptr_eq(old, pod) => {
@@ -304,7 +314,7 @@ impl SyncLoop {
             .iter()
             .filter(|(uid, worker)| {
                 let wanted = desired.contains_key(*uid) && self.gate.is_taken(uid);
-                worker.task == Task::Stop || !wanted
+                worker.task == Task::Stop || (worker.task != Task::Remove && !wanted)
             })
             .filter_map(|(_, worker)| match &*worker.wanted.borrow() {
                 Wanted::Stop { pod, .. } => pod.clone(),
@@ -345,7 +355,7 @@ impl SyncLoop {
         let workers = || self.workers.iter().map(|(uid, worker)| (uid, &worker.key));
         let is_over = |other: &PodUid| {
             let worker = self.workers.get(other);
-            worker.is_some_and(|worker| worker.task == Task::Over)
+            worker.is_some_and(|worker| matches!(worker.task, Task::Over | Task::Remove))
         };
         let namesake = workers()
             .chain(runtime_pods)
@@ -400,12 +410,10 @@ impl SyncLoop {
         let key = worker.key.clone();
         worker.wanted.send_modify(|wanted| {
             if let Wanted::Run { pod, .. } = wanted {
-                let grace = spec::spec(pod).termination_grace_period_seconds;
                 *wanted = Wanted::Stop {
                     pod: Some(pod.clone()),
                     key,
-                    // A second at least, so that a hook is run (LIFE-32).
-                    grace_override: Some(grace.unwrap_or_default().max(1)),
+                    grace_override: Some(removal_grace_seconds(pod)),
                 };
             }
         });

@@ -40,6 +40,17 @@ pub fn container_grace_seconds(
         .unwrap_or(MIN_STOP_SECONDS)
 }
 
+/// Seconds that a pod gets whose manifest is gone: the deletion's, else its own, a second at least so that a hook
+/// is run (LIFE-32). Source of behaviour: Kubernetes kubelet, `calculateEffectiveGracePeriod`.
+pub fn removal_grace_seconds(pod: &Pod) -> i64 {
+    let deletion = pod.metadata.deletion_grace_period_seconds;
+    deletion
+        .filter(|seconds| *seconds != 0)
+        .or(spec::spec(pod).termination_grace_period_seconds)
+        .unwrap_or_default()
+        .max(1)
+}
+
 /// Timeout of `StopContainer` after `spent_seconds` of the grace went to `preStop` and to waiting
 /// for others (CTR-40).
 pub fn stop_timeout_seconds(grace_seconds: i64, spent_seconds: i64) -> i64 {

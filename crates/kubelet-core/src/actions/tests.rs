@@ -314,6 +314,21 @@ fn ctr_12_changed_definition_restarts_under_every_policy() {
 }
 
 #[test]
+fn life_32_a_removed_pod_gets_the_grace_of_its_deletion_else_its_own_and_a_second_at_least() {
+    let grace = |deletion, own| {
+        let mut pod = one("Always");
+        pod.metadata.deletion_grace_period_seconds = deletion;
+        pod.spec.as_mut().unwrap().termination_grace_period_seconds = own;
+        removal_grace_seconds(&pod)
+    };
+    assert_eq!(grace(Some(2), Some(60)), 2);
+    assert_eq!(grace(Some(90), Some(60)), 90);
+    assert_eq!(grace(Some(0), Some(60)), 60);
+    assert_eq!(grace(None, Some(0)), 1);
+    assert_eq!(grace(None, None), 1);
+}
+
+#[test]
 fn ctr_13_and_14_failed_probes_kill_with_their_own_grace() {
     for (policy, restarts) in [("Always", true), ("Never", false)] {
         for startup in [false, true] {

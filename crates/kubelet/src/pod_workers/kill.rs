@@ -185,7 +185,8 @@ impl PodWorker {
                 async move { receiver.wait_for(|ended| *ended).await.map(drop) }
             });
         // An overrun of the grace is no failure: the container still gets its least (CTR-42).
-        let _ = tokio::time::timeout_at(began + grace, join_all(others)).await;
+        let left = grace.saturating_sub(began.elapsed());
+        let _ = tokio::time::timeout(left, join_all(others)).await;
         let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
         let seconds = stop_timeout_seconds(kill.grace_seconds, spent);
         let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());

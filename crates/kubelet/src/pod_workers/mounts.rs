@@ -22,6 +22,29 @@ pub(super) type Prepared = BTreeMap<String, PreparedVolume>;
 pub(super) type VolumeImages = BTreeMap<String, Result<v1::ImageSpec, ImageError>>;
 
 impl PodWorker {
+    /// Sets up the volumes of the pod. A host path that has been looked at is not looked at again (VOL-20):
+    /// what has become of it keeps no other container from starting. Source of behaviour: Kubernetes hostPath
+    /// plugin, `RequiresRemount`.
+    pub(super) async fn set_up_volumes(&mut self, pod: &Pod) -> Result<Prepared, Failure> {
+        let limit = self.memory_limit(pod);
+        let (volumes, unlooked) = (&self.context.volumes, self.seen_host_paths.untyped(pod));
+        let prepared = volumes.prepare(&unlooked, limit, &self.objects()).await;
+        match prepared {
+            Ok(prepared) => {
+                self.seen_host_paths
+                    .note(pod, |name| prepared.contains_key(name));
+                Ok(prepared)
+            }
+            Err(error) => {
+                if let VolumeError::SetUp(failures) = &error {
+                    let failed = |name: &str| failures.iter().any(|failure| failure.volume == name);
+                    self.seen_host_paths.note(pod, |name| !failed(name));
+                }
+                Err(self.mount_failed(pod, error))
+            }
+        }
+    }
+
     /// Brings volumes up to date whose content is the kubelet's (VOL-50).
     pub(super) async fn refresh_volumes(&self, pod: &Pod) -> Result<(), Failure> {
         let limit = self.memory_limit(pod);

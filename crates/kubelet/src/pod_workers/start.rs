@@ -41,7 +41,7 @@ pub(super) struct Place<'a> {
 
 impl PodWorker {
     /// The pod's cgroup, directories and volumes; nothing is done where they stand.
-    pub(super) async fn prepare(&self, pod: &Pod) -> Result<Prepared, Failure> {
+    pub(super) async fn prepare(&mut self, pod: &Pod) -> Result<Prepared, Failure> {
         self.context.cgroups.ensure_pod(pod).await?;
         let (dirs, key, uid) = (
             self.context.dirs.clone(),
@@ -54,13 +54,7 @@ impl PodWorker {
                 .map(drop)
         })
         .await?;
-        let limit = self.memory_limit(pod);
-        let prepared = self
-            .context
-            .volumes
-            .prepare(pod, limit, &self.objects())
-            .await;
-        prepared.map_err(|error| self.mount_failed(pod, error))
+        self.set_up_volumes(pod).await
     }
 
     /// What the translation needs of the node, with what the runtime said that it can for the pod.

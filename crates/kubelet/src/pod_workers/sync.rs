@@ -174,8 +174,13 @@ impl PodWorker {
         self.kill_containers(pod, &actions.kill).await?;
         drop(killing);
         for removal in &actions.remove {
-            if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id) {
-                self.remove_container(container).await?;
+            // One that stays for now is in nobody's way: the pod goes on all the same (Kubernetes kubelet,
+            // `pruneInitContainersBeforeStart`).
+            if let Some(container) = observed.containers.iter().find(|c| c.id == removal.id)
+                && let Err(error) = self.remove_container(container).await
+            {
+                tracing::warn!(container = %container.name, container.id = %container.id,
+                    error = %daemon::ErrorChain(&error), "Failed to remove pod init container");
             }
         }
         if actions.done || (actions.create_sandbox.is_none() && actions.start.is_empty()) {

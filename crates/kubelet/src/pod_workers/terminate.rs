@@ -61,6 +61,9 @@ impl PodWorker {
         self.context.probes.remove(&self.uid);
         self.context.volumes.teardown(self.uid.as_str()).await?;
         self.context.cgroups.remove_pod(self.uid.as_str()).await?;
+        // Whoever waits for what the pod had need not wait for what cannot be removed now (Kubernetes kubelet,
+        // `SyncTerminatedPod`).
+        self.holds_nothing = true;
         self.remove_from_runtime(&observed).await?;
         self.remove_files().await
     }

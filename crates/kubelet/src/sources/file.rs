@@ -15,7 +15,7 @@ mod events;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +23,10 @@ use std::{
 };
 
 use daemon::ErrorChain;
-use kubelet_core::manifest::{self, FileName, Origin, StaticSource};
+use kubelet_core::{
+    ids::{PodKey, PodUid},
+    manifest::{self, FileName, Origin, StaticSource},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -125,8 +128,8 @@ pub(crate) struct FileSource {
     passed_over: BTreeSet<PathBuf>,
     /// What is there and cannot be read, such as a directory, so that each is said once.
     unreadable: BTreeMap<PathBuf, FileError>,
-    /// Files that lost against another of the same pod name, which is named, so that each is said once.
-    shadowed: BTreeMap<PathBuf, PathBuf>,
+    /// Files that lost against another, so that each is said once.
+    shadowed: BTreeMap<PathBuf, Shadow>,
     missing: bool,
     sets: watch::Sender<SourceSet>,
     files: watch::Sender<Vec<ManifestFile>>,
@@ -324,7 +327,7 @@ impl FileSource {
                 Some(error) => error.lines(),
                 None => known.errors.clone(),
             };
-            errors.extend(used.map(|used| format!("{} names the same pod", used.display())));
+            errors.extend(used.map(Shadow::to_string));
             ManifestFile {
                 path: path.clone(),
                 pod: known.pod.clone().filter(|_| used.is_none()),
@@ -344,28 +347,35 @@ impl FileSource {
         self.files.send_replace(files.collect());
     }
 
-    /// Publishes the pods of all good files; of two with one name the later in sort order wins
+    /// Publishes the pods of all good files; of two with one name or one uid the later in sort order wins
     /// (SRC-07).
     fn publish(&mut self) {
-        let mut by_name: BTreeMap<(String, String), (&Path, &SourcePod)> = BTreeMap::new();
-        let mut lost = BTreeMap::new();
-        for (path, known) in &self.known {
+        let mut names: BTreeMap<PodKey, &Path> = BTreeMap::new();
+        let mut uids: BTreeMap<PodUid, &Path> = BTreeMap::new();
+        let (mut pods, mut lost) = (Vec::new(), BTreeMap::new());
+        for (path, known) in self.known.iter().rev() {
             let Some(pod) = &known.pod else { continue };
-            let key = (
-                pod.metadata.namespace.clone().unwrap_or_default(),
-                pod.metadata.name.clone().unwrap_or_default(),
-            );
-            if let Some((loser, _)) = by_name.insert(key.clone(), (path, pod)) {
-                lost.insert(loser.to_path_buf(), path.clone());
-                if !self.shadowed.contains_key(loser) {
-                    tracing::warn!(pod = %format_args!("{}/{}", key.0, key.1),
-                        used = %path.display(), ignored = %loser.display(),
-                        "two manifests name the same pod");
+            let (key, uid) = (PodKey::of(pod), PodUid::of(pod));
+            let (used, same) = match (names.get(&key), uids.get(&uid)) {
+                (Some(used), _) => (used, Same::Name),
+                (None, Some(used)) => (used, Same::Uid),
+                (None, None) => {
+                    names.insert(key, path);
+                    uids.insert(uid, path);
+                    pods.push(pod.clone());
+                    continue;
                 }
+            };
+            let used = used.to_path_buf();
+            let shadow = Shadow { used, same };
+            if self.shadowed.get(path) != Some(&shadow) {
+                tracing::warn!(pod = %key, pod.uid = %uid, ignored = %path.display(), why = %shadow,
+                    "a manifest is not used");
             }
+            lost.insert(path.clone(), shadow);
         }
+        pods.sort_by_key(|pod| PodKey::of(pod));
         self.shadowed = lost;
-        let pods: Vec<SourcePod> = by_name.into_values().map(|(_, pod)| pod.clone()).collect();
         self.sets.send_if_modified(|set| {
             let same = set.as_ref().is_some_and(|old| {
                 old.len() == pods.len() && old.iter().zip(&pods).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -375,6 +385,29 @@ impl FileSource {
             }
             !same
         });
+    }
+}
+
+/// Why a file is not used: another has what may be there once only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shadow {
+    used: PathBuf,
+    same: Same,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Same {
+    Name,
+    Uid,
+}
+
+impl fmt::Display for Shadow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let says = match self.same {
+            Same::Name => "names the same pod",
+            Same::Uid => "has the same metadata.uid",
+        };
+        write!(f, "{} {says}", self.used.display())
     }
 }
 

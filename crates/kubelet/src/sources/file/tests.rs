@@ -154,6 +154,22 @@ async fn what_gives_no_pod_is_shown_with_the_reason() {
 }
 
 #[tokio::test]
+async fn of_two_files_with_one_uid_the_later_is_used_and_the_other_told_of() {
+    let mut running = start(Duration::from_millis(20));
+    let with_uid = |name: &str| manifest_of(name).replace("metadata: {", "metadata: {uid: one, ");
+    running.write("1.yaml", &with_uid("a"));
+    running.write("2.yaml", &with_uid("b"));
+    let second = running.directory.path().join("2.yaml");
+    let why = format!("{} has the same metadata.uid", second.display());
+    running
+        .files_become(&[("1.yaml", None, &why), ("2.yaml", Some("b-node"), "")])
+        .await;
+    running.names_become(&["b-node"]).await;
+    fs::remove_file(second).unwrap();
+    running.names_become(&["a-node"]).await;
+}
+
+#[tokio::test]
 async fn a_vanished_directory_keeps_its_pods() {
     let outer = tempfile::tempdir().unwrap();
     fs::create_dir(outer.path().join("m")).unwrap();

@@ -1,6 +1,7 @@
 //! What is done for containers and pods as they end.
 
 use testkit::eventually_async;
+use tonic::Code;
 
 use super::*;
 
@@ -15,6 +16,69 @@ async fn life_32_a_pod_without_grace_has_a_second_for_its_hook() {
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(bench.fake.call_count(Call::ExecSync), 1);
     assert!(bench.fake.containers().is_empty());
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grace_without_end_ends_with_the_container() {
+    let mut pod = with_pre_stop(pod("a", "1", "Always"));
+    pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(i64::MAX);
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.on_exec(|_| v1::ExecSyncResponse::default());
+    bench.sets.send_replace(set(&[]));
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.fake.containers().is_empty());
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_of_a_pod_holds_its_successor_back_no_longer() {
+    let bench = Bench::start(&[with_port(pod("a", "1", "Always"), 80)], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let busy = "device or resource busy";
+    bench.fake.fail(Call::RemoveContainer, Code::Unknown, busy);
+    let next = with_port(pod("a", "2", "Always"), 80);
+    bench.sets.send_replace(set(&[next]));
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(bench.phase("2"), "Running");
+    let states = || -> Vec<bool> {
+        let running = v1::ContainerState::ContainerRunning;
+        let all = bench.fake.containers().into_iter();
+        all.map(|container| container.state == running).collect()
+    };
+    assert_eq!(states(), [false, true]);
+    bench.fake.succeed(Call::RemoveContainer);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(states(), [true]);
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_keeps_its_uid_and_changes_its_name_is_another() {
+    let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    bench.sets.send_replace(set(&[pod("b", "1", "Always")]));
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.fake.container("a-main").is_none() && bench.is_running("b"));
+    // The same over a restart.
+    let Bench {
+        fake,
+        root,
+        sets,
+        life,
+    } = bench;
+    life.end().await;
+    sets.send_replace(set(&[pod("c", "1", "Always")]));
+    let life = begin(&fake, root.path(), ROOM, &sets);
+    tokio::time::sleep(A_WHILE).await;
+    let bench = Bench {
+        fake,
+        root,
+        sets,
+        life,
+    };
+    assert!(bench.fake.container("b-main").is_none() && bench.is_running("c"));
     bench.life.end().await;
 }
 
