@@ -88,18 +88,24 @@ fn a_container_starts_serves_fails_and_is_restarted_as_its_probes_say() {
 #[test]
 fn ports_that_open_late_and_commands_that_take_too_long() {
     let node = Node::start();
-    node.apply(
-        "a.yaml",
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  terminationGracePeriodSeconds: 30\n  \
+    let shared = node.path("shared");
+    fs::create_dir(&shared).unwrap();
+    let manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  terminationGracePeriodSeconds: 30\n  \
          containers:\n  - name: late\n    image: IMAGE\n    \
-         command: [sh, -c, 'sleep 3; exec httpd -f -p 8080']\n    \
-         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}\n  \
+         command: [sh, -c, 'until [ -e /shared/go ]; do sleep 0.1; done; exec httpd -f -p 8080']\n    \
+         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}\n    \
+         volumeMounts: [{name: shared, mountPath: /shared}]\n  \
          - name: slow\n    image: IMAGE\n    command: [sh, -c, 'trap \"\" TERM; while :; do sleep 1; done']\n    \
          livenessProbe:\n      exec: {command: [sh, -c, 'sleep 1000']}\n      periodSeconds: 1\n      \
-         timeoutSeconds: 1\n      failureThreshold: 1\n      terminationGracePeriodSeconds: 1\n",
+         timeoutSeconds: 1\n      failureThreshold: 1\n      terminationGracePeriodSeconds: 1\n  \
+         volumes: [{name: shared, hostPath: {path: DIRECTORY}}]\n";
+    node.apply(
+        "a.yaml",
+        &manifest.replace("DIRECTORY", &shared.display().to_string()),
     );
     kubelet_says(&node, "Readiness probe failed: dial tcp");
     kubelet_says(&node, "connect: connection refused");
+    fs::write(shared.join("go"), "").unwrap();
     node.pod_becomes("a", |status| first(status)["ready"] == true);
     kubelet_says(&node, "timed out after 1s");
     // Within the probe's grace, not the pod's.
