@@ -1,6 +1,6 @@
 //! What happened before, as far as decisions ask for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -53,6 +53,9 @@ pub struct History {
     pub probes: BTreeMap<ContainerId, ProbeResults>,
     /// Latest start failure by container name; removed by the caller after a success.
     pub start_failures: BTreeMap<ContainerName, StartFailure>,
+    /// Containers that were seen to wait for their back-off after their latest start failure: they are shown so
+    /// until they are started, though the wait is over. Source of behaviour: Kubernetes kubelet, `ReasonCache`.
+    pub crash_waits: BTreeSet<ContainerName>,
     /// No sandbox is created before this, after a failure to create one (CTR-05).
     pub sandbox_retry_at: Option<Timestamp>,
     /// Restart count that follows from the log files on disk (CTR-21), for names of which the
@@ -68,6 +71,7 @@ impl History {
         Self {
             probes: BTreeMap::new(),
             start_failures: BTreeMap::new(),
+            crash_waits: BTreeSet::new(),
             sandbox_retry_at: None,
             next_restart_by_logs: BTreeMap::new(),
             crash_backoff: Backoffs::new(policy),
@@ -77,6 +81,18 @@ impl History {
     /// Results of one container.
     pub fn probes_of(&self, id: &ContainerId) -> ProbeResults {
         self.probes.get(id).copied().unwrap_or_default()
+    }
+
+    /// A start has failed.
+    pub fn note_failure(&mut self, container: ContainerName, failure: StartFailure) {
+        self.crash_waits.remove(&container);
+        self.start_failures.insert(container, failure);
+    }
+
+    /// A start has succeeded.
+    pub fn note_success(&mut self, container: &ContainerName) {
+        self.crash_waits.remove(container);
+        self.start_failures.remove(container);
     }
 
     /// The pod was edited in place: what failed before may go well now, so nothing waits for it. The

@@ -75,14 +75,15 @@ pub fn preempted_status(before: &PodStatus, now: Timestamp) -> PodStatus {
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != DISRUPTION_TARGET);
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    conditions.push(PodCondition {
+    let disrupted = PodCondition {
         type_: DISRUPTION_TARGET.to_owned(),
         status: "True".to_owned(),
         reason: Some("TerminationByKubelet".to_owned()),
         message: Some("Pod was preempted by Kubelet to accommodate a critical pod.".to_owned()),
         last_transition_time: Some(Time(now)),
         ..PodCondition::default()
-    });
+    };
+    conditions.insert(0, disrupted);
     status
 }
 

@@ -274,10 +274,18 @@ impl One<'_> {
         let key = CrashKey::new(pod, self.container);
         let crash_wait =
             ended_at.and_then(|ended_at| history.crash_backoff.wait_since(&key, ended_at, now));
+        let name = self.container.name.as_str();
         let (reason, message) = if let Some(wait) = crash_wait {
-            let message = crash_loop_message(pod, &self.container.name, wait.delay);
+            let message = crash_loop_message(pod, name, wait.delay);
             (WaitingReason::CrashLoopBackOff, message)
-        } else if let Some(failure) = history.start_failures.get(self.container.name.as_str()) {
+        } else if let Some(message) = history
+            .crash_waits
+            .contains(name)
+            .then(|| self.message_of_wait())
+            .flatten()
+        {
+            (WaitingReason::CrashLoopBackOff, message)
+        } else if let Some(failure) = history.start_failures.get(name) {
             (failure.reason, failure.message.clone())
         } else {
             return;
@@ -287,6 +295,14 @@ impl One<'_> {
             status.last_state = status.state.take();
         }
         status.state = Some(waiting(reason, message));
+    }
+
+    /// What was shown of the wait for a back-off.
+    fn message_of_wait(&self) -> Option<String> {
+        let waiting = self.before?.state.as_ref()?.waiting.as_ref()?;
+        let reason = WaitingReason::CrashLoopBackOff.as_str();
+        (waiting.reason.as_deref() == Some(reason))
+            .then(|| waiting.message.clone().unwrap_or_default())
     }
 
     fn judge(&self, status: &mut ContainerStatus, latest: Option<&ObservedContainer>) {

@@ -102,7 +102,7 @@ impl PodWorker {
         Ok(Outcome::Settled(Some(clock::now())))
     }
 
-    async fn observe(&mut self) -> Result<ObservedPod, Failure> {
+    pub(super) async fn observe(&mut self) -> Result<ObservedPod, Failure> {
         let mut observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
         self.read_messages(&mut observed).await;
         self.context.statuses.set_observed(&self.key, &observed);
@@ -230,7 +230,7 @@ impl PodWorker {
             let started = self.start_container(pod, start, &place).await;
             match started {
                 Ok(()) => {
-                    self.history.start_failures.remove(&start.name);
+                    self.history.note_success(&start.name);
                 }
                 Err(failure) if failure.runtime_down => return Ok(Some(Outcome::RuntimeDown)),
                 Err(failure) => {
@@ -238,8 +238,7 @@ impl PodWorker {
                     tracing::error!(container = %start.name, reason = %failure.failure.reason,
                         error = %failure.failure.message, "Unhandled Error: container did not start");
                     self.history
-                        .start_failures
-                        .insert(start.name.clone(), failure.failure);
+                        .note_failure(start.name.clone(), failure.failure);
                     if start.on_failure == OnStartFailure::Abort {
                         return Ok(Some(Outcome::Settled(retry_at)));
                     }
@@ -289,7 +288,7 @@ impl PodWorker {
         self.status = Some(status);
     }
 
-    fn status_input<'a>(
+    pub(super) fn status_input<'a>(
         &'a self,
         pod: &'a Pod,
         observed: &'a ObservedPod,
@@ -322,6 +321,9 @@ impl PodWorker {
     fn tell_waits(&mut self, pod: &Pod, actions: &PodActions) {
         for wait in &actions.wait {
             let name = wait.name.to_string();
+            if wait.reason == WaitingReason::CrashLoopBackOff {
+                self.history.crash_waits.insert(wait.name.clone());
+            }
             if wait.reason != WaitingReason::CrashLoopBackOff
                 || self.told_waits.get(&name) == Some(&wait.until)
             {

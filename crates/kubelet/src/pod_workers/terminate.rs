@@ -8,7 +8,13 @@ use std::sync::Arc;
 
 use daemon::ErrorChain;
 use k8s_openapi::api::core::v1::Pod;
-use kubelet_core::{actions::plan_pod_kill, observed::ObservedPod, reasons::EventReason};
+use kubelet_core::{
+    actions::plan_pod_kill,
+    observed::ObservedPod,
+    reasons::EventReason,
+    spec,
+    status::{PodEnd, compute_pod_status},
+};
 
 use super::{Outcome, PodWorker, RETRY_AFTER_ERROR, exits, exits::Failure};
 use crate::{events::EventType, runtime::observe};
@@ -51,12 +57,15 @@ impl PodWorker {
             let unknown = self.pod_by_name();
             let named = pod.map_or(&unknown, AsRef::as_ref);
             self.kill_pod(named, &plan).await?;
-            observed = observe::read_pod(&self.context.runtime, &self.uid).await?;
+            observed = self.observe().await?;
             if observed.may_be_running() {
                 let live = observed.containers.iter().filter(|one| one.is_live());
                 let ids = live.map(|one| one.id.to_string()).collect();
                 return Err(Failure::StillRunning(ids));
             }
+        }
+        if let Some(pod) = pod {
+            self.show_end(pod, &observed);
         }
         self.context.probes.remove(&self.uid);
         self.context.volumes.teardown(self.uid.as_str()).await?;
@@ -66,6 +75,18 @@ impl PodWorker {
         self.holds_nothing = true;
         self.remove_from_runtime(&observed).await?;
         self.remove_files().await
+    }
+
+    /// A pod that had to go is shown as it ended, as long as its manifest stands (ADM-09).
+    fn show_end(&mut self, pod: &Arc<Pod>, observed: &ObservedPod) {
+        let shown = self.context.statuses.status(&self.uid);
+        if self.holds_nothing || !spec::is_terminal_phase(shown.phase.as_deref()) {
+            return;
+        }
+        self.status = Some(shown);
+        let status = compute_pod_status(&self.status_input(pod, observed, PodEnd::Over));
+        self.context.control_plane.publish_status(pod, &status);
+        self.context.statuses.set_status(&self.uid, &status);
     }
 
     /// A pod of which nothing but its name is known: for what is told of it (SRC-44).

@@ -255,9 +255,30 @@ async fn adm_09_a_pod_of_higher_priority_starts_when_its_victim_is_gone() {
         (bench.phase("1"), bench.phase("2")),
         ("Failed".into(), "Running".into())
     );
-    let condition = &bench.status("1").conditions.unwrap()[..];
-    let disruption = condition.iter().find(|c| c.type_ == "DisruptionTarget");
-    assert_eq!(disruption.unwrap().status, "True");
+    let status = bench.status("1");
+    let conditions: Vec<String> = status
+        .conditions
+        .iter()
+        .flatten()
+        .map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or_default();
+            format!("{} {} {reason}", condition.type_, condition.status)
+        })
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            "DisruptionTarget True TerminationByKubelet",
+            "PodReadyToStartContainers False ",
+            "Initialized True ",
+            "Ready False PodFailed",
+            "ContainersReady False PodFailed",
+            "PodScheduled True ",
+        ]
+    );
+    let ended = &status.container_statuses.unwrap()[0];
+    let state = ended.state.as_ref().unwrap();
+    assert!(state.terminated.is_some() && !ended.ready && ended.started == Some(false));
     assert!(!bench.is_running("low") && bench.is_running("high"));
     // Who had to go stays away over a restart, too: what runs is asked about first.
     let bench = bench.restart(&[("pods", "1")]).await;

@@ -188,6 +188,42 @@ fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
     assert_eq!(status.phase.as_deref(), Some("Running"));
 }
 
+/// Kubernetes kubelet, `ReasonCache`: what it was last seen to wait for.
+#[test]
+fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut history = history();
+    let key = CrashKey::new(&pod, &spec::containers(&pod)[0]);
+    history
+        .crash_backoff
+        .fail(key, at(95), at(95), std::time::Duration::ZERO);
+    let failure = |reason| StartFailure {
+        reason,
+        message: String::new(),
+        retry_at: None,
+    };
+    let name = ContainerName::from("c");
+    history.note_failure(name.clone(), failure(WaitingReason::RunContainerError));
+    let mut ended = exited("c", 1);
+    ended.finished_at = Some(at(95));
+    let observed = world(vec![ended]);
+    let look = |history: &History, before: &PodStatus, seconds| {
+        compute_pod_status(&StatusInput {
+            previous: Some(before),
+            now: at(seconds),
+            ..input(&pod, &observed, history)
+        })
+    };
+    let waits = look(&history, &PodStatus::default(), 100);
+    assert_eq!(waiting_reason(first(&waits)), Some("CrashLoopBackOff"));
+    history.crash_waits.insert(name.clone());
+    let over = look(&history, &waits, 200);
+    assert_eq!(over, waits);
+    history.note_failure(name, failure(WaitingReason::RunContainerError));
+    let failed = look(&history, &over, 200);
+    assert_eq!(waiting_reason(first(&failed)), Some("RunContainerError"));
+}
+
 #[test]
 fn a_sidecar_that_waits_is_shown_so_only_where_the_pods_policy_would_run_it_again() {
     let shown = |policy: &str, code: i32| {
