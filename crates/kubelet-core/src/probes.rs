@@ -169,22 +169,51 @@ impl ContainerProbes {
     /// Probes that ask first at `first_tick` and each of their periods from there; `None` for a
     /// container without probes.
     pub fn new(container: &Container, first_tick: impl Fn(Duration) -> Moment) -> Option<Self> {
-        let asker = |kind: ProbeKind| {
-            kind.of(container).map(|probe| {
-                let timing = Timing::of(probe);
-                Asker::new(timing, first_tick(timing.period))
-            })
-        };
-        let probes = Self {
+        let mut probes = Self {
             looked: false,
             target: None,
-            startup: asker(ProbeKind::Startup),
-            liveness: asker(ProbeKind::Liveness),
-            readiness: asker(ProbeKind::Readiness),
+            startup: None,
+            liveness: None,
+            readiness: None,
         };
+        probes.edit(&Container::default(), container, first_tick);
         let any =
             probes.startup.is_some() || probes.liveness.is_some() || probes.readiness.is_some();
         any.then_some(probes)
+    }
+
+    /// The container's text is another now: `before` is what it was. Probes that are the same go on as if nothing
+    /// had happened; one that has changed is asked as it stands now, and what it said last stays until it has
+    /// said something else; one that is new begins, one that is no more has said nothing.
+    ///
+    /// Differs (PROBE-02): upstream goes on with the probe as it was first, and with the container's ports and
+    /// variables of then, until the pod is gone.
+    pub fn edit(
+        &mut self,
+        before: &Container,
+        after: &Container,
+        first_tick: impl Fn(Duration) -> Moment,
+    ) {
+        for kind in ProbeKind::ALL {
+            let probe = kind.of(after);
+            if probe == kind.of(before) {
+                continue;
+            }
+            let timing = probe.map(Timing::of);
+            let place = match kind {
+                ProbeKind::Startup => &mut self.startup,
+                ProbeKind::Liveness => &mut self.liveness,
+                ProbeKind::Readiness => &mut self.readiness,
+            };
+            let edited = timing.map(|timing| {
+                let first = first_tick(timing.period);
+                match place.take() {
+                    Some(asker) => asker.edited(timing, first),
+                    None => Asker::new(timing, first),
+                }
+            });
+            *place = edited;
+        }
     }
 
     /// Takes note of the container that is there. A new one begins anew. One that ran before the first

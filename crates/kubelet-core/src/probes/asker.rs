@@ -53,6 +53,20 @@ impl Asker {
         }
     }
 
+    /// The probe asks something else now, or at other times: the run of answers is another's. A question
+    /// that is on its way is forgotten.
+    pub(super) fn edited(self, timing: Timing, first_tick: Moment) -> Self {
+        let activity = match self.activity {
+            Activity::Asking | Activity::AskingInVain => Activity::Waiting,
+            other => other,
+        };
+        Self {
+            activity,
+            result: self.result,
+            ..Self::new(timing, first_tick)
+        }
+    }
+
     /// Another container has come. It takes the run of answers over (PROBE-05).
     pub(super) fn next_container(&mut self) {
         (self.result, self.out_of_turn) = (None, None);
