@@ -298,5 +298,9 @@ fn sweep_logs(context: &PodContext, uids: &BTreeSet<String>) {
             tracing::error!(error = %ErrorChain(&error), "orphaned log directory stays");
         }
     }
-    crate::pod_workers::remove_dangling_links(&context.node.log_links_directory, logs);
+    crate::pod_workers::remove_dangling_links(
+        &context.node.log_links_directory,
+        logs,
+        &context.statuses,
+    );
 }
