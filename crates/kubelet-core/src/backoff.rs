@@ -63,6 +63,22 @@ pub fn mount_delay(failures_before: u32) -> Duration {
         .min(MAX)
 }
 
+/// How long a gRPC client waits after so many failed dials before this one: 1 s, then 1.6 times as long each time,
+/// by a fifth more or less as `unit` (0 to 1) says, around 2 min at most (PROBE-11). Source of behaviour: grpc-go,
+/// `backoff.DefaultConfig`.
+pub fn dial_delay(failures_before: u32, unit: f64) -> Duration {
+    const INITIAL: Duration = Duration::from_secs(1);
+    const MAX: Duration = Duration::from_mins(2);
+    const GROWTH: f64 = 1.6;
+    const JITTER: f64 = 0.2;
+    if failures_before == 0 {
+        return INITIAL;
+    }
+    let grown = INITIAL.as_secs_f64() * GROWTH.powf(failures_before.into());
+    let jitter = JITTER.mul_add(unit.mul_add(2.0, -1.0), 1.0);
+    Duration::from_secs_f64(grown.min(MAX.as_secs_f64()) * jitter)
+}
+
 /// The delay that one key has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -274,6 +290,16 @@ fn decimal(whole: u64, fraction: u32, divisor: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn probe_11_dials_lie_apart_as_those_of_grpc() {
+        let waits = [(0, 1.0), (1, 0.5), (2, 0.5), (2, 0.0), (2, 1.0), (11, 0.5)];
+        assert_eq!(
+            waits.map(|(failures, unit)| dial_delay(failures, unit).as_millis()),
+            [1000, 1600, 2560, 2048, 3072, 120_000]
+        );
+        assert!(dial_delay(u32::MAX, 1.0) <= Duration::from_secs(144));
+    }
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).unwrap()

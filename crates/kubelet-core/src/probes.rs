@@ -68,6 +68,15 @@ impl ProbeKind {
         }
     }
 
+    /// What holds before the probe has said anything (PROBE-02).
+    const fn initial(self) -> ProbeResult {
+        match self {
+            Self::Startup => ProbeResult::Unknown,
+            Self::Liveness => ProbeResult::Success,
+            Self::Readiness => ProbeResult::Failure,
+        }
+    }
+
     /// The container's probe of this kind.
     pub fn of(self, container: &Container) -> Option<&Probe> {
         match self {
@@ -169,27 +178,59 @@ impl ContainerProbes {
     /// Probes that ask first at `first_tick` and each of their periods from there; `None` for a
     /// container without probes.
     pub fn new(container: &Container, first_tick: impl Fn(Duration) -> Moment) -> Option<Self> {
-        let asker = |kind: ProbeKind| {
-            kind.of(container).map(|probe| {
-                let timing = Timing::of(probe);
-                Asker::new(timing, first_tick(timing.period))
-            })
-        };
-        let probes = Self {
+        let mut probes = Self {
             looked: false,
             target: None,
-            startup: asker(ProbeKind::Startup),
-            liveness: asker(ProbeKind::Liveness),
-            readiness: asker(ProbeKind::Readiness),
+            startup: None,
+            liveness: None,
+            readiness: None,
         };
+        probes.edit(&Container::default(), container, first_tick);
         let any =
             probes.startup.is_some() || probes.liveness.is_some() || probes.readiness.is_some();
         any.then_some(probes)
     }
 
+    /// The container's text is another now: `before` is what it was. Probes that are the same go on as if nothing
+    /// had happened; one that has changed is asked as it stands now, and what it said last stays until it has
+    /// said something else; one that is new begins, one that is no more has said nothing.
+    ///
+    /// Differs (PROBE-02): upstream goes on with the probe as it was first, and with the container's ports and
+    /// variables of then, until the pod is gone.
+    pub fn edit(
+        &mut self,
+        before: &Container,
+        after: &Container,
+        first_tick: impl Fn(Duration) -> Moment,
+    ) {
+        for kind in ProbeKind::ALL {
+            let probe = kind.of(after);
+            if probe == kind.of(before) {
+                continue;
+            }
+            let timing = probe.map(Timing::of);
+            let place = match kind {
+                ProbeKind::Startup => &mut self.startup,
+                ProbeKind::Liveness => &mut self.liveness,
+                ProbeKind::Readiness => &mut self.readiness,
+            };
+            let edited = timing.map(|timing| {
+                let first = first_tick(timing.period);
+                match place.take() {
+                    Some(asker) => asker.edited(timing, first),
+                    None => Asker::new(timing, first),
+                }
+            });
+            *place = edited;
+        }
+    }
+
     /// Takes note of the container that is there. A new one begins anew. One that ran before the first
     /// look was found by a kubelet that has just begun: it waits for its tick, so that not all
     /// containers of the node are asked at once (PROBE-03).
+    ///
+    /// One that is not ready is asked at each look whether it is by now, and each period from there (Kubernetes
+    /// kubelet, `UpdatePodStatus`). Looks do not come of bad answers alone: [`Self::end`] tells of those once.
     pub fn look(&mut self, target: Option<Target>, now: Moment) {
         let first = !std::mem::replace(&mut self.looked, true);
         let before = self.open();
@@ -213,6 +254,7 @@ impl ContainerProbes {
         if (!same || began) && !first {
             self.settle();
         }
+        self.nudge(now);
     }
 
     /// The pod ends, and the container is a regular one: only readiness is still of interest (PROBE-06), and
@@ -262,7 +304,7 @@ impl ContainerProbes {
         let Some(asker) = self.asker_mut(kind) else {
             return false;
         };
-        let Ended { reached, changed } = asker.end(answer);
+        let Ended { reached, changed } = asker.end(answer, kind.initial());
         let changed = changed && current;
         let all_said = match kind {
             // A startup probe has said all it can say; a failed container is asked no more.
@@ -287,15 +329,14 @@ impl ContainerProbes {
     /// The container and what its probes say of it.
     pub fn results(&self) -> Option<(&ContainerId, ProbeResults)> {
         let target = self.target.as_ref()?;
-        let result = |asker: &Option<Asker>, initial| {
-            asker
-                .as_ref()
-                .map(|asker| asker.result().unwrap_or(initial))
+        let result = |kind: ProbeKind| {
+            let asker = self.asker(kind)?;
+            Some(asker.result().unwrap_or(kind.initial()))
         };
         let results = ProbeResults {
-            startup: result(&self.startup, ProbeResult::Unknown),
-            liveness: result(&self.liveness, ProbeResult::Success),
-            readiness: result(&self.readiness, ProbeResult::Failure),
+            startup: result(ProbeKind::Startup),
+            liveness: result(ProbeKind::Liveness),
+            readiness: result(ProbeKind::Readiness),
         };
         Some((&target.id, results))
     }
@@ -335,6 +376,16 @@ impl ContainerProbes {
         let (started, since) = (self.started(), self.running_since());
         if let (true, Some(since), Some(readiness)) = (started, since, &mut self.readiness) {
             readiness.ask_at(since + SETTLE);
+        }
+    }
+
+    /// Asks whether the container is ready, if it was not when it was asked last.
+    fn nudge(&mut self, now: Moment) {
+        let (started, since) = (self.started(), self.running_since());
+        if let (true, Some(since), Some(readiness)) = (started, since, &mut self.readiness)
+            && readiness.result() != Some(ProbeResult::Success)
+        {
+            readiness.nudge(now.max(since + SETTLE));
         }
     }
 

@@ -120,7 +120,8 @@ struct Entry {
 #[derive(Debug)]
 struct Asked {
     uid: PodUid,
-    container: String,
+    /// As it was then.
+    container: Arc<Container>,
     id: ContainerId,
     kind: ProbeKind,
     verdict: Verdict,
@@ -178,26 +179,27 @@ impl Probes {
         });
         for container in probed_containers(pod) {
             let name = container.name.as_str();
-            let current = known
-                .containers
-                .get(name)
-                .map(|entry| entry.container.as_ref());
-            if current != Some(container) {
-                let Some(probes) = ContainerProbes::new(container, first_tick) else {
-                    continue;
-                };
-                let place = state.next_place;
-                state.next_place += 1;
-                state.places.insert(place, (uid.clone(), name.to_owned()));
-                let entry = Entry {
-                    place,
-                    container: Arc::new(container.clone()),
-                    probes,
-                    queued: None,
-                };
-                if let Some(old) = known.containers.insert(name.to_owned(), entry) {
-                    state.places.remove(&old.place);
+            match known.containers.get_mut(name) {
+                None => {
+                    let Some(probes) = ContainerProbes::new(container, first_tick) else {
+                        continue;
+                    };
+                    let place = state.next_place;
+                    state.next_place += 1;
+                    places.insert(place, (uid.clone(), name.to_owned()));
+                    let entry = Entry {
+                        place,
+                        container: Arc::new(container.clone()),
+                        probes,
+                        queued: None,
+                    };
+                    known.containers.insert(name.to_owned(), entry);
                 }
+                Some(entry) if *entry.container != *container => {
+                    entry.probes.edit(&entry.container, container, first_tick);
+                    entry.container = Arc::new(container.clone());
+                }
+                Some(_) => {}
             }
             if let Some(entry) = known.containers.get_mut(name) {
                 entry.probes.look(target(observed, name, now), now);
@@ -378,7 +380,7 @@ impl Shared {
                     let verdict = question.ask().await;
                     Asked {
                         uid,
-                        container: question.container.name.clone(),
+                        container: question.container,
                         id: question.id,
                         kind,
                         verdict,
@@ -401,9 +403,14 @@ impl Shared {
         let Some(pod) = pods.get_mut(&asked.uid) else {
             return;
         };
-        let Some(entry) = pod.containers.get_mut(&asked.container) else {
+        let name = &asked.container.name;
+        let Some(entry) = pod.containers.get_mut(name) else {
             return;
         };
+        if asked.kind.of(&entry.container) != asked.kind.of(&asked.container) {
+            // Another probe is asked now.
+            return;
+        }
         let answer = match asked.verdict {
             Verdict::Success | Verdict::Warning(_) => Answer::Good,
             Verdict::Failure(_) => Answer::Bad,
@@ -422,7 +429,7 @@ impl Shared {
             self.tell(&pod, asked);
         }
         if let (true, Some(results)) = (changed, results) {
-            tracing::debug!(container = %asked.container, container.id = %asked.id,
+            tracing::debug!(container = %name, container.id = %asked.id,
                 pod.uid = %asked.uid, probe = asked.kind.as_str(), results = ?results,
                 "probe has another result");
             let id = container_id_text(&self.config.runtime_name, &asked.id);
@@ -446,7 +453,7 @@ impl Shared {
                 format!("{kind} probe errored and resulted in {state} state: {error}"),
             ),
         };
-        let object = ObjectRef::container(pod, &asked.container);
+        let object = ObjectRef::container(pod, &asked.container.name);
         self.config
             .events
             .record(&object, EventType::Warning, reason, &message);

@@ -12,6 +12,8 @@ pub(super) struct Asker {
     /// Asked out of turn, at this moment; its ticks are counted from there.
     out_of_turn: Option<Moment>,
     activity: Activity,
+    /// Nothing has been asked yet: the first tick stands for all that comes before it (PROBE-03).
+    fresh: bool,
     result: Option<ProbeResult>,
     last: Option<Answer>,
     run: u32,
@@ -47,9 +49,24 @@ impl Asker {
             next_tick: timing.beat_from(first_tick),
             out_of_turn: None,
             activity: Activity::Waiting,
+            fresh: true,
             result: None,
             last: None,
             run: 0,
+        }
+    }
+
+    /// The probe asks something else now, or at other times: the run of answers is another's. A question
+    /// that is on its way is forgotten.
+    pub(super) fn edited(self, timing: Timing, first_tick: Moment) -> Self {
+        let activity = match self.activity {
+            Activity::Asking | Activity::AskingInVain => Activity::Waiting,
+            other => other,
+        };
+        Self {
+            activity,
+            result: self.result,
+            ..Self::new(timing, first_tick)
         }
     }
 
@@ -85,6 +102,14 @@ impl Asker {
         self.out_of_turn = Some(at);
     }
 
+    /// Asked at this moment or before, unless its first tick has yet to come. While a question is on its way this
+    /// waits for its end.
+    pub(super) fn nudge(&mut self, at: Moment) {
+        if !self.fresh {
+            self.out_of_turn = Some(self.out_of_turn.map_or(at, |before| before.min(at)));
+        }
+    }
+
     /// Uses up the ticks before `now`.
     pub(super) fn skip_to(&mut self, now: Moment) {
         self.next_tick = self.tick_from(now);
@@ -102,7 +127,7 @@ impl Asker {
     }
 
     pub(super) fn begin(&mut self, now: Moment) {
-        self.activity = Activity::Asking;
+        (self.activity, self.fresh) = (Activity::Asking, false);
         if self.out_of_turn.take_if(|at| *at <= now).is_some() {
             self.next_tick = self.timing.beat_at(now + self.timing.period);
         } else {
@@ -110,7 +135,8 @@ impl Asker {
         }
     }
 
-    pub(super) fn end(&mut self, answer: Answer) -> Ended {
+    /// Before anything has been said the result is `initial`.
+    pub(super) fn end(&mut self, answer: Answer, initial: ProbeResult) -> Ended {
         let in_vain = match self.activity {
             Activity::Asking => false,
             Activity::AskingInVain => true,
@@ -132,7 +158,7 @@ impl Asker {
         }
         Ended {
             reached: Some(result),
-            changed: !in_vain && self.result.replace(result) != Some(result),
+            changed: !in_vain && self.result.replace(result).unwrap_or(initial) != result,
         }
     }
 

@@ -1,3 +1,5 @@
+mod looks;
+
 use k8s_openapi::api::core::v1::ExecAction;
 use proptest::prelude::*;
 
@@ -149,9 +151,6 @@ fn readiness_is_asked_soon_after_the_start_and_each_period_from_there() {
     assert_eq!(first, seconds(13) + SETTLE);
     // On the beat.
     let next = Some(Moment::from_millis(23_500));
-    assert_eq!(probes.due(), next);
-    // Looking again changes nothing.
-    probes.look(Some(running("a", 13)), seconds(14));
     assert_eq!(probes.due(), next);
 }
 
@@ -333,6 +332,81 @@ fn probe_05_the_successor_of_a_ready_container_is_ready_at_its_first_good_answer
     assert_eq!(results(&probes).readiness, Some(ProbeResult::Failure));
     ask(&mut probes, ProbeKind::Readiness, Answer::Good);
     assert_eq!(results(&probes).readiness, Some(ProbeResult::Success));
+}
+
+#[test]
+fn probe_02_an_edit_of_anything_else_leaves_the_probes_as_they_are() {
+    let before = with(Some(probe(0, 1, 1, 3)), None, Some(probe(0, 10, 1, 3)));
+    let mut probes = probes(&before);
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Startup, Answer::Good);
+    ask(&mut probes, ProbeKind::Readiness, Answer::Good);
+    let kept = probes.clone();
+    let mut after = before.clone();
+    after.image = Some("another".to_owned());
+    probes.edit(&before, &after, |_| seconds(3));
+    assert_eq!(probes, kept);
+}
+
+#[test]
+fn probe_02_an_edited_probe_is_asked_as_edited_and_the_others_go_on() {
+    let before = with(None, Some(probe(0, 10, 1, 2)), Some(probe(0, 10, 1, 3)));
+    let mut probes = probes(&before);
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Readiness, Answer::Good);
+    let first = ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    let after = with(None, Some(probe(0, 10, 1, 2)), Some(probe(0, 5, 1, 1)));
+    probes.begin(ProbeKind::Readiness, first);
+    probes.edit(&before, &after, |_| first + seconds(1));
+    assert_eq!(
+        results(&probes).readiness,
+        Some(ProbeResult::Success),
+        "until it has said something else"
+    );
+    assert_eq!(
+        ask(&mut probes, ProbeKind::Readiness, Answer::Bad),
+        first + seconds(1)
+    );
+    assert_eq!(results(&probes).readiness, Some(ProbeResult::Failure));
+    assert_eq!(
+        ask(&mut probes, ProbeKind::Readiness, Answer::Bad),
+        first + seconds(6)
+    );
+    ask(&mut probes, ProbeKind::Liveness, Answer::Bad);
+    assert_eq!(results(&probes).liveness, Some(ProbeResult::Failure));
+}
+
+#[test]
+fn probe_02_a_container_that_has_started_stays_so_when_its_startup_probe_is_edited() {
+    let before = with(Some(probe(0, 10, 1, 3)), None, None);
+    let mut probes = probes(&before);
+    probes.look(Some(running("a", 1)), seconds(1));
+    ask(&mut probes, ProbeKind::Startup, Answer::Good);
+    let after = with(Some(probe(0, 1, 1, 1)), None, None);
+    probes.edit(&before, &after, |_| seconds(11));
+    assert_eq!(results(&probes).startup, Some(ProbeResult::Success));
+    assert_eq!(probes.due(), None);
+    probes.look(Some(running("b", 20)), seconds(20));
+    ask(&mut probes, ProbeKind::Startup, Answer::Bad);
+    assert_eq!(results(&probes).startup, Some(ProbeResult::Failure));
+}
+
+#[test]
+fn probe_02_probes_come_and_go_with_the_text() {
+    let before = with(Some(probe(0, 10, 1, 3)), None, None);
+    let mut probes = probes(&before);
+    probes.look(Some(running("a", 1)), seconds(1));
+    let after = with(None, None, Some(probe(0, 10, 1, 3)));
+    probes.edit(&before, &after, |_| seconds(2));
+    let expected = ProbeResults {
+        readiness: Some(ProbeResult::Failure),
+        ..ProbeResults::default()
+    };
+    assert_eq!(results(&probes), expected);
+    assert_eq!(
+        ask(&mut probes, ProbeKind::Readiness, Answer::Good),
+        seconds(2)
+    );
 }
 
 fn answers() -> impl Strategy<Value = Answer> {

@@ -329,5 +329,5 @@ fn sweep_logs(context: &PodContext, found: &[(PodKey, PodUid)], known: &BTreeSet
         &context.node.log_links_directory,
         &context.node.logs_directory,
     );
-    crate::pod_workers::remove_dangling_links(links, logs);
+    crate::pod_workers::remove_dangling_links(links, logs, &context.statuses);
 }

@@ -41,20 +41,21 @@ pub(crate) fn remove_link(directory: &Path, name: &str) -> io::Result<()> {
     }
 }
 
-/// The links into `logs` whose file is gone (GC-12). Links elsewhere are somebody else's.
+/// The links into `logs` whose file is gone (GC-12), each with that file. Links elsewhere are somebody else's.
 ///
 /// # Errors
 /// When the directory cannot be read; a missing one has no links.
-pub(crate) fn dangling(directory: &Path, logs: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn dangling(directory: &Path, logs: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
     Ok(entries
         .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|link| {
-            fs::read_link(link).is_ok_and(|target| target.starts_with(logs) && !target.exists())
+        .filter_map(|entry| {
+            let link = entry.path();
+            let log = fs::read_link(&link).ok()?;
+            (log.starts_with(logs) && !log.exists()).then_some((link, log))
         })
         .collect())
 }
@@ -83,11 +84,12 @@ mod tests {
     fn only_our_own_dangling_links_are_found() {
         let root = tempfile::tempdir().unwrap();
         let logs = root.path().join("pods");
-        symlink(logs.join("gone.log"), root.path().join("ours.log")).unwrap();
+        let gone = logs.join("gone.log");
+        symlink(&gone, root.path().join("ours.log")).unwrap();
         symlink("/elsewhere/gone.log", root.path().join("theirs.log")).unwrap();
         assert_eq!(
             dangling(root.path(), &logs).unwrap(),
-            [root.path().join("ours.log")]
+            [(root.path().join("ours.log"), gone)]
         );
     }
 }

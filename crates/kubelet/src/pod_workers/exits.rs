@@ -22,6 +22,7 @@ use crate::{
     node::cgroups::PodCgroupError,
     pod_dirs::{PodDirError, PodDirs},
     runtime::{client::CriError, observe::ReadError},
+    status_store::StatusStore,
     volumes::VolumeError,
 };
 
@@ -295,14 +296,75 @@ fn remove_log_files(log: &Path) {
     }
 }
 
-/// GC-12 for links whose container was removed behind our back.
-pub(crate) fn remove_dangling_links(links_directory: &Path, logs: &Path) {
-    match links::dangling(links_directory, logs) {
-        Ok(dangling) => {
-            for link in dangling {
-                let _ = fs::remove_file(link);
-            }
+/// GC-12 for links whose container was removed behind our back. That of a container that runs stays, for its log
+/// comes back: it is being rotated, or somebody removed it and rotation has not looked yet (Kubernetes kubelet,
+/// `evictPodLogsDirectories`; kubernetes #52172).
+pub(crate) fn remove_dangling_links(links_directory: &Path, logs: &Path, statuses: &StatusStore) {
+    let dangling = match links::dangling(links_directory, logs) {
+        Ok(dangling) => dangling,
+        Err(error) => {
+            tracing::warn!(error = %error, "list the log links");
+            return;
         }
-        Err(error) => tracing::warn!(error = %error, "list the log links"),
+    };
+    // Asked for after the links: whoever had one by then is known.
+    let running = statuses.running_logs();
+    for (link, log) in dangling {
+        if running.iter().all(|running| running.path != log) {
+            let _ = fs::remove_file(link);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use cri_api::v1;
+    use kubelet_core::{
+        ids::{PodKey, PodUid},
+        observed::container_from_status,
+    };
+
+    use super::*;
+
+    fn container(id: &str, state: v1::ContainerState, log: &Path) -> ObservedContainer {
+        let status = v1::ContainerStatus {
+            id: id.to_owned(),
+            metadata: Some(v1::ContainerMetadata {
+                name: id.to_owned(),
+                attempt: 0,
+            }),
+            state: state as i32,
+            created_at: 1,
+            labels: [("io.kubernetes.pod.uid".to_owned(), "u".to_owned())].into(),
+            log_path: log.display().to_string(),
+            ..v1::ContainerStatus::default()
+        };
+        container_from_status(&status, None).unwrap()
+    }
+
+    #[test]
+    fn gc_12_a_container_that_runs_keeps_its_link_while_its_log_is_away() {
+        let root = tempfile::tempdir().unwrap();
+        let (links, logs) = (root.path().join("containers"), root.path().join("pods"));
+        fs::create_dir(&links).unwrap();
+        let states = [
+            ("runs", v1::ContainerState::ContainerRunning),
+            ("ended", v1::ContainerState::ContainerExited),
+        ];
+        let containers = states.map(|(id, state)| container(id, state, &logs.join(id)));
+        let statuses = StatusStore::default();
+        let observed = ObservedPod::new(PodUid::from("u"), Vec::new(), containers.into());
+        statuses.set_observed(&PodKey::new("default", "a"), &observed);
+        for name in ["runs", "ended", "unknown"] {
+            symlink(logs.join(name), links.join(name)).unwrap();
+        }
+        remove_dangling_links(&links, &logs, &statuses);
+        let left: Vec<_> = fs::read_dir(&links)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["runs"]);
     }
 }

@@ -120,10 +120,11 @@ impl PodWorker {
         );
         let links = self.context.node.log_links_directory.clone();
         let logs = self.context.node.logs_directory.clone();
+        let statuses = Arc::clone(&self.context.statuses);
         daemon::blocking(move || {
             dirs.remove_pod(uid.as_str())?;
             dirs.remove_logs(&key.namespace, &key.name, uid.as_str())?;
-            exits::remove_dangling_links(&links, &logs);
+            exits::remove_dangling_links(&links, &logs, &statuses);
             Ok(())
         })
         .await

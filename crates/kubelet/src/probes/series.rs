@@ -59,7 +59,7 @@ impl ProbeSeries {
             Verdict::Unasked { .. } | Verdict::Gone => return,
         };
         let key = PodKey::of(pod);
-        let (kind, container) = (asked.kind.as_str(), asked.container.as_str());
+        let (kind, container) = (asked.kind.as_str(), asked.container.name.as_str());
         let labels = [
             kind,
             result,

@@ -243,6 +243,64 @@ async fn readiness_reaches_the_status_without_the_worker() {
 }
 
 #[tokio::test]
+async fn an_edit_of_something_else_keeps_what_the_probes_have_said() {
+    let mut world = world(container(|c| {
+        c.startup_probe = Some(exec_probe(1));
+        c.readiness_probe = Some(exec_probe(1));
+    }))
+    .await;
+    world.cri.on_exec(|request| {
+        let edited = request.cmd[1] == "us";
+        answer(i32::from(edited), "edited")
+    });
+    let running = v1::ContainerState::ContainerRunning;
+    let seen = observed(&world, &world.one, running);
+    world.probes.look(&world.pod, &seen, None);
+    let ready = |results: ProbeResults| results.readiness == Some(ProbeResult::Success);
+    world.becomes("ready", ready).await;
+    let mut pod = (*world.pod).clone();
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.env.as_mut().unwrap()[0].value = Some("us".to_owned());
+    world.pod = Arc::new(pod);
+    world.probes.look(&world.pod, &seen, None);
+    let expected = ProbeResults {
+        startup: Some(ProbeResult::Success),
+        readiness: Some(ProbeResult::Success),
+        ..ProbeResults::default()
+    };
+    assert_eq!(world.results(), expected);
+    // What is asked from now on is of the container as edited.
+    world.becomes("unready", |results| !ready(results)).await;
+    assert_eq!(world.results().startup, Some(ProbeResult::Success));
+}
+
+#[tokio::test]
+async fn a_container_that_is_not_ready_is_asked_again_when_its_pod_is_looked_at() {
+    let mut rare = exec_probe(1);
+    rare.period_seconds = Some(600);
+    let world = world(container(|c| c.readiness_probe = Some(rare))).await;
+    let code = Arc::new(AtomicI32::new(1));
+    let told = code.clone();
+    world
+        .cri
+        .on_exec(move |_| answer(told.load(Ordering::SeqCst), "no"));
+    start(&world);
+    eventually_async(SOON, async || {
+        match world.told("Unhealthy Readiness probe failed: no") {
+            0 => Err("not asked".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    code.store(0, Ordering::SeqCst);
+    let running = v1::ContainerState::ContainerRunning;
+    let seen = observed(&world, &world.two, running);
+    world.probes.look(&world.pod, &seen, None);
+    let ready = |results: ProbeResults| results.readiness == Some(ProbeResult::Success);
+    world.becomes("ready", ready).await;
+}
+
+#[tokio::test]
 async fn probe_05_a_question_that_cannot_be_asked_counts_for_nothing() {
     let world = world(container(|c| c.liveness_probe = Some(exec_probe(1)))).await;
     world
