@@ -9,6 +9,7 @@
 
 mod cache;
 mod record;
+mod signal;
 mod sketch;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use cri_api::v1::{self, LinuxContainerResources, MountPropagation, NamespaceMode};
 use jiff::Timestamp;
 
+use super::signal;
 use crate::checkpoint::PortMapping;
 use crate::engine::model::{
     AskedMount, ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State,
@@ -157,7 +158,7 @@ impl Record {
                     all.map(|point| mount(point, asked)).collect()
                 },
                 resources: resources(&inspect.host_config),
-                stop_signal: stop_signal(&inspect.config.stop_signal),
+                stop_signal: signal::of_stop(&inspect.config.stop_signal).into(),
                 user: None,
                 kills_before: None,
             })),
@@ -369,10 +370,4 @@ fn resources(host: &InspectHostConfig) -> LinuxContainerResources {
         cpuset_mems: host.cpuset_mems.clone(),
         ..LinuxContainerResources::default()
     }
-}
-
-/// Docker's stop signal as the CRI's; unknown words and none are the runtime's default.
-fn stop_signal(text: &str) -> i32 {
-    let name = text.replace('+', "PLUS").replace('-', "MINUS");
-    v1::Signal::from_str_name(&name).unwrap_or_default().into()
 }
