@@ -310,6 +310,9 @@ impl Runtime {
         &self,
         request: &v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Error> {
+        // Before the first look: what happens from now on may be missing, and kubelets take nothing
+        // older than this time for new (Kubernetes `GenericPLEG`, `updateCache`).
+        let timestamp = now();
         let record = self.hub.find(&request.pod_sandbox_id).await?;
         let status = record
             .as_ref()
@@ -332,7 +335,7 @@ impl Runtime {
                 .iter()
                 .filter_map(|container| self.hub.container_status(container))
                 .collect(),
-            timestamp: now(),
+            timestamp,
         })
     }
 
