@@ -192,7 +192,7 @@ impl Runtime {
     /// is asked nothing. A negative grace is none.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let Some(record) = self.hub.find_to_end(id).await? else {
+        let Some(record) = self.container_to_end(id).await? else {
             return Ok(());
         };
         if matches!(record.life, Life::Exited { .. }) && !self.hub.is_doubted(&record.id) {
@@ -203,13 +203,22 @@ impl Runtime {
 
     /// RemoveContainer, running or not (CTR-27); an unknown container is a removed one (CRT-17).
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        let Some(record) = self.hub.find_to_end(id).await? else {
+        let Some(record) = self.container_to_end(id).await? else {
             return Ok(());
         };
         let id = &record.id;
         self.remove(id)
             .await
             .map_err(Error::at(format!("failed to remove container {id:?}")))
+    }
+
+    /// A container that is to end, if there is one of that id.
+    ///
+    /// Differs: a sandbox is no container, and stays as it is when StopContainer or RemoveContainer names
+    /// it, as with containerd; upstream ends whatever has the id, and leaves the pod's network behind.
+    async fn container_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+        let record = self.hub.find_to_end(id).await?;
+        Ok(record.filter(|record| record.container().is_some()))
     }
 
     /// UpdateContainerResources (CTR-40).

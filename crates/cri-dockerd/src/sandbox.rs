@@ -252,10 +252,16 @@ impl Runtime {
 
     /// StopPodSandbox: workload killed (SBX-33 BEAT), network down while the sandbox still has its
     /// namespace, pause stopped. Idempotent; an unknown sandbox is a stopped one.
+    ///
+    /// Differs: a container is no sandbox, and stays as it is when StopPodSandbox or RemovePodSandbox names
+    /// it, as with containerd; upstream ends whatever has the id.
     pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error> {
         let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
+        if record.sandbox().is_none() {
+            return Ok(());
+        }
         let id = record.id.as_str();
         let mut errors = Vec::new();
         let containers = self.hub.containers_of(id);
@@ -282,6 +288,9 @@ impl Runtime {
         let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
+        if record.sandbox().is_none() {
+            return Ok(());
+        }
         let id = record.id.as_str();
         let containers = self.hub.containers_of(id);
         let removals = containers
