@@ -256,14 +256,34 @@ impl Runtime {
     /// ListContainers, from memory.
     pub(crate) async fn list_containers(
         &self,
-        filter: Option<v1::ContainerFilter>,
+        mut filter: Option<v1::ContainerFilter>,
     ) -> Result<Vec<v1::Container>, Error> {
+        if let Some(filter) = &mut filter {
+            self.complete_pod_id(&mut filter.pod_sandbox_id).await?;
+        }
         let taken = |record: &Record| state::matches_container(record, filter.as_ref());
         let records = self.hub.list(taken).await?;
         Ok(records
             .iter()
             .filter_map(|record| state::container_item(record))
             .collect())
+    }
+
+    /// Makes the beginning of a sandbox's id, as a filter names it, the whole.
+    ///
+    /// Differs: filters of ListContainers and ListContainerStats may name a pod by the beginning of its
+    /// id where that is one pod's alone, as crictl prints it and containerd takes it; for upstream
+    /// nothing matches then.
+    pub(crate) async fn complete_pod_id(&self, id: &mut String) -> Result<(), Error> {
+        if id.is_empty() || id.len() >= state::WHOLE_ID {
+            return Ok(());
+        }
+        let begun = |record: &Record| record.pod_id().starts_with(id.as_str());
+        let records = self.hub.list(begun).await?;
+        if let Some(whole) = state::only_pod(&records) {
+            whole.clone_into(id);
+        }
+        Ok(())
     }
 
     /// ReopenContainerLog: the new file is there when it returns (LOG-06).
@@ -273,7 +293,7 @@ impl Runtime {
     }
 
     /// The record of a container that must be there.
-    pub(crate) async fn container(&self, id: &str) -> Result<std::sync::Arc<Record>, Error> {
+    pub(crate) async fn container(&self, id: &str) -> Result<Arc<Record>, Error> {
         let record = self.hub.find(id).await?;
         record
             .filter(|record| record.container().is_some())

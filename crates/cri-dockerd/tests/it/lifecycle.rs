@@ -259,6 +259,39 @@ async fn calls_for_containers_spare_sandboxes_and_the_other_way_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_pod_are_listed_by_the_beginning_of_its_id() {
+    let (_engine, mut server, pod, [id]) = FakeEngine::with_pod("short", ["web"]).await;
+    let of = |beginning: &str| v1::ListContainersRequest {
+        filter: Some(v1::ContainerFilter {
+            pod_sandbox_id: beginning.to_owned(),
+            ..Default::default()
+        }),
+    };
+    for (beginning, expected) in [
+        (pod.id.as_str(), vec![id.clone()]),
+        (&pod.id[..13], vec![id.clone()]),
+        ("ffff", Vec::new()),
+    ] {
+        let answer = server.client.list_containers(of(beginning)).await.unwrap();
+        let found = answer.into_inner().containers.into_iter();
+        let found: Vec<_> = found.map(|container| container.id).collect();
+        assert_eq!(found, expected, "{beginning}");
+        let request = v1::ListContainerStatsRequest {
+            filter: Some(v1::ContainerStatsFilter {
+                pod_sandbox_id: beginning.to_owned(),
+                ..Default::default()
+            }),
+        };
+        let answer = server.client.list_container_stats(request).await.unwrap();
+        assert_eq!(
+            answer.into_inner().stats.len(),
+            expected.len(),
+            "{beginning}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn name_held_by_a_leftover_is_freed_within_the_call() {
     let engine = engine_with_image(DockerEngine::shared()).await;
     let mut server = Server::start(&engine.host()).await;
