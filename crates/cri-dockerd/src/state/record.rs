@@ -134,6 +134,8 @@ pub(crate) struct ContainerFacts {
     pub(crate) stop_signal: i32,
     /// As whom its first process began, once it was seen to run.
     pub(crate) user: Option<v1::LinuxContainerUser>,
+    /// Files of its cgroup that Docker can't set, with their values, as asked for at create.
+    pub(crate) unified: BTreeMap<String, String>,
     /// What the memory limit had killed in its pod before it was started, once that was seen.
     pub(crate) kills_before: Option<u64>,
 }
@@ -160,6 +162,7 @@ impl Record {
                 resources: resources(&inspect.host_config),
                 stop_signal: signal::of_stop(&inspect.config.stop_signal).into(),
                 user: None,
+                unified: labels::unified(docker_labels),
                 kills_before: None,
             })),
             _ => return None,
