@@ -81,6 +81,14 @@ impl Life {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self, Self::Running { .. })
     }
+
+    /// When its latest run began, in nanoseconds since 1970; `None` before the first.
+    pub(crate) fn started_at(&self) -> Option<i64> {
+        match self {
+            Self::Created => None,
+            Self::Running { started_at, .. } | Self::Exited { started_at, .. } => Some(*started_at),
+        }
+    }
 }
 
 /// What a record is.
