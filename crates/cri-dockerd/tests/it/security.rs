@@ -360,6 +360,32 @@ async fn a_command_that_cannot_be_started_is_told_within_the_timeout_of_a_probe(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_timed_out_command_left_behind_is_gone_when_the_call_returns() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("orphan")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    // One that holds no output of a command's outlives it.
+    let script = "sleep 4322 >/dev/null 2>&1 & exit 0";
+    said(&mut server, &id, &["sh", "-c", script]).await;
+    let script = "sleep 4321 & exit 0";
+    let request = v1::ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout: 1,
+    };
+    let error = server.client.exec_sync(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error:?}");
+    let processes = said(&mut server, &id, &["ps"]).await;
+    assert!(
+        processes.contains("4322") && !processes.contains("4321"),
+        "{processes}"
+    );
+    pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_holds_dockers_own_directory_is_mounted_read_only() {
     let engine = engine_with_image(DockerEngine::shared()).await;
     let mut server = Server::start(&engine.host()).await;
