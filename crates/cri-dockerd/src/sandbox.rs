@@ -387,7 +387,7 @@ impl Runtime {
 }
 
 /// Docker's runtime for a CRI handler. Differs: upstream knows only the default (SBX-03, CMP-13).
-fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
+pub(crate) fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
     match handler {
         "" | "docker" => Ok(String::new()),
         name if engine.info.runtimes.0.contains(name) => Ok(name.to_owned()),
