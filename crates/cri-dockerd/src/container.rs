@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cri_api::{Code, RpcError, v1};
 use daemon::ErrorChain;
+use node_os::cgroups::CgroupError;
 
 use crate::engine::model::CreateContainer;
 use crate::error::{Error, not_found, required};
@@ -16,6 +17,7 @@ use crate::state::{self, Life, Record};
 use crate::translate::container as translate;
 use crate::translate::identity::{self, ImageUsers};
 use crate::translate::security::{self, AppArmor, Seccomp};
+use crate::unified::{self, Files, Written};
 
 /// Larger seccomp profiles are refused; the largest known are some 20 KiB.
 const MAX_PROFILE: u64 = 4 << 20;
@@ -160,6 +162,11 @@ impl Runtime {
     }
 
     /// StartContainer: one start and one inspect.
+    ///
+    /// Differs: files of the container's cgroup that a request names (`unified`, cgroup v2: memory.oom.group,
+    /// memory.swap.max, memory.high) are written by cri-dockerd right behind the start, for Docker can't set
+    /// them, and a value that the kernel refuses is logged; upstream drops them all, other runtimes set them
+    /// before the first process runs and fail the start.
     pub(crate) async fn start_container(&self, id: &str) -> Result<(), Error> {
         let record = self.container(id).await?;
         let id = record.id.as_str();
@@ -172,6 +179,10 @@ impl Runtime {
         }
         let operation = self.hub.begin(id, Some(id));
         let started = self.engine.start_container(id).await;
+        let mut written = Written::Done;
+        if started.is_ok() {
+            written = self.set_unified(&record).await;
+        }
         // Also after a failure: Docker keeps exit code and message of it (CTR-22).
         let looked = operation.finish().await;
         if let Err(source) = started {
@@ -184,15 +195,37 @@ impl Runtime {
             }
             return Err(Error::Docker { step, source });
         }
-        looked?;
+        // By its process now, which was not known before.
+        if let Some(seen) = looked?
+            && written == Written::OutOfSight
+            && seen.life.is_running()
+            && self.set_unified(&seen).await == Written::OutOfSight
+        {
+            self.unified.warn_out_of_sight(id);
+        }
         Ok(())
+    }
+
+    /// Sets the limits that Docker can't, as asked for at create. What is refused is logged.
+    async fn set_unified(&self, record: &Record) -> Written {
+        let Some(facts) = record.container() else {
+            return Written::Done;
+        };
+        let written = self.write_unified(record, &facts.unified).await;
+        written.unwrap_or(Written::Done)
+    }
+
+    async fn write_unified(&self, record: &Record, files: &Files) -> Result<Written, CgroupError> {
+        let facts = self.hub.known_facts();
+        let driver = facts.and_then(|facts| facts.cgroup_driver.ok());
+        self.unified.write(record, driver, files).await
     }
 
     /// StopContainer; an unknown container is a stopped one (CRT-16), and of one that has ended Docker
     /// is asked nothing. A negative grace is none.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<(), Error> {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let Some(record) = self.hub.find_to_end(id).await? else {
+        let Some(record) = self.container_to_end(id).await? else {
             return Ok(());
         };
         if matches!(record.life, Life::Exited { .. }) && !self.hub.is_doubted(&record.id) {
@@ -203,7 +236,7 @@ impl Runtime {
 
     /// RemoveContainer, running or not (CTR-27); an unknown container is a removed one (CRT-17).
     pub(crate) async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        let Some(record) = self.hub.find_to_end(id).await? else {
+        let Some(record) = self.container_to_end(id).await? else {
             return Ok(());
         };
         let id = &record.id;
@@ -212,22 +245,50 @@ impl Runtime {
             .map_err(Error::at(format!("failed to remove container {id:?}")))
     }
 
+    /// A container that is to end, if there is one of that id.
+    ///
+    /// Differs: a sandbox is no container, and stays as it is when StopContainer or RemoveContainer names
+    /// it, as with containerd; upstream ends whatever has the id, and leaves the pod's network behind.
+    async fn container_to_end(&self, id: &str) -> Result<Option<Arc<Record>>, Error> {
+        let record = self.hub.find_to_end(id).await?;
+        Ok(record.filter(|record| record.container().is_some()))
+    }
+
     /// UpdateContainerResources (CTR-40).
     pub(crate) async fn update_container(
         &self,
         request: v1::UpdateContainerResourcesRequest,
     ) -> Result<(), Error> {
-        let limits = required(request.linux, "linux")?;
+        let mut limits = required(request.linux, "linux")?;
+        unified::check(&limits.unified)?;
         let record = self.container(&request.container_id).await?;
+        // What was asked for at create stays where this request says nothing of it.
+        for (file, value) in record.container().into_iter().flat_map(|c| &c.unified) {
+            let entry = limits.unified.entry(file.clone());
+            entry.or_insert_with(|| value.clone());
+        }
         let id = record.id.as_str();
         let operation = self.hub.begin(id, Some(id));
-        let limits = crate::translate::update(&limits);
-        if let Err(source) = self.engine.update_container(id, &limits).await {
+        let update = crate::translate::update(&limits);
+        if let Err(source) = self.engine.update_container(id, &update).await {
             operation.failed(&source).await;
             let step = format!("failed to update container {id:?}");
             return Err(Error::Docker { step, source });
         }
+        let written = if record.life.is_running() {
+            self.write_unified(&record, &limits.unified).await
+        } else {
+            Ok(Written::Done)
+        };
         operation.finish().await?;
+        match written {
+            Ok(Written::Done) => {}
+            Ok(Written::OutOfSight) => self.unified.warn_out_of_sight(id),
+            Err(error) => {
+                let text = format!("failed to update container {id:?}: {}", ErrorChain(&error));
+                return Err(RpcError::new(Code::Unknown, text).into());
+            }
+        }
         Ok(())
     }
 
@@ -247,14 +308,34 @@ impl Runtime {
     /// ListContainers, from memory.
     pub(crate) async fn list_containers(
         &self,
-        filter: Option<v1::ContainerFilter>,
+        mut filter: Option<v1::ContainerFilter>,
     ) -> Result<Vec<v1::Container>, Error> {
+        if let Some(filter) = &mut filter {
+            self.complete_pod_id(&mut filter.pod_sandbox_id).await?;
+        }
         let taken = |record: &Record| state::matches_container(record, filter.as_ref());
         let records = self.hub.list(taken).await?;
         Ok(records
             .iter()
             .filter_map(|record| state::container_item(record))
             .collect())
+    }
+
+    /// Makes the beginning of a sandbox's id, as a filter names it, the whole.
+    ///
+    /// Differs: filters of ListContainers and ListContainerStats may name a pod by the beginning of its
+    /// id where that is one pod's alone, as crictl prints it and containerd takes it; for upstream
+    /// nothing matches then.
+    pub(crate) async fn complete_pod_id(&self, id: &mut String) -> Result<(), Error> {
+        if id.is_empty() || id.len() >= state::WHOLE_ID {
+            return Ok(());
+        }
+        let begun = |record: &Record| record.pod_id().starts_with(id.as_str());
+        let records = self.hub.list(begun).await?;
+        if let Some(whole) = state::only_pod(&records) {
+            whole.clone_into(id);
+        }
+        Ok(())
     }
 
     /// ReopenContainerLog: the new file is there when it returns (LOG-06).
@@ -264,7 +345,7 @@ impl Runtime {
     }
 
     /// The record of a container that must be there.
-    pub(crate) async fn container(&self, id: &str) -> Result<std::sync::Arc<Record>, Error> {
+    pub(crate) async fn container(&self, id: &str) -> Result<Arc<Record>, Error> {
         let record = self.hub.find(id).await?;
         record
             .filter(|record| record.container().is_some())

@@ -10,8 +10,8 @@
 //! caller gets Unavailable then, and NotFound only for a container that is gone.
 //!
 //! Differs from upstream: what a timed-out command started is gone before the error is returned
-//! (EXE-04), output beyond the limit is dropped instead of failing the call (EXE-05), and the exit
-//! code is waited for, not polled.
+//! (EXE-04), but for what has left both its session and, its parents having ended, its tree; output beyond
+//! the limit is dropped instead of failing the call (EXE-05), and the exit code is waited for, not polled.
 
 pub(crate) mod kill;
 
@@ -73,15 +73,25 @@ impl Output {
 pub(crate) struct KillOnDrop {
     pub(crate) execs: Execs,
     pub(crate) exec: String,
+    pub(crate) orphans: Orphans,
     pub(crate) armed: bool,
+}
+
+/// What becomes of processes that a command left behind when it ended, and that hold its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orphans {
+    /// They are killed with it: the call went on because of them.
+    Killed,
+    /// They stay, as with upstream: what somebody started by hand and left may be meant to stay.
+    Spared,
 }
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if self.armed {
             let (execs, exec) = (self.execs.clone(), std::mem::take(&mut self.exec));
-            let spawner = self.execs.spawner.clone();
-            spawner.spawn_job("kill exec", async move { execs.kill(&exec).await });
+            let (spawner, orphans) = (self.execs.spawner.clone(), self.orphans);
+            spawner.spawn_job("kill exec", async move { execs.kill(&exec, orphans).await });
         }
     }
 }
@@ -182,6 +192,7 @@ impl Execs {
         let mut guard = KillOnDrop {
             execs: self.clone(),
             exec: exec.clone(),
+            orphans: Orphans::Killed,
             armed: true,
         };
         let work = async {
@@ -211,9 +222,8 @@ impl Execs {
                     guard.armed = false;
                     // On a task of its own: a caller that goes away now must not stop it.
                     let (execs, exec) = (self.clone(), exec.clone());
-                    let kill = self
-                        .spawner
-                        .run("kill exec", async move { execs.kill(&exec).await });
+                    let kill = async move { execs.kill(&exec, Orphans::Killed).await };
+                    let kill = self.spawner.run("kill exec", kill);
                     // A panic in it is logged with the group.
                     let _ = kill.await;
                     // The words that upstream gives (EXE-03).
@@ -282,11 +292,17 @@ impl Execs {
     }
 
     /// Kills all processes of an exec and returns when they are gone.
-    async fn kill(&self, exec: &str) {
+    async fn kill(&self, exec: &str, orphans: Orphans) {
         let deadline = Instant::now() + START_LIMIT;
         let found = loop {
             match self.engine.exec_inspect(exec).await {
-                Ok(found) if found.exit_code.is_some() && !found.running => return,
+                Ok(found) if found.exit_code.is_some() && !found.running => {
+                    // Docker goes on naming its process, whose number its session still has.
+                    if orphans == Orphans::Killed && found.pid > 0 {
+                        break found;
+                    }
+                    return;
+                }
                 Ok(found) if found.running && found.pid > 0 => break found,
                 // Docker is at starting it: no event tells when its process is there.
                 Ok(_) if Instant::now() < deadline => tokio::time::sleep(START_PAUSE).await,
@@ -306,10 +322,11 @@ impl Execs {
             }
         };
         let container = found.container_id.clone();
+        let has_ended = !found.running;
         let Ok(pid) = i32::try_from(found.pid) else {
             return;
         };
-        let killed = daemon::blocking(move || kill::tree(pid, &container)).await;
+        let killed = daemon::blocking(move || kill::tree(pid, &container, has_ended)).await;
         match killed {
             Ok(count) => {
                 tracing::debug!(container.id = found.container_id, count, "command killed");

@@ -382,7 +382,7 @@ impl Hub {
         if record.container().is_some() {
             self.load_image_names(&record.image_id).await;
             let before = self.known(&record.id);
-            identity::note(&mut record, before.as_deref()).await;
+            identity::note(&mut record, before.as_deref(), &inspect.config.user).await;
             let driver = self
                 .known_facts()
                 .and_then(|facts| facts.cgroup_driver.ok());

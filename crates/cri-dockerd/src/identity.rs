@@ -13,7 +13,7 @@ use node_os::proc::Proc;
 use crate::cgroup;
 use crate::engine::{Engine, EngineError, Found};
 use crate::lock::lock;
-use crate::state::{Life, Record};
+use crate::state::Record;
 use crate::translate::identity::ImageUsers;
 
 /// Images that are remembered; a node has a few hundred.
@@ -63,19 +63,36 @@ impl KnownUsers {
     }
 }
 
-/// Notes as whom a container's first process began: as it was seen first, for a process may change.
-/// Nothing is noted where its process is out of our sight.
-pub(crate) async fn note(record: &mut Record, before: Option<&Record>) {
-    let Life::Running { pid, started_at } = record.life else {
+/// Notes as whom a container's first process began: as it was seen first in this run, also after its end.
+/// `asked` is the user that Docker was told. Nothing is noted where the process is out of our sight, or
+/// has become another by the first look.
+pub(crate) async fn note(record: &mut Record, before: Option<&Record>, asked: &str) {
+    let Some(started_at) = record.life.started_at() else {
         return;
     };
-    let same = before.filter(|before| before.life == Life::Running { pid, started_at });
+    let same = before.filter(|before| before.life.started_at() == Some(started_at));
     if let Some(user) = same.and_then(|before| before.container()?.user.clone()) {
         record.began_as(Some(user));
         return;
     }
+    let Some(pid) = record.pid() else {
+        return;
+    };
     let (id, pid) = (record.id.clone(), u32::try_from(pid).unwrap_or(0));
-    record.began_as(daemon::blocking(move || user_of(&Proc::new(), pid, &id)).await);
+    let found = daemon::blocking(move || user_of(&Proc::new(), pid, &id)).await;
+    record.began_as(found.filter(|user| may_have_begun(asked, user.uid)));
+}
+
+/// Whether a process that was begun as `asked` (`user`, `uid`, `uid:gid`, nothing for root) may still be
+/// what it was, now that it is seen as `uid`. Only root can become another.
+fn may_have_begun(asked: &str, uid: i64) -> bool {
+    let user = asked.split(':').next().unwrap_or_default();
+    match user.parse::<i64>() {
+        Ok(number) => number == uid,
+        Err(_) if user.is_empty() || user == "root" => uid == 0,
+        // The image's name for somebody else.
+        Err(_) => true,
+    }
 }
 
 /// As whom a process runs, if it is the container's.
@@ -109,4 +126,55 @@ async fn file(engine: &Engine, container: &str, path: &str) -> Result<String, En
         }
         _ => String::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Life;
+    use crate::state::tests::{ended, made, running};
+
+    #[tokio::test]
+    async fn user_of_a_run_is_kept_to_its_end_and_is_not_the_next_ones() {
+        let user = v1::LinuxContainerUser {
+            uid: 7,
+            gid: 8,
+            supplemental_groups: vec![8, 9],
+        };
+        let of = |record: &Record| record.container().unwrap().user.clone();
+        let mut seen = running();
+        seen.began_as(Some(user.clone()));
+        let mut dead = ended(0);
+        note(&mut dead, Some(&seen), "7").await;
+        assert_eq!(of(&dead), Some(user.clone()));
+        let mut again = ended(0);
+        note(&mut again, Some(&dead), "7").await;
+        assert_eq!(of(&again), Some(user), "at each further look");
+
+        let mut next = ended(0);
+        if let Life::Exited { started_at, .. } = &mut next.life {
+            *started_at += 1;
+        }
+        note(&mut next, Some(&again), "7").await;
+        assert_eq!(of(&next), None, "of another run");
+        let mut unseen = ended(0);
+        note(&mut unseen, Some(&made()), "7").await;
+        assert_eq!(of(&unseen), None);
+    }
+
+    #[test]
+    fn process_that_has_dropped_root_is_not_taken_for_what_it_was() {
+        for (asked, uid, expected) in [
+            ("", 0, true),
+            ("", 999, false),
+            ("root:root", 0, true),
+            ("root", 999, false),
+            ("0:0", 999, false),
+            ("999", 999, true),
+            ("999:7", 0, false),
+            ("postgres", 999, true),
+        ] {
+            assert_eq!(may_have_begun(asked, uid), expected, "{asked} {uid}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use cri_api::{
 use futures_util::FutureExt as _;
 use tonic::{Request, Response, Status};
 
-use crate::runtime::Runtime;
+use crate::{error::Error, runtime::Runtime, sandbox::runtime_of_handler};
 
 /// The CRI's image service.
 #[derive(Debug, Clone)]
@@ -34,8 +34,19 @@ async fn answer<T>(
     Err(error.into())
 }
 
-fn name(image: Option<v1::ImageSpec>) -> String {
-    image.unwrap_or_default().image
+impl ImageService {
+    /// The image's name. Kubelets name the pod's handler with it.
+    ///
+    /// Differs: ImageStatus, PullImage and RemoveImage refuse an image with a runtime handler that Docker
+    /// has not got, as RunPodSandbox does; upstream reads no handler there.
+    async fn name(&self, image: Option<v1::ImageSpec>) -> Result<String, RpcError> {
+        let image = image.unwrap_or_default();
+        if !image.runtime_handler.is_empty() {
+            let engine = self.0.hub.facts().await.map_err(Error::from)?;
+            runtime_of_handler(&image.runtime_handler, &engine)?;
+        }
+        Ok(image.image)
+    }
 }
 
 #[tonic::async_trait]
@@ -58,10 +69,10 @@ impl image_service_server::ImageService for ImageService {
         request: Request<v1::ImageStatusRequest>,
     ) -> Answer<v1::ImageStatusResponse> {
         let request = request.into_inner();
-        answer(
-            "ImageStatus",
-            self.0.images.status(&name(request.image), request.verbose),
-        )
+        answer("ImageStatus", async {
+            let image = self.name(request.image).await?;
+            self.0.images.status(&image, request.verbose).await
+        })
         .await
     }
 
@@ -71,7 +82,7 @@ impl image_service_server::ImageService for ImageService {
     ) -> Answer<v1::PullImageResponse> {
         let request = request.into_inner();
         answer("PullImage", async {
-            let image = name(request.image);
+            let image = self.name(request.image).await?;
             let image_ref = self.0.images.pull(&image, request.auth.as_ref()).await?;
             Ok(v1::PullImageResponse { image_ref })
         })
@@ -82,10 +93,11 @@ impl image_service_server::ImageService for ImageService {
         &self,
         request: Request<v1::RemoveImageRequest>,
     ) -> Answer<v1::RemoveImageResponse> {
-        let image = name(request.into_inner().image);
+        let request = request.into_inner();
         // Runs to its end: half of the names gone would be a third state.
         let images = self.0.images.clone();
         answer("RemoveImage", async {
+            let image = self.name(request.image).await?;
             let spawner = images.spawner().clone();
             let removal = spawner.run("remove image", async move { images.remove(&image).await });
             match removal.await {

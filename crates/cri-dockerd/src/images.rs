@@ -230,8 +230,11 @@ impl Images {
         self.0.changes.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// PullImage: the image's digest, or its id where it has none (IMG-11). The caller may go
-    /// away; see the module.
+    /// PullImage: the image's id, which the CRI asks for: kubelets look up by ImageStatus's id what
+    /// they noted of a pull by its answer. The caller may go away; see the module.
+    ///
+    /// Differs: PullImage answers the image's id; upstream its first digest with a name, where it has
+    /// one (IMG-11), by which a kubelet never finds again that it pulled the image itself.
     ///
     /// # Errors
     /// As [`pull::refusal`]; `DeadlineExceeded` when the registry is silent for too long.
@@ -373,17 +376,8 @@ impl Images {
             Some(digest) => format!("{name}@{digest}"),
             None => format!("{name}:{}", image.version()),
         };
-        let inspect = self
-            .0
-            .engine
-            .inspect_image(&asked)
-            .await
-            .map_err(|e| refuse(&e))?;
-        let digest = inspect
-            .repo_digests
-            .into_iter()
-            .find(|digest| digest != show::NO_DIGEST);
-        Ok(digest.unwrap_or(inspect.id))
+        let inspect = self.0.engine.inspect_image(&asked).await;
+        Ok(inspect.map_err(|e| refuse(&e))?.id)
     }
 
     /// RemoveImage: the image that any of its names or its id names goes with all its names; none

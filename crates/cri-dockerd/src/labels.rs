@@ -22,6 +22,12 @@ pub(crate) const NETWORK: &str = "io.berth.network";
 /// Runtime handler that a sandbox was asked for with, where one was named: Docker tells only which
 /// runtime it took. Differs: ours alone, as [`NETWORK`].
 pub(crate) const RUNTIME_HANDLER: &str = "io.berth.runtime-handler";
+/// Files of a container's cgroup with their values (CRI `unified`) as JSON, where any were asked for:
+/// Docker can't keep them.
+///
+/// Differs: files of a container's cgroup that a request names are kept in a Docker label of ours; upstream
+/// shows it as one more label of the container.
+pub(crate) const UNIFIED: &str = "io.berth.unified";
 const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 const ANNOTATION: &str = "annotation.";
 
@@ -40,14 +46,21 @@ pub(crate) fn for_sandbox(labels: &Map, annotations: &Map, network: &str, handle
     all
 }
 
-/// Docker labels of a container.
+/// Docker labels of a container; `unified` are files of its cgroup.
 pub(crate) fn for_container(
     labels: &Map,
     annotations: &Map,
     sandbox_id: &str,
     log_path: &str,
+    unified: &Map,
 ) -> Map {
     let mut all = merge(labels, annotations);
+    // Where none are asked for none are set, whatever the user's labels say.
+    all.remove(UNIFIED);
+    if !unified.is_empty() {
+        let text = serde_json::json!(unified).to_string();
+        all.insert(UNIFIED.to_owned(), text);
+    }
     all.insert(TYPE.to_owned(), TYPE_CONTAINER.to_owned());
     all.insert(SANDBOX_ID.to_owned(), sandbox_id.to_owned());
     all.insert(LOG_PATH.to_owned(), log_path.to_owned());
@@ -57,6 +70,12 @@ pub(crate) fn for_container(
 /// [`RUNTIME_HANDLER`] in a sandbox's Docker labels.
 pub(crate) fn handler(docker: &Map) -> String {
     docker.get(RUNTIME_HANDLER).cloned().unwrap_or_default()
+}
+
+/// [`UNIFIED`] in a container's Docker labels.
+pub(crate) fn unified(docker: &Map) -> Map {
+    let text = docker.get(UNIFIED).map(String::as_str).unwrap_or_default();
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 fn merge(labels: &Map, annotations: &Map) -> Map {
@@ -89,6 +108,7 @@ fn is_internal(key: &str, of_sandbox: bool) -> bool {
     match key {
         TYPE | LOG_PATH | SANDBOX_ID | NETWORK => true,
         CONTAINER_NAME | RUNTIME_HANDLER => of_sandbox,
+        UNIFIED => !of_sandbox,
         _ => false,
     }
 }
@@ -117,8 +137,9 @@ mod tests {
     proptest! {
         #[test]
         fn labels_and_annotations_survive_docker(labels in map(), annotations in map()) {
-            let docker = for_container(&labels, &annotations, "s", "/l");
+            let docker = for_container(&labels, &annotations, "s", "/l", &labels);
             prop_assert_eq!(split(&docker), (labels.clone(), annotations.clone()));
+            prop_assert_eq!(&unified(&docker), &labels);
             let docker = for_sandbox(&labels, &annotations, "bridge", "kata");
             prop_assert_eq!(split(&docker), (labels, annotations));
         }
@@ -128,15 +149,18 @@ mod tests {
     fn internal_keys_win_over_the_users() {
         let labels = Map::from([(TYPE.to_owned(), "x".to_owned())]);
         assert_eq!(
-            for_container(&labels, &Map::new(), "s", "/l")[TYPE],
+            for_container(&labels, &Map::new(), "s", "/l", &Map::new())[TYPE],
             TYPE_CONTAINER
         );
+        let labels = Map::from([(UNIFIED.to_owned(), r#"{"memory.high":"1"}"#.to_owned())]);
+        let docker = for_container(&labels, &Map::new(), "s", "/l", &Map::new());
+        assert_eq!(unified(&docker), Map::new());
     }
 
     #[test]
     fn container_name_stays_on_containers_and_leaves_sandboxes() {
         let labels = Map::from([(CONTAINER_NAME.to_owned(), "web".to_owned())]);
-        let (seen, _) = split(&for_container(&labels, &Map::new(), "s", "/l"));
+        let (seen, _) = split(&for_container(&labels, &Map::new(), "s", "/l", &Map::new()));
         assert_eq!(seen, labels);
         let (seen, _) = split(&for_sandbox(&Map::new(), &Map::new(), "bridge", ""));
         assert!(seen.is_empty());

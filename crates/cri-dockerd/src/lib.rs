@@ -47,6 +47,7 @@ mod stats;
 mod stats_rpcs;
 mod streaming;
 mod translate;
+mod unified;
 mod verbose;
 
 use std::ffi::OsString;

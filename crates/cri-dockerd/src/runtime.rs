@@ -22,6 +22,7 @@ use crate::paths::PathView;
 use crate::remembered::Remembered;
 use crate::stats::Stats;
 use crate::translate::Facts;
+use crate::unified::Unified;
 
 /// How long a removal is tried that somebody else began, or that a dying container delays (CTR-25).
 const REMOVAL_WAIT: Duration = Duration::from_secs(10);
@@ -51,6 +52,7 @@ pub(crate) struct Runtime {
     pub(crate) images: Images,
     pub(crate) stats: Stats,
     pub(crate) users: KnownUsers,
+    pub(crate) unified: Unified,
     pub(crate) execs: Execs,
     /// URLs of Exec, Attach and PortForward.
     pub(crate) streams: ::streaming::Urls,

@@ -252,10 +252,16 @@ impl Runtime {
 
     /// StopPodSandbox: workload killed (SBX-33 BEAT), network down while the sandbox still has its
     /// namespace, pause stopped. Idempotent; an unknown sandbox is a stopped one.
+    ///
+    /// Differs: a container is no sandbox, and stays as it is when StopPodSandbox or RemovePodSandbox names
+    /// it, as with containerd; upstream ends whatever has the id.
     pub(crate) async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error> {
         let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
+        if record.sandbox().is_none() {
+            return Ok(());
+        }
         let id = record.id.as_str();
         let mut errors = Vec::new();
         let containers = self.hub.containers_of(id);
@@ -282,6 +288,9 @@ impl Runtime {
         let Some(record) = self.hub.find_to_end(id).await? else {
             return self.forget_lost(id).await;
         };
+        if record.sandbox().is_none() {
+            return Ok(());
+        }
         let id = record.id.as_str();
         let containers = self.hub.containers_of(id);
         let removals = containers
@@ -310,6 +319,9 @@ impl Runtime {
         &self,
         request: &v1::PodSandboxStatusRequest,
     ) -> Result<v1::PodSandboxStatusResponse, Error> {
+        // Before the first look: what happens from now on may be missing, and kubelets take nothing
+        // older than this time for new (Kubernetes `GenericPLEG`, `updateCache`).
+        let timestamp = now();
         let record = self.hub.find(&request.pod_sandbox_id).await?;
         let status = record
             .as_ref()
@@ -332,7 +344,7 @@ impl Runtime {
                 .iter()
                 .filter_map(|container| self.hub.container_status(container))
                 .collect(),
-            timestamp: now(),
+            timestamp,
         })
     }
 
@@ -375,7 +387,7 @@ impl Runtime {
 }
 
 /// Docker's runtime for a CRI handler. Differs: upstream knows only the default (SBX-03, CMP-13).
-fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
+pub(crate) fn runtime_of_handler(handler: &str, engine: &EngineFacts) -> Result<String, Error> {
     match handler {
         "" | "docker" => Ok(String::new()),
         name if engine.info.runtimes.0.contains(name) => Ok(name.to_owned()),

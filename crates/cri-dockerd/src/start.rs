@@ -33,6 +33,7 @@ use crate::server::{self, Activation, ListenError};
 use crate::service::Service;
 use crate::stats::{Kernel, Stats};
 use crate::streaming;
+use crate::unified::Unified;
 
 /// Open files for logs and streams of many containers; the usual limit of 1024 carries some 400.
 const OPEN_FILES: u64 = 65_536;
@@ -196,6 +197,7 @@ pub(crate) async fn run(settings: Settings, environment: Environment) -> Result<
         images,
         stats,
         users: KnownUsers::default(),
+        unified: daemon::blocking(Unified::open).await,
         settings: runtime::Settings {
             sandbox_image: settings.sandbox_image.clone(),
             log_config: settings.log_config.clone(),

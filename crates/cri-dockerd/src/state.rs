@@ -9,6 +9,7 @@
 
 mod cache;
 mod record;
+mod signal;
 mod sketch;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,6 +19,6 @@ pub(crate) use cache::{Cache, Change, Ticket};
 pub(crate) use record::{Life, Record};
 pub(crate) use sketch::with_sketches;
 pub(crate) use view::{
-    container_item, container_status, event, matches_container, matches_sandbox, sandbox_item,
-    sandbox_status,
+    WHOLE_ID, container_item, container_status, event, matches_container, matches_sandbox,
+    only_pod, sandbox_item, sandbox_status,
 };

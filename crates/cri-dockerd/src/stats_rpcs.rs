@@ -28,7 +28,8 @@ impl Runtime {
         &self,
         filter: Option<v1::ContainerStatsFilter>,
     ) -> Result<Vec<v1::ContainerStats>, Error> {
-        let filter = filter.unwrap_or_default();
+        let mut filter = filter.unwrap_or_default();
+        self.complete_pod_id(&mut filter.pod_sandbox_id).await?;
         let taken = |record: &Record| {
             record.container().is_some_and(|facts| {
                 (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == facts.sandbox_id)

@@ -23,7 +23,7 @@ use daemon::ErrorChain;
 use crate::{
     engine::{Engine, EngineError, NO_DETACH, model::ExecCreate},
     error::Error,
-    exec::{Execs, KillOnDrop},
+    exec::{Execs, KillOnDrop, Orphans},
     hub::Hub,
     runtime::Runtime,
     state::Record,
@@ -190,6 +190,7 @@ impl ::streaming::Runtime for Containers {
         let mut guard = KillOnDrop {
             execs: self.execs.clone(),
             exec: exec.clone(),
+            orphans: Orphans::Spared,
             armed: true,
         };
         let connection = match self.engine.exec_start(&exec, tty).await {

@@ -2,8 +2,9 @@
 //!
 //! The first process is known by Docker; the others are its descendants, and what is in its
 //! session: runc makes the first process of an exec a session leader, so background children that
-//! lost their parent are still found. Each is looked at again through a process handle, and must be
-//! in the container's cgroup, before it gets the signal: a number may have been used again.
+//! lost their parent are still found, also where the first has ended. Each is looked at again through
+//! a process handle, and must be in the container's cgroup, before it gets the signal: a number may
+//! have been used again.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -128,21 +129,19 @@ fn hold(pid: i32, container: &str) -> Option<OwnedFd> {
 }
 
 /// Kills the process and all it started; how many there were. They have ended when it returns.
-pub(super) fn tree(root: i32, container: &str) -> Result<usize, KillError> {
+/// `has_ended`: of the process itself that is known, and what is left is its session.
+pub(super) fn tree(root: i32, container: &str, has_ended: bool) -> Result<usize, KillError> {
     let deadline = Instant::now() + LIMIT;
-    let Some(first) = stat(root) else {
-        return Ok(0);
-    };
-    if matches!(first.state, b'Z' | b'X') {
-        return Ok(0);
-    }
-    if !is_in(root, container) {
+    let lives = |stat: &Stat| !matches!(stat.state, b'Z' | b'X');
+    if stat(root).is_some_and(|first| lives(&first)) {
+        if has_ended {
+            // The kernel gives no number away that a session still has: all are gone.
+            return Ok(0);
+        }
         // Unless it ended just now.
-        return if stat(root).is_none() {
-            Ok(0)
-        } else {
-            Err(KillError::NotVisible(root))
-        };
+        if !is_in(root, container) && stat(root).is_some_and(|first| lives(&first)) {
+            return Err(KillError::NotVisible(root));
+        }
     }
     let mut killed = HashSet::new();
     loop {
@@ -236,15 +235,21 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, [10, 11, 12, 13]);
         assert!(members(99, &all).is_empty());
+        let mut orphans = all.clone();
+        orphans.retain(|pid, _| ![10, 11, 12].contains(pid));
+        assert_eq!(members(10, &orphans), [13], "its leader is gone");
     }
 
     #[test]
     fn process_outside_the_container_is_spared() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(matches!(
-            tree(own, "no-such-container"),
+            tree(own, "no-such-container", false),
             Err(KillError::NotVisible(_))
         ));
-        assert!(matches!(tree(own, ""), Err(KillError::NotVisible(_))));
+        assert!(matches!(
+            tree(own, "", false),
+            Err(KillError::NotVisible(_))
+        ));
     }
 }

@@ -109,15 +109,13 @@ pub(super) fn refusal(error: &EngineError) -> (Code, String) {
     };
     let from_registry = matches!(error, EngineError::Progress { .. });
     match code {
-        // Kubelets know the prefix (KLT-05). A 503 of Docker itself is not the registry's.
-        Some(502..=504) if from_registry => {
-            return (Code::Unavailable, format!("RegistryUnavailable: {text}"));
-        }
+        // A 503 of Docker itself is not the registry's.
+        Some(502..=504) if from_registry => return unavailable(&text),
         Some(401) => return (Code::Unauthenticated, text),
         _ => {}
     }
     if let Some(502..=504) = registry_status(&text) {
-        return (Code::Unavailable, format!("RegistryUnavailable: {text}"));
+        return unavailable(&text);
     }
     let code = match by_text(&text) {
         Some(code) => code,
@@ -131,6 +129,12 @@ pub(super) fn refusal(error: &EngineError) -> (Code, String) {
         },
     };
     (code, text)
+}
+
+/// The registry can't answer now. Kubelets know the word in front (KLT-05), if it is in front: only
+/// the code Unknown is not put before it (Kubernetes `cri-client`, `pullImageV1`).
+fn unavailable(text: &str) -> (Code, String) {
+    (Code::Unknown, format!("RegistryUnavailable: {text}"))
 }
 
 /// Docker mostly gives the registry's answer as text alone: the fallback, with recorded samples.
@@ -262,7 +266,7 @@ mod tests {
                     Some(503),
                     "received unexpected HTTP status: 503 Service Unavailable",
                 ),
-                Code::Unavailable,
+                Code::Unknown,
                 "RegistryUnavailable: received unexpected HTTP status: 503 Service Unavailable",
             ),
             (
@@ -302,7 +306,7 @@ mod tests {
                     500,
                     "unexpected status from GET request to https://r/v2/x/blobs/sha256:1: 503 Service Unavailable",
                 ),
-                Code::Unavailable,
+                Code::Unknown,
                 "RegistryUnavailable: Error response from daemon: unexpected status from GET request to https://r/v2/x/blobs/sha256:1: 503 Service Unavailable",
             ),
             (

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use cri_api::v1::{self, LinuxContainerResources, MountPropagation, NamespaceMode};
 use jiff::Timestamp;
 
+use super::signal;
 use crate::checkpoint::PortMapping;
 use crate::engine::model::{
     AskedMount, ContainerInspect, InspectHostConfig, MountPoint, PortBinding, State,
@@ -80,6 +81,14 @@ impl Life {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self, Self::Running { .. })
     }
+
+    /// When its latest run began, in nanoseconds since 1970; `None` before the first.
+    pub(crate) fn started_at(&self) -> Option<i64> {
+        match self {
+            Self::Created => None,
+            Self::Running { started_at, .. } | Self::Exited { started_at, .. } => Some(*started_at),
+        }
+    }
 }
 
 /// What a record is.
@@ -133,6 +142,8 @@ pub(crate) struct ContainerFacts {
     pub(crate) stop_signal: i32,
     /// As whom its first process began, once it was seen to run.
     pub(crate) user: Option<v1::LinuxContainerUser>,
+    /// Files of its cgroup that Docker can't set, with their values, as asked for at create.
+    pub(crate) unified: BTreeMap<String, String>,
     /// What the memory limit had killed in its pod before it was started, once that was seen.
     pub(crate) kills_before: Option<u64>,
 }
@@ -157,8 +168,9 @@ impl Record {
                     all.map(|point| mount(point, asked)).collect()
                 },
                 resources: resources(&inspect.host_config),
-                stop_signal: stop_signal(&inspect.config.stop_signal),
+                stop_signal: signal::of_stop(&inspect.config.stop_signal).into(),
                 user: None,
+                unified: labels::unified(docker_labels),
                 kills_before: None,
             })),
             _ => return None,
@@ -369,10 +381,4 @@ fn resources(host: &InspectHostConfig) -> LinuxContainerResources {
         cpuset_mems: host.cpuset_mems.clone(),
         ..LinuxContainerResources::default()
     }
-}
-
-/// Docker's stop signal as the CRI's; unknown words and none are the runtime's default.
-fn stop_signal(text: &str) -> i32 {
-    let name = text.replace('+', "PLUS").replace('-', "MINUS");
-    v1::Signal::from_str_name(&name).unwrap_or_default().into()
 }

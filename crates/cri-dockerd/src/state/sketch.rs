@@ -47,6 +47,7 @@ impl Record {
                 resources: LinuxContainerResources::default(),
                 stop_signal: 0,
                 user: None,
+                unified: labels::unified(docker_labels),
                 kills_before: None,
             })),
             _ => return None,

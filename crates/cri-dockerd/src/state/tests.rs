@@ -1,13 +1,14 @@
 //! Order, events and views of records.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cri_api::v1::{self, ContainerEventType as Event, ContainerState};
 use proptest::prelude::*;
 
 use super::cache::{Several, transitions};
-use super::{Cache, Life, Record, container_status, matches_container};
+use super::{Cache, Life, Record, container_status, matches_container, only_pod};
 use crate::engine::model::{ContainerInspect, State};
 use crate::labels;
 
@@ -215,6 +216,18 @@ fn filters_take_prefix_state_pod_and_labels() {
         change(&mut other);
         assert!(!matches_container(&record, Some(&other)));
     }
+}
+
+#[test]
+fn pod_is_told_where_it_is_the_only_one() {
+    let of = |id: &str, pod: Option<&str>| {
+        Arc::new(Record::from_inspect(&inspect(id, pod, created())).unwrap())
+    };
+    assert_eq!(only_pod(&[]), None);
+    let alone = [of("s", None), of("b", Some("s")), of("c", Some("s"))];
+    assert_eq!(only_pod(&alone), Some("s"));
+    assert_eq!(only_pod(&alone[1..]), Some("s"), "its sandbox is gone");
+    assert_eq!(only_pod(&[of("s", None), of("t", None)]), None);
 }
 
 fn lives() -> impl Strategy<Value = Option<Life>> {

@@ -1,9 +1,14 @@
 //! Records as the CRI shows them.
 
+use std::sync::Arc;
+
 use cri_api::v1::{self, ContainerState, PodSandboxState};
 
 use super::{Life, Record};
 use crate::labels;
+
+/// Digits of Docker's ids.
+pub(crate) const WHOLE_ID: usize = 64;
 
 /// The handler that the CRI knows for Docker's runtime. The default one is the empty handler.
 fn container_state(life: &Life) -> ContainerState {
@@ -45,6 +50,15 @@ pub(crate) fn matches_container(record: &Record, filter: Option<&v1::ContainerFi
             .is_none_or(|wanted| wanted.state == state)
         && (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == facts.sandbox_id)
         && labels::matches(&filter.label_selector, &record.labels)
+}
+
+/// The id of the pod that all of these are of; `None` when they are of several, or there are none.
+pub(crate) fn only_pod(records: &[Arc<Record>]) -> Option<&str> {
+    let id = records.first()?.pod_id();
+    records
+        .iter()
+        .all(|record| record.pod_id() == id)
+        .then_some(id)
 }
 
 /// The filter of ListPodSandbox takes this record.

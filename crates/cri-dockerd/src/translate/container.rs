@@ -13,6 +13,7 @@ use crate::engine::model::{
 };
 use crate::invalid::Invalid;
 use crate::labels;
+use crate::unified;
 
 /// The kubelet puts a hash of the container's spec on everything it creates (LBL-06).
 const KUBELET_HASH: &str = "io.kubernetes.container.hash";
@@ -79,6 +80,9 @@ pub(crate) fn translate(
         .as_ref()
         .and_then(|linux| linux.resources.as_ref());
     security::check(&context)?;
+    if let Some(limits) = limits {
+        unified::check(&limits.unified)?;
+    }
     let identity = identity::resolve(&context, plan.users)?;
     let mounts = mounts::translate(&config.mounts, facts)?;
     let from_kubelet = config.annotations.contains_key(KUBELET_HASH);
@@ -122,6 +126,7 @@ pub(crate) fn translate(
             &config.annotations,
             plan.sandbox_id,
             &log_path(config, sandbox),
+            limits.map_or(&unified::Files::new(), |limits| &limits.unified),
         ),
         stop_signal: stop_signal(config.stop_signal()),
         host_config: HostConfig {

@@ -20,6 +20,10 @@ pub(super) struct Mounts {
 /// `Binds` is the usual form because upstream uses it and Docker makes missing host directories for
 /// it. The long form is taken where `Binds` can't say it: a read-only mount whose submounts stay
 /// writable on API 1.44 and newer, a recursive read-only one, and paths with a colon.
+///
+/// Differs: a read-only mount with `selinux_relabel`, where Docker labels files for SELinux and has API 1.44
+/// or newer, is read-only with all that is mounted below it: only `Binds` can have files relabelled, and
+/// there such a Docker makes read-only mounts recursive.
 pub(super) fn translate(mounts: &[Mount], facts: &Facts) -> Result<Mounts, Invalid> {
     let api = facts.api;
     let mut out = Mounts::default();

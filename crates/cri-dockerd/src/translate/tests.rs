@@ -347,6 +347,48 @@ fn limits_leave_no_swap_unless_asked_for() {
     assert_eq!(super::update(&limits).memory_swap, 9);
 }
 
+#[test]
+fn swap_limit_among_the_cgroups_files_is_told_to_docker_beside_one_of_memory() {
+    let swap = |memory: i64, file: &str| {
+        let limits = v1::LinuxContainerResources {
+            memory_limit_in_bytes: memory,
+            unified: BTreeMap::from([("memory.swap.max".to_owned(), file.to_owned())]),
+            ..Default::default()
+        };
+        super::update(&limits).memory_swap
+    };
+    assert_eq!(swap(5, "0"), 5);
+    assert_eq!(swap(5, "3"), 8);
+    assert_eq!(swap(5, "max"), -1);
+    assert_eq!(swap(5, "nonsense"), 5);
+    assert_eq!(
+        swap(0, "3"),
+        0,
+        "Docker refuses it without a limit of memory"
+    );
+}
+
+#[test]
+fn files_of_the_cgroup_are_kept_in_a_label_and_others_refused() {
+    let mut config = config();
+    let mut limits = v1::LinuxContainerResources {
+        unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
+        ..Default::default()
+    };
+    config.linux.as_mut().unwrap().resources = Some(limits.clone());
+    let made = make(&config, &OLD).unwrap();
+    assert_eq!(
+        made.labels["io.berth.unified"],
+        r#"{"memory.oom.group":"1"}"#
+    );
+    limits
+        .unified
+        .insert("cgroup.procs".to_owned(), "1".to_owned());
+    config.linux.as_mut().unwrap().resources = Some(limits);
+    let refused = make(&config, &OLD).unwrap_err();
+    assert!(refused.to_string().contains("cgroup.procs"), "{refused}");
+}
+
 fn mount() -> v1::Mount {
     v1::Mount {
         host_path: "/h".to_owned(),

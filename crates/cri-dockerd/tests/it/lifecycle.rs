@@ -4,6 +4,7 @@ use cri_api::v1::{self, ContainerEventType as Event, ContainerState, PodSandboxS
 use testkit::{DockerEngine, eventually_async};
 use tonic::Code;
 
+use crate::fake_engine::FakeEngine;
 use crate::harness::{Pod, SOON, Server, engine_with_image, reaches, start, status};
 
 async fn list(server: &mut Server, pod: &str) -> Vec<(String, ContainerState)> {
@@ -220,6 +221,74 @@ async fn unknown_ids_are_stopped_and_removed_but_have_no_status() {
         client.pod_sandbox_status(status).await.unwrap_err().code(),
         Code::NotFound
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_for_containers_spare_sandboxes_and_the_other_way_round() {
+    let (engine, mut server, pod, [id]) = FakeEngine::with_pod("kinds", ["web"]).await;
+    let client = &mut server.client;
+    let stop = v1::StopContainerRequest {
+        container_id: pod.id.clone(),
+        timeout: 1,
+    };
+    client.stop_container(stop).await.unwrap();
+    let remove = v1::RemoveContainerRequest {
+        container_id: pod.id.clone(),
+    };
+    client.remove_container(remove).await.unwrap();
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: id.clone(),
+    };
+    client.stop_pod_sandbox(stop).await.unwrap();
+    let remove = v1::RemovePodSandboxRequest {
+        pod_sandbox_id: id.clone(),
+    };
+    client.remove_pod_sandbox(remove).await.unwrap();
+    for (request, id) in [
+        ("POST", &pod.id),
+        ("DELETE", &pod.id),
+        ("POST", &id),
+        ("DELETE", &id),
+    ] {
+        let what = if request == "POST" { "/stop" } else { "" };
+        let count = engine.count(&format!("{request} /containers/{id}{what}"));
+        assert_eq!(count, 0, "{request} {id}");
+    }
+    let state = status(&mut server, &id).await.state();
+    assert_eq!(state, ContainerState::ContainerRunning);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_of_a_pod_are_listed_by_the_beginning_of_its_id() {
+    let (_engine, mut server, pod, [id]) = FakeEngine::with_pod("short", ["web"]).await;
+    let of = |beginning: &str| v1::ListContainersRequest {
+        filter: Some(v1::ContainerFilter {
+            pod_sandbox_id: beginning.to_owned(),
+            ..Default::default()
+        }),
+    };
+    for (beginning, expected) in [
+        (pod.id.as_str(), vec![id.clone()]),
+        (&pod.id[..13], vec![id.clone()]),
+        ("ffff", Vec::new()),
+    ] {
+        let answer = server.client.list_containers(of(beginning)).await.unwrap();
+        let found = answer.into_inner().containers.into_iter();
+        let found: Vec<_> = found.map(|container| container.id).collect();
+        assert_eq!(found, expected, "{beginning}");
+        let request = v1::ListContainerStatsRequest {
+            filter: Some(v1::ContainerStatsFilter {
+                pod_sandbox_id: beginning.to_owned(),
+                ..Default::default()
+            }),
+        };
+        let answer = server.client.list_container_stats(request).await.unwrap();
+        assert_eq!(
+            answer.into_inner().stats.len(),
+            expected.len(),
+            "{beginning}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

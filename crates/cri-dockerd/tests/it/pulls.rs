@@ -25,6 +25,18 @@ async fn pull(
     Ok(images.pull_image(request).await?.into_inner().image_ref)
 }
 
+async fn status(images: &mut ImageServiceClient<Channel>, image: &str) -> Option<v1::Image> {
+    let request = v1::ImageStatusRequest {
+        image: Some(v1::ImageSpec {
+            image: image.to_owned(),
+            ..Default::default()
+        }),
+        verbose: false,
+    };
+    let answer = images.image_status(request).await.unwrap();
+    answer.into_inner().image
+}
+
 async fn remove(images: &mut ImageServiceClient<Channel>, image: &str) {
     let request = v1::RemoveImageRequest {
         image: Some(v1::ImageSpec {
@@ -65,16 +77,22 @@ async fn credentials_open_the_registry_in_every_form_and_wrong_ones_do_not() {
         ..login(USER, PASSWORD)
     };
     for auth in [login(USER, PASSWORD), encoded, named] {
-        let digest = pull(&mut images, &image, Some(auth)).await.unwrap();
+        let id = pull(&mut images, &image, Some(auth)).await.unwrap();
+        let seen = status(&mut images, &image).await.unwrap();
+        assert_eq!(id, seen.id, "as ImageStatus says it");
+        let [digest] = seen.repo_digests.as_slice() else {
+            panic!("one digest: {seen:?}");
+        };
         assert!(
             digest.starts_with(&format!("{}/private@sha256:", registry.host())),
             "{digest}"
         );
-        let by_digest = pull(&mut images, &digest, Some(login(USER, PASSWORD)))
+        let by_digest = pull(&mut images, digest, Some(login(USER, PASSWORD)))
             .await
             .unwrap();
-        assert_eq!(by_digest, digest);
-        remove(&mut images, &digest).await;
+        assert_eq!(by_digest, id);
+        remove(&mut images, &id).await;
+        assert_eq!(status(&mut images, &image).await, None);
     }
     // Registry and identity tokens mean nothing to a registry with plain passwords.
     let token = v1::AuthConfig {
@@ -133,8 +151,8 @@ async fn stalled_layer_ends_the_pull_and_the_next_one_succeeds() {
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 
     throttle.open();
-    let digest = pull(&mut images, &image, auth()).await.unwrap();
-    remove(&mut images, &digest).await;
+    let id = pull(&mut images, &image, auth()).await.unwrap();
+    remove(&mut images, &id).await;
 
     registry.vanish();
     let error = pull(&mut images, &image, auth()).await.unwrap_err();

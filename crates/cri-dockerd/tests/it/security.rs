@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cri_api::v1;
 use cri_api::v1::SupplementalGroupsPolicy::{Merge, Strict};
+use cri_api::v1::image_service_client::ImageServiceClient;
 use serde_json::{Value, json};
 use testkit::DockerEngine;
 
@@ -306,6 +307,22 @@ async fn handler_names_a_runtime_of_dockers() {
         id: answer.pod_sandbox_id,
     };
     pod.remove(&mut server).await;
+    let mut images = ImageServiceClient::new(server.channel().await);
+    let mut asks = async |handler: &str| {
+        let image = v1::ImageSpec {
+            image: "berth.test/busybox:1".to_owned(),
+            runtime_handler: handler.to_owned(),
+            ..Default::default()
+        };
+        let request = v1::ImageStatusRequest {
+            image: Some(image),
+            verbose: false,
+        };
+        images.image_status(request).await.map(drop)
+    };
+    asks("docker").await.unwrap();
+    let error = asks("no-such").await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::InvalidArgument, "{error:?}");
     let error = server
         .client
         .run_pod_sandbox(run("no-such"))
@@ -335,6 +352,32 @@ async fn timed_out_command_is_gone_when_the_call_returns() {
     let processes = said(&mut server, &id, &["ps"]).await;
     assert!(
         processes.contains("sleep 1000") && !processes.contains("4321"),
+        "{processes}"
+    );
+    pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_timed_out_command_left_behind_is_gone_when_the_call_returns() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let pod = Pod::run(&mut server, Pod::config("orphan")).await;
+    let id = pod.create(&mut server, "web", "sleep 1000").await;
+    start(&mut server, &id).await;
+    // One that holds no output of a command's outlives it.
+    let script = "sleep 4322 >/dev/null 2>&1 & exit 0";
+    said(&mut server, &id, &["sh", "-c", script]).await;
+    let script = "sleep 4321 & exit 0";
+    let request = v1::ExecSyncRequest {
+        container_id: id.clone(),
+        cmd: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        timeout: 1,
+    };
+    let error = server.client.exec_sync(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error:?}");
+    let processes = said(&mut server, &id, &["ps"]).await;
+    assert!(
+        processes.contains("4322") && !processes.contains("4321"),
         "{processes}"
     );
     pod.remove(&mut server).await;

@@ -149,3 +149,25 @@ async fn list_that_fails_or_is_late_never_brings_back_what_was_removed() {
     pod.remove(&mut server).await;
     assert_eq!(sandboxes(&server).await.unwrap(), []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_of_a_pod_is_of_the_time_before_the_first_look() {
+    let (engine, server, pod, []) = FakeEngine::with_pod("stamp", []).await;
+    let inspect = format!("GET /containers/{}/json", pod.id);
+    let looks = engine.count(&inspect);
+    engine.trouble(&inspect, Some(Trouble::Held));
+    let mut client = server.client.clone();
+    let status = client.pod_sandbox_status(v1::PodSandboxStatusRequest {
+        pod_sandbox_id: pod.id.clone(),
+        verbose: true,
+    });
+    let meanwhile = async {
+        engine.asked(&inspect, looks + 1).await;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        engine.trouble(&inspect, None);
+        i64::try_from(now.unwrap().as_nanos()).unwrap()
+    };
+    let (status, asked) = tokio::join!(status, meanwhile);
+    let timestamp = status.unwrap().into_inner().timestamp;
+    assert!(timestamp > 0 && timestamp < asked, "{timestamp} {asked}");
+}

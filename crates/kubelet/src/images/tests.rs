@@ -347,6 +347,11 @@ fn reason_of_a_failed_pull_is_in_the_runtimes_words() {
             "image pull failed for app because the registry is unavailable: no route".to_owned()
         )
     );
+    // As a runtime sends it: with another code the reason would not be in front.
+    let sent = "RegistryUnavailable: received unexpected HTTP status: 503 Service Unavailable";
+    let of = |code| classify("app", &pull_text("app", &refused(code, sent))).0;
+    assert_eq!(of(Code::Unknown), WaitingReason::RegistryUnavailable);
+    assert_eq!(of(Code::Unavailable), WaitingReason::ErrImagePull);
     let unsigned = classify("app", "SignatureValidationFailed");
     assert_eq!(unsigned.0, WaitingReason::SignatureValidationFailed);
     let coded = pull_text("app", &refused(Code::NotFound, "gone"));
