@@ -186,7 +186,8 @@ impl Runtime {
         // Also after a failure: Docker keeps exit code and message of it (CTR-22).
         let looked = operation.finish().await;
         if let Err(source) = started {
-            self.learns_oom_limit(&source);
+            let asked = record.container().map(|facts| &facts.resources);
+            self.learns_oom_limit(&source, asked.map_or(0, |asked| asked.oom_score_adj));
             let step = format!("failed to start container {id:?}");
             if source.is_not_found() && matches!(looked, Ok(Some(_))) {
                 // A network or a volume of it is: the container itself is there.

@@ -82,10 +82,11 @@ impl Runtime {
         })
     }
 
-    /// A start failed: whether that was because the host forbids a negative OOM score. If so, later
-    /// translations clamp (DEC-48).
-    pub(crate) fn learns_oom_limit(&self, error: &EngineError) -> bool {
-        let forbidden = forbids_negative_oom_score(&error.to_string(), self.lacks_sys_resource);
+    /// The start of what asked for this OOM score failed: whether that was because the host forbids a negative
+    /// one. If so, later translations clamp (DEC-48).
+    pub(crate) fn learns_oom_limit(&self, error: &EngineError, asked: i64) -> bool {
+        let forbidden =
+            asked < 0 && forbids_negative_oom_score(&error.to_string(), self.lacks_sys_resource);
         if forbidden && self.lowest_oom_score.swap(0, Ordering::Relaxed) != 0 {
             tracing::warn!("the host forbids negative OOM scores: containers get 0 instead");
         }

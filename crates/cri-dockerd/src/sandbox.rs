@@ -72,7 +72,8 @@ impl Runtime {
             let started = match (saved, started) {
                 (Ok(()), Ok(())) => Ok(()),
                 (_, Err(source)) => {
-                    let clamp = rounds == 1 && self.learns_oom_limit(&source);
+                    let clamp = rounds == 1
+                        && self.learns_oom_limit(&source, body.host_config.oom_score_adj);
                     Err((
                         self.start_failure(pod, &config.port_mappings, source),
                         clamp,
