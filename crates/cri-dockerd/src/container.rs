@@ -217,9 +217,7 @@ impl Runtime {
     }
 
     async fn write_unified(&self, record: &Record, files: &Files) -> Result<Written, CgroupError> {
-        let facts = self.hub.known_facts();
-        let driver = facts.and_then(|facts| facts.cgroup_driver.ok());
-        self.unified.write(record, driver, files).await
+        self.unified.write(record, self.driver().await, files).await
     }
 
     /// StopContainer; an unknown container is a stopped one (CRT-16), and of one that has ended Docker
@@ -263,11 +261,10 @@ impl Runtime {
         let mut limits = required(request.linux, "linux")?;
         unified::check(&limits.unified)?;
         let record = self.container(&request.container_id).await?;
-        // What was asked for at create stays where this request says nothing of it.
-        for (file, value) in record.container().into_iter().flat_map(|c| &c.unified) {
-            let entry = limits.unified.entry(file.clone());
-            entry.or_insert_with(|| value.clone());
-        }
+        // What is set stays where this request says nothing of it.
+        let mut files = self.unified.current(&record, self.driver().await).await;
+        files.append(&mut limits.unified);
+        limits.unified = files;
         let id = record.id.as_str();
         let operation = self.hub.begin(id, Some(id));
         let update = crate::translate::update(&limits);

@@ -16,6 +16,8 @@ pub(crate) mod tests;
 mod view;
 
 pub(crate) use cache::{Cache, Change, Ticket};
+#[cfg(test)]
+pub(crate) use record::Role;
 pub(crate) use record::{Life, Record};
 pub(crate) use sketch::with_sketches;
 pub(crate) use view::{

@@ -114,7 +114,7 @@ impl Runtime {
     }
 
     /// The engine's cgroup driver; `None` before Docker was reached and for one we don't know.
-    async fn driver(&self) -> Option<CgroupDriver> {
+    pub(crate) async fn driver(&self) -> Option<CgroupDriver> {
         self.hub.facts().await.ok()?.cgroup_driver.ok()
     }
 

@@ -1,12 +1,12 @@
 //! Files of a container's cgroup that kubelets set by their names (CRI `unified`): memory.oom.group,
 //! memory.swap.max, memory.high and the like, of version 2. Docker has no word for them, so they are kept
-//! in a label of the container and written beside Docker: after a start, and after an update, which
-//! writes other limits anew.
+//! in a label of the container and written beside Docker: after a start, and after an update, with which
+//! the OCI runtime and systemd write limits anew, these among them.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io};
 
 use daemon::ErrorChain;
 use node_os::cgroups::{CgroupError, CgroupFs, CgroupPath, Cgroups as _, Resources, Version};
@@ -96,23 +96,48 @@ impl Unified {
         if cgroups.version() == Version::V1 {
             return Ok(Written::Done);
         }
-        let (id, pid) = (record.id.clone(), record.pid());
-        let named =
-            driver.and_then(|driver| cgroup::of_container(driver, &record.cgroup_parent, &id));
-        let (files, proc) = (files.clone(), self.proc.clone());
-        daemon::blocking(move || {
-            let by_process = || {
-                let memberships = proc.cgroups(u32::try_from(pid?).ok()?).ok()?;
-                cgroup::of_process(&memberships, &id)
-            };
-            let is_there = |group: &CgroupPath| cgroups.exists(group);
-            let group = named.filter(is_there);
-            match group.or_else(|| by_process().filter(is_there)) {
-                Some(group) => write(&cgroups, &group, files),
-                None => Ok(Written::OutOfSight),
-            }
+        let (files, target) = (files.clone(), self.target(record, driver));
+        daemon::blocking(move || match target.find(&cgroups) {
+            Some(group) => write(&cgroups, &group, files),
+            None => Ok(Written::OutOfSight),
         })
         .await
+    }
+
+    /// The files that a container was made with, as they are now; as they were asked for where that
+    /// can't be read.
+    pub(crate) async fn current(&self, record: &Record, driver: Option<CgroupDriver>) -> Files {
+        let asked = record.container().map(|facts| facts.unified.clone());
+        let mut files = asked.unwrap_or_default();
+        let cgroups = self.cgroups.clone().filter(|_| !files.is_empty());
+        let Some(cgroups) = cgroups.filter(|cgroups| cgroups.version() == Version::V2) else {
+            return files;
+        };
+        let target = self.target(record, driver);
+        daemon::blocking(move || {
+            let group = target.find(&cgroups);
+            // All controllers are in one directory.
+            let directory = group.and_then(|group| cgroups.directory("memory", &group));
+            if let Some(directory) = directory {
+                for (file, value) in &mut files {
+                    if let Ok(text) = fs::read_to_string(directory.join(file)) {
+                        text.trim().clone_into(value);
+                    }
+                }
+            }
+            files
+        })
+        .await
+    }
+
+    fn target(&self, record: &Record, driver: Option<CgroupDriver>) -> Target {
+        let parent = &record.cgroup_parent;
+        Target {
+            proc: self.proc.clone(),
+            named: driver.and_then(|driver| cgroup::of_container(driver, parent, &record.id)),
+            id: record.id.clone(),
+            pid: record.pid().and_then(|pid| u32::try_from(pid).ok()),
+        }
     }
 
     /// Says once that files can't be written from here.
@@ -124,6 +149,25 @@ impl Unified {
                  the like, which docker can't set, have no effect (said once)"
             );
         }
+    }
+}
+
+/// A container whose group is looked for.
+struct Target {
+    proc: Proc,
+    named: Option<CgroupPath>,
+    id: String,
+    pid: Option<u32>,
+}
+
+impl Target {
+    /// By name, else by its process. Blocks.
+    fn find(self, cgroups: &CgroupFs) -> Option<CgroupPath> {
+        let is_there = |group: &CgroupPath| cgroups.exists(group);
+        self.named.filter(is_there).or_else(|| {
+            let memberships = self.proc.cgroups(self.pid?).ok()?;
+            cgroup::of_process(&memberships, &self.id).filter(is_there)
+        })
     }
 }
 
@@ -160,13 +204,13 @@ fn is_forbidden(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::PathBuf;
 
     use node_os::cgroups::Hierarchies;
 
     use super::*;
     use crate::state::tests::running;
+    use crate::state::{Life, Role};
 
     const PARENT: &str = "/kubepods/pod1";
 
@@ -202,18 +246,23 @@ mod tests {
         }
 
         async fn write(&self, files: &Files) -> Result<Written, CgroupError> {
-            let mut record = running();
-            record.cgroup_parent = PARENT.to_owned();
-            if let crate::state::Life::Running { pid, .. } = &mut record.life {
-                *pid = 7;
-            }
             let driver = Some(CgroupDriver::Cgroupfs);
-            self.unified.write(&record, driver, files).await
+            self.unified.write(&container(), driver, files).await
         }
 
         fn reads(&self, file: &str) -> String {
             fs::read_to_string(self.group.join(file)).unwrap()
         }
+    }
+
+    /// A container that runs as process 7.
+    fn container() -> Record {
+        let mut record = running();
+        record.cgroup_parent = PARENT.to_owned();
+        if let Life::Running { pid, .. } = &mut record.life {
+            *pid = 7;
+        }
+        record
     }
 
     fn files<const N: usize>(pairs: [(&str, &str); N]) -> Files {
@@ -230,6 +279,28 @@ mod tests {
         assert_eq!(host.reads("memory.oom.group"), "1");
         assert_eq!(host.reads("memory.swap.max"), "0");
         assert_eq!(host.write(&Files::new()).await.unwrap(), Written::Done);
+    }
+
+    #[tokio::test]
+    async fn what_a_container_was_made_with_is_read_as_it_is_now() {
+        let host = Host::new("kubepods/pod1/c");
+        let mut record = container();
+        let Role::Container(facts) = &mut record.role else {
+            panic!("a container");
+        };
+        facts.unified = files([("memory.swap.max", "0"), ("memory.high", "7")]);
+        // An update has come in between.
+        host.write(&files([("memory.swap.max", "9\n")]))
+            .await
+            .unwrap();
+        let driver = Some(CgroupDriver::Cgroupfs);
+        let now = host.unified.current(&record, driver).await;
+        let expected = files([("memory.swap.max", "9"), ("memory.high", "7")]);
+        assert_eq!(now, expected, "as asked for where there is no file");
+        assert_eq!(
+            host.unified.current(&container(), driver).await,
+            Files::new()
+        );
     }
 
     #[tokio::test]
