@@ -212,6 +212,9 @@ impl Probes {
 
     /// The pod ends: of its regular containers readiness alone is asked from now on, of sidecars all, as
     /// upstream (PROBE-06).
+    ///
+    /// Differs (PROBE-06): while a pod whose file is gone ends, its readiness and the probes of its sidecars are asked
+    /// on; upstream forgets the status of such a pod some seconds after its file, and asks nothing any more.
     pub(crate) fn stop_liveness_and_startup(&self, uid: &PodUid) {
         let mut state = self.shared.lock();
         let Some(PodProbes {

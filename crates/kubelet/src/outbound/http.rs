@@ -215,7 +215,11 @@ async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
 }
 
 /// Differs (PROBE-10): what breaks HTTP or TLS is told in other words, and what a server said in their place is not
-/// repeated; a version of HTTP/1 other than 1.0 and 1.1 is refused.
+/// repeated.
+///
+/// Differs (PROBE-10): answers that Go's client takes are refused where their version is not HTTP/1.0 or 1.1, where a
+/// header line is folded or has a blank in its name, and where there are more than 256 of them; an empty line before
+/// an answer is passed over, and a transfer encoding that nobody knows is taken.
 fn broken(error: &hyper::Error) -> HttpError {
     if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         HttpError::Closed
