@@ -26,7 +26,10 @@ struct Host {
 ///
 /// Reads files and asks the kernel: not for async code.
 pub(crate) fn find(wanted: &[IpAddr], name: &str) -> Vec<IpAddr> {
-    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = |path: &str| {
+        let bytes = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     let addresses = netns::addresses(&netns::of_process(std::process::id()))
         .inspect_err(|error| {
             tracing::warn!(error = %ErrorChain(error), "the node's addresses are not known");

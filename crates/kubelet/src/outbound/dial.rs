@@ -65,8 +65,8 @@ async fn resolve(host: &str) -> Result<IpAddr, DialError> {
     }
     let name = host.to_owned();
     let found = daemon::blocking(move || {
-        let text = std::fs::read_to_string(ETC_HOSTS).unwrap_or_default();
-        in_hosts_file(&text, &name)
+        let bytes = std::fs::read(ETC_HOSTS).unwrap_or_default();
+        in_hosts_file(&String::from_utf8_lossy(&bytes), &name)
     })
     .await;
     match found {
