@@ -11,20 +11,25 @@ use crate::spec;
 /// Where the file is mounted.
 pub const ETC_HOSTS: &str = "/etc/hosts";
 
-/// The file's text. `node_file` is the node's own, for pods on its network.
-pub fn hosts_file(pod: &Pod, hostname: &Hostname, pod_ips: &[IpAddr], node_file: &str) -> String {
+/// The file. `node_file` is the node's own, for pods on its network: its bytes go over as they are,
+/// text or not.
+pub fn hosts_file(pod: &Pod, hostname: &Hostname, pod_ips: &[IpAddr], node_file: &[u8]) -> Vec<u8> {
     let aliases = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.host_aliases.as_deref())
         .unwrap_or(&[]);
-    let mut text = if spec::is_host_network(pod) {
-        format!("# Kubernetes-managed hosts file (host network).\n{node_file}")
+    let mut file = if spec::is_host_network(pod) {
+        [
+            &b"# Kubernetes-managed hosts file (host network).\n"[..],
+            node_file,
+        ]
+        .concat()
     } else {
-        managed(hostname, pod_ips)
+        managed(hostname, pod_ips).into_bytes()
     };
-    add_aliases(&mut text, aliases);
-    text
+    file.extend(of_aliases(aliases).into_bytes());
+    file
 }
 
 /// Whether the container gets the file: the pod's addresses are known or are the node's, and nothing
@@ -60,15 +65,16 @@ fn managed(hostname: &Hostname, pod_ips: &[IpAddr]) -> String {
     text
 }
 
-fn add_aliases(text: &mut String, aliases: &[HostAlias]) {
+fn of_aliases(aliases: &[HostAlias]) -> String {
     if aliases.is_empty() {
-        return;
+        return String::new();
     }
-    text.push_str("\n# Entries added by HostAliases.\n");
+    let mut text = String::from("\n# Entries added by HostAliases.\n");
     for alias in aliases {
         let names = alias.hostnames.as_deref().unwrap_or(&[]).join("\t");
         let _ = writeln!(text, "{}\t{names}", alias.ip);
     }
+    text
 }
 
 #[cfg(test)]
@@ -94,23 +100,26 @@ mod tests {
         }]);
         let ips = ["10.0.0.5".parse().unwrap(), "fd00::5".parse().unwrap()];
         assert_eq!(
-            hosts_file(&pod, &name("sub.default.svc.local"), &ips, ""),
-            "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
+            hosts_file(&pod, &name("sub.default.svc.local"), &ips, b""),
+            b"# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
              ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
              fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n\
              10.0.0.5\tweb.sub.default.svc.local\tweb\nfd00::5\tweb.sub.default.svc.local\tweb\n\
              \n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"
         );
-        assert!(hosts_file(&pod, &name(""), &ips[..1], "").contains("\n10.0.0.5\tweb\n"));
+        let without_domain = hosts_file(&pod, &name(""), &ips[..1], b"");
+        let line = b"\n10.0.0.5\tweb\n";
+        assert!(without_domain.windows(line.len()).any(|at| at == line));
     }
 
     #[test]
     fn spec_03_host_network_copies_the_nodes_file() {
         let mut pod = Pod::default();
         pod.spec.get_or_insert_default().host_network = Some(true);
+        // A comment in Latin-1, say.
         assert_eq!(
-            hosts_file(&pod, &name(""), &[], "127.0.0.1 node\n"),
-            "# Kubernetes-managed hosts file (host network).\n127.0.0.1 node\n"
+            hosts_file(&pod, &name(""), &[], b"127.0.0.1 node # caf\xe9\n"),
+            b"# Kubernetes-managed hosts file (host network).\n127.0.0.1 node # caf\xe9\n"
         );
     }
 

@@ -20,6 +20,7 @@ pub mod observed;
 pub mod pod_set;
 pub mod probes;
 pub mod projection;
+pub mod proxies;
 pub mod qos;
 pub mod quantity;
 pub mod reasons;

@@ -19,7 +19,7 @@ use std::{net::SocketAddr, sync::Arc};
 use cri_api::{Endpoint, EndpointError};
 use daemon::{ErrorChain, TaskGroup, Tidy, atomic_file, metrics::MetricError};
 use kubelet_config::{Enforcement, Settings};
-use kubelet_core::admission::SysctlPatternError;
+use kubelet_core::{admission::SysctlPatternError, proxies::Proxies};
 use node_os::{
     cgroups::{CgroupError, CgroupPathError},
     memory, proc,
@@ -42,7 +42,7 @@ use crate::{
     server::Answers,
     sources::{
         file::{FileSource, FileSourceConfig},
-        http::{HttpSource, HttpSourceConfig, TrustStores},
+        http::{HttpSource, HttpSourceConfig, TrustStores, Way},
     },
     status_store::StatusStore,
     sync_loop::SyncLoop,
@@ -265,10 +265,13 @@ pub(crate) async fn start(
         let config = HttpSourceConfig {
             url: wanted.url,
             headers: wanted.headers,
-            trust: TrustStores::new(
-                std::env::var_os("SSL_CERT_FILE"),
-                std::env::var_os("SSL_CERT_DIR"),
-            ),
+            way: Way {
+                trust: TrustStores::new(
+                    std::env::var_os("SSL_CERT_FILE"),
+                    std::env::var_os("SSL_CERT_DIR"),
+                ),
+                proxies: Proxies::new(|name| std::env::var_os(name)?.into_string().ok()),
+            },
             check_frequency: settings.sources.http_check_period,
             node_name: node_name.clone(),
             events,

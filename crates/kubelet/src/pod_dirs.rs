@@ -148,10 +148,10 @@ impl PodDirs {
     ///
     /// In place: containers that run have this very file mounted and see the change. Not touched
     /// when it says the same already, so that no reader meets it empty for nothing.
-    pub(crate) fn write_etc_hosts(&self, uid: &str, text: &str) -> Result<PathBuf, PodDirError> {
+    pub(crate) fn write_etc_hosts(&self, uid: &str, bytes: &[u8]) -> Result<PathBuf, PodDirError> {
         check_name("pod uid", uid)?;
         let path = self.pod(uid).join("etc-hosts");
-        if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+        if fs::read(&path).is_ok_and(|old| old == bytes) {
             return Ok(path);
         }
         let write = || {
@@ -161,7 +161,7 @@ impl PodDirs {
                 .truncate(true)
                 .mode(0o644)
                 .open(&path)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(bytes)?;
             file.set_permissions(Permissions::from_mode(0o644))
         };
         write().map_err(io_error("write", &path))?;

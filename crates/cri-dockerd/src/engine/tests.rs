@@ -1,6 +1,7 @@
 //! Decoding of recorded answers, and how failures are told apart.
 
 use super::model::{ContainerInspect, CreateContainer, ImageSummary};
+use super::transport::connect_tcp;
 use super::{Class, Engine, EngineConfig, EngineError};
 use std::time::Duration;
 
@@ -36,6 +37,20 @@ fn endpoints_are_understood_or_refused_with_advice() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_engine_is_reached_by_its_hosts_name() {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["localhost", "127.0.0.1", ""] {
+        let stream = connect_tcp(host, port).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().port(), port, "{host}");
+    }
+    assert_eq!(
+        connect_tcp("no name", port).await.unwrap_err().to_string(),
+        "lookup no name: no such host"
+    );
 }
 
 #[tokio::test]

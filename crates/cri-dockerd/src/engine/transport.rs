@@ -4,6 +4,7 @@
 //! serves one call at a time, so a long call (pull, events, attach) never delays a short one.
 
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use names::Names;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -29,6 +31,8 @@ use super::{Engine, EngineError};
 
 /// Largest unary answer that is read; a container list of thousands stays far below.
 const MAX_ANSWER: usize = 64 << 20;
+/// Docker's port without TLS.
+const DEFAULT_PORT: u16 = 2375;
 /// Idle connections kept: enough for a burst of inspects, small enough to go unnoticed by dockerd.
 const IDLE_CONNECTIONS: usize = 8;
 
@@ -36,7 +40,8 @@ const IDLE_CONNECTIONS: usize = 8;
 #[derive(Debug, Clone)]
 enum Address {
     Unix(PathBuf),
-    Tcp(String),
+    /// Host, without brackets, and port.
+    Tcp(Arc<str>, u16),
 }
 
 #[derive(Debug, Clone)]
@@ -64,14 +69,12 @@ impl Transport {
                 if host.is_empty() || host.contains('/') {
                     return Err(bad("write tcp://host:port"));
                 }
-                let has_port = host
+                let (name, port) = host
                     .rsplit_once(':')
-                    .is_some_and(|(_, p)| p.parse::<u16>().is_ok());
-                Address::Tcp(if has_port {
-                    host.to_owned()
-                } else {
-                    format!("{host}:2375")
-                })
+                    .and_then(|(name, port)| Some((name, port.parse().ok()?)))
+                    .unwrap_or((host, DEFAULT_PORT));
+                let name = name.trim_start_matches('[').trim_end_matches(']');
+                Address::Tcp(name.into(), port)
             }
             Some(("https", _)) => {
                 return Err(bad("TLS is not supported; use a unix socket or tcp://"));
@@ -82,7 +85,7 @@ impl Transport {
         };
         let socket = match &address {
             Address::Unix(path) => Some(path.as_path().into()),
-            Address::Tcp(_) => None,
+            Address::Tcp(..) => None,
         };
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
@@ -432,8 +435,8 @@ impl tower::Service<Uri> for Connector {
         Box::pin(async move {
             let wire = match address {
                 Address::Unix(path) => Wire::Unix(UnixStream::connect(path).await?),
-                Address::Tcp(host) => {
-                    let stream = TcpStream::connect(host).await?;
+                Address::Tcp(host, port) => {
+                    let stream = connect_tcp(&host, port).await?;
                     stream.set_nodelay(true)?;
                     Wire::Tcp(stream)
                 }
@@ -441,6 +444,17 @@ impl tower::Service<Uri> for Connector {
             Ok(TokioIo::new(wire))
         })
     }
+}
+
+/// Names are looked up by ourselves: the C library's resolver cannot be linked statically. No host is
+/// this one.
+pub(super) async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let host = if host.is_empty() { "localhost" } else { host };
+    let addresses = Names::default().lookup(host).await;
+    let addresses = addresses.map_err(io::Error::other)?;
+    names::first_of(&addresses, |ip| TcpStream::connect((ip, port)))
+        .await
+        .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
 /// A connection of either kind.

@@ -57,7 +57,7 @@ pub enum RequestError {
 }
 
 /// Headers that are Go's own to send, or the question's to have: never taken from a manifest.
-const NOT_SENT: [&str; 3] = ["Content-Length", "Transfer-Encoding", "Trailer"];
+pub const NOT_SENT: [&str; 3] = ["Content-Length", "Transfer-Encoding", "Trailer"];
 
 /// What to ask, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,14 +163,7 @@ impl HttpRequest {
                     .map(|rest| (scheme.to_owned(), rest))
             });
         let Some((scheme, rest)) = absolute else {
-            let base = self.target.split(['?', '#']).next().unwrap_or_default();
-            let directory = &base[..=base.rfind('/').unwrap_or(0)];
-            next.target = match location.chars().next() {
-                None | Some('#') => self.target.clone(),
-                Some('/') => target(location),
-                Some('?') => target(&format!("{base}{location}")),
-                Some(_) => target(&resolve_dots(&format!("{directory}{location}"))),
-            };
+            next.target = join(&self.target, location);
             return Some(next);
         };
         next.https = match scheme.as_str() {
@@ -192,6 +185,18 @@ impl HttpRequest {
         named.clone_into(&mut next.host_header);
         next.target = target(path);
         Some(next)
+    }
+}
+
+/// Path and query of a reference that names no host, seen from those of `base` (RFC 3986, 5.2).
+pub fn join(base: &str, reference: &str) -> String {
+    let path = base.split(['?', '#']).next().unwrap_or_default();
+    let directory = path.rfind('/').map_or("/", |end| &path[..=end]);
+    match reference.chars().next() {
+        None | Some('#') => base.to_owned(),
+        Some('/') => target(&resolve_dots(reference)),
+        Some('?') => target(&format!("{path}{reference}")),
+        Some(_) => target(&resolve_dots(&format!("{directory}{reference}"))),
     }
 }
 
@@ -438,6 +443,7 @@ mod tests {
             ("/x?y", "http://10.1.2.3:8080/x?y"),
             ("c", "http://10.1.2.3:8080/a/c"),
             ("../c/./d/..", "http://10.1.2.3:8080/c/"),
+            ("/x/../y?/..", "http://10.1.2.3:8080/y?/.."),
             ("?z", "http://10.1.2.3:8080/a/b?z"),
             ("https://10.1.2.3/s", "https://10.1.2.3:443/s"),
             ("//10.1.2.3:81", "http://10.1.2.3:81/"),

@@ -7,6 +7,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -235,11 +236,19 @@ fn make_room(log: &Path, max_files: usize) -> Result<(), RotateError> {
     Ok(())
 }
 
+/// The archive may be read by whom the log may be read by (upstream, `compressLog`).
 fn compress(path: &Path) -> io::Result<()> {
     let archive = with_suffix(path, COMPRESSED);
     let temporary = with_suffix(&archive, TEMPORARY);
     let mut input = fs::File::open(path)?;
-    let output = fs::File::create(&temporary)?;
+    let permissions = input.metadata()?.permissions();
+    let output = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(permissions.mode() & 0o7777)
+        .open(&temporary)?;
+    output.set_permissions(permissions)?;
     let mut encoder = flate2::write::GzEncoder::new(output, flate2::Compression::default());
     io::copy(&mut input, &mut encoder)?;
     encoder.finish()?.sync_all()?;
@@ -306,6 +315,18 @@ mod tests {
         io::Read::read_to_string(&mut decoder, &mut text).unwrap();
         assert_eq!(text, "old\n");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_archive_is_read_by_those_who_may_read_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("0.log");
+        let rotated = with_suffix(&log, ".20260101-000000");
+        fs::write(&rotated, "secret\n").unwrap();
+        fs::set_permissions(&rotated, fs::Permissions::from_mode(0o640)).unwrap();
+        make_room(&log, 5).unwrap();
+        let archive = fs::metadata(with_suffix(&rotated, COMPRESSED)).unwrap();
+        assert_eq!(archive.permissions().mode() & 0o7777, 0o640);
     }
 
     #[test]

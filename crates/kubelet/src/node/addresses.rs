@@ -26,7 +26,10 @@ struct Host {
 ///
 /// Reads files and asks the kernel: not for async code.
 pub(crate) fn find(wanted: &[IpAddr], name: &str) -> Vec<IpAddr> {
-    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = |path: &str| {
+        let bytes = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
     let addresses = netns::addresses(&netns::of_process(std::process::id()))
         .inspect_err(|error| {
             tracing::warn!(error = %ErrorChain(error), "the node's addresses are not known");
@@ -62,7 +65,8 @@ fn choose(wanted: &[IpAddr], name: &str, host: &Host) -> Vec<IpAddr> {
             .iter()
             .any(|own| own.address == *ip && own.scope == Scope::Global)
     };
-    let named = named(&host.names, name).filter(reachable);
+    let named = names::in_hosts_file(&host.names, name);
+    let named = named.into_iter().filter(reachable);
     let leading_out = host.ways_out.iter().flat_map(|interface| {
         host.addresses
             .iter()
@@ -77,16 +81,6 @@ fn choose(wanted: &[IpAddr], name: &str, host: &Host) -> Vec<IpAddr> {
         .or_else(|| best(leading_out.collect()))
         .into_iter()
         .collect()
-}
-
-fn named<'a>(hosts: &'a str, name: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
-    hosts.lines().filter_map(move |line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        let ip = words.next()?.parse().ok()?;
-        words
-            .any(|word| word.eq_ignore_ascii_case(name))
-            .then_some(ip)
-    })
 }
 
 /// Interface, destination, ... with a line of headings.

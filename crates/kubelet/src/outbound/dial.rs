@@ -6,7 +6,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use kubelet_core::{hosts::ETC_HOSTS, probes::http::authority};
+use kubelet_core::probes::http::authority;
+use names::{LookupError, Names, Why};
 use node_os::sockets::{self, Dialled};
 use tokio::net::TcpStream;
 
@@ -15,9 +16,9 @@ use super::connection::{Connection, reason};
 /// Nobody could be reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
-    /// The host's name says nothing to us.
-    #[error("dial tcp: lookup {0}: no such host (names are looked up in {ETC_HOSTS} only)")]
-    UnknownHost(String),
+    /// The host's name says nothing to anybody.
+    #[error("dial tcp: {0}")]
+    Lookup(LookupError),
     /// The system's refusal.
     #[error("dial tcp {address}: connect: {reason}")]
     Refused {
@@ -28,12 +29,38 @@ pub(crate) enum DialError {
     },
 }
 
-/// Connects. No time limit of its own.
+/// Connects. No time limit of its own. No host is this one, as for Go: pods on the node's network have
+/// no address of their own here (TOP-05).
 ///
 /// # Errors
 /// See [`DialError`].
 pub(crate) async fn connect(host: &str, port: u16) -> Result<Connection, DialError> {
-    let ip = resolve(host).await?;
+    let address = if host.is_empty() {
+        Ok(Ipv4Addr::LOCALHOST.into())
+    } else {
+        host.parse()
+    };
+    match address {
+        Ok(ip) => open_worded(ip, port).await,
+        // Seldom, and its state is large.
+        Err(_) => Box::pin(by_name(&Names::default(), host, port)).await,
+    }
+}
+
+async fn by_name(names: &Names, host: &str, port: u16) -> Result<Connection, DialError> {
+    let addresses = names.lookup(host).await.map_err(DialError::Lookup)?;
+    names::first_of(&addresses, |ip| open_worded(ip, port))
+        .await
+        .unwrap_or_else(|| {
+            Err(DialError::Lookup(LookupError {
+                name: host.to_owned(),
+                server: None,
+                why: Why::NoSuchHost,
+            }))
+        })
+}
+
+async fn open_worded(ip: IpAddr, port: u16) -> Result<Connection, DialError> {
     open(SocketAddr::new(ip, port))
         .await
         .map_err(|error| DialError::Refused {
@@ -54,57 +81,23 @@ async fn open(address: SocketAddr) -> io::Result<Connection> {
     }
 }
 
-/// No host is this one, as for Go: pods on the node's network have no address of their own here
-/// (TOP-05).
-async fn resolve(host: &str) -> Result<IpAddr, DialError> {
-    if host.is_empty() {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    if let Ok(ip) = host.parse() {
-        return Ok(ip);
-    }
-    let name = host.to_owned();
-    let found = daemon::blocking(move || {
-        let text = std::fs::read_to_string(ETC_HOSTS).unwrap_or_default();
-        in_hosts_file(&text, &name)
-    })
-    .await;
-    match found {
-        Some(ip) => Ok(ip),
-        None if host.eq_ignore_ascii_case("localhost") => Ok(Ipv4Addr::LOCALHOST.into()),
-        None => Err(DialError::UnknownHost(host.to_owned())),
-    }
-}
-
-/// The first IPv4 address of a name, else its first address.
-fn in_hosts_file(text: &str, name: &str) -> Option<IpAddr> {
-    let addresses = text.lines().filter_map(|line| {
-        let mut words = line
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace();
-        let ip: IpAddr = words.next()?.parse().ok()?;
-        words
-            .any(|word| word.eq_ignore_ascii_case(name))
-            .then_some(ip)
-    });
-    let all: Vec<IpAddr> = addresses.collect();
-    let first = |ip: &&IpAddr| ip.is_ipv4();
-    all.iter().find(first).or(all.first()).copied()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_come_from_the_hosts_file_ipv4_first() {
-        let text = "127.0.0.1 localhost\n::1 localhost both # other\n10.1.2.3\tboth  web\n";
-        let ip = |name: &str| in_hosts_file(text, name).map(|ip| ip.to_string());
-        assert_eq!(ip("WEB").as_deref(), Some("10.1.2.3"));
-        assert_eq!(ip("both").as_deref(), Some("10.1.2.3"));
-        assert_eq!(ip("other"), None);
+    #[tokio::test]
+    async fn a_name_is_reached_at_any_of_its_addresses() {
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = directory.path().join("hosts");
+        std::fs::write(&hosts, "127.0.0.2 web\n127.0.0.3 web\n127.0.0.4 none\n").unwrap();
+        let names = Names::new(hosts, directory.path().join("resolv.conf"), 0);
+        let listener = std::net::TcpListener::bind(("127.0.0.3", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        by_name(&names, "web", port).await.unwrap();
+        assert_eq!(
+            by_name(&names, "none", port).await.unwrap_err().to_string(),
+            format!("dial tcp 127.0.0.4:{port}: connect: connection refused")
+        );
     }
 
     #[tokio::test]
@@ -119,13 +112,9 @@ mod tests {
                 format!("dial tcp 127.0.0.1:{port}: connect: connection refused")
             );
         }
-        let unknown = connect("nowhere.invalid", port)
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            unknown.contains("lookup nowhere.invalid: no such host"),
-            "{unknown}"
+        assert_eq!(
+            connect("no name", port).await.unwrap_err().to_string(),
+            "dial tcp: lookup no name: no such host"
         );
     }
 }

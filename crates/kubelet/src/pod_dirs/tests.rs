@@ -55,9 +55,9 @@ fn names_that_leave_the_directory_are_refused() {
 fn hosts_file_changes_in_place() {
     let (_temporary, dirs) = dirs();
     dirs.ensure_pod("uid").unwrap();
-    let path = dirs.write_etc_hosts("uid", "one\n").unwrap();
+    let path = dirs.write_etc_hosts("uid", b"one\n").unwrap();
     let before = fs::metadata(&path).unwrap();
-    dirs.write_etc_hosts("uid", "two\n").unwrap();
+    dirs.write_etc_hosts("uid", b"two\n").unwrap();
     let after = fs::metadata(&path).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
     assert_eq!(mode(&path), 0o644);
@@ -109,7 +109,7 @@ fn pod_is_removed_with_all_but_the_content_of_volumes() {
     let (_temporary, dirs) = dirs();
     dirs.ensure_pod("uid").unwrap();
     dirs.new_termination_file("uid", "main").unwrap();
-    dirs.write_etc_hosts("uid", "x").unwrap();
+    dirs.write_etc_hosts("uid", b"x").unwrap();
     let volume = dirs
         .volumes_of("uid", "kubernetes.io/empty-dir")
         .join("data");

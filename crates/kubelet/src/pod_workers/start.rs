@@ -26,7 +26,10 @@ use super::{
     mounts::{Prepared, VolumeImages},
 };
 use crate::{
-    events::EventType, images, pod_dirs::PodDirError, runtime::client::CriError,
+    events::EventType,
+    images,
+    pod_dirs::{PodDirError, io_error},
+    runtime::client::CriError,
     volumes::VolumeKind,
 };
 
@@ -260,12 +263,13 @@ impl PodWorker {
             let mut own = OwnMounts::default();
             if wants_hosts {
                 let node_file = if spec::is_host_network(&pod) {
-                    std::fs::read_to_string(hosts::ETC_HOSTS).unwrap_or_default()
+                    let path = hosts::ETC_HOSTS.as_ref();
+                    std::fs::read(path).map_err(io_error("read", path))?
                 } else {
-                    String::new()
+                    Vec::new()
                 };
-                let text = hosts::hosts_file(&pod, &names, &ips, &node_file);
-                own.etc_hosts = Some(dirs.write_etc_hosts(uid, &text)?);
+                let file = hosts::hosts_file(&pod, &names, &ips, &node_file);
+                own.etc_hosts = Some(dirs.write_etc_hosts(uid, &file)?);
             }
             if wants_message {
                 own.termination_message = Some(dirs.new_termination_file(uid, &name)?);

@@ -10,9 +10,11 @@
 //! is not called a success.
 
 mod fetch;
+mod proxy;
+mod target;
 mod trust;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use daemon::{ErrorChain, pflag::quote};
 use kubelet_core::{
@@ -23,8 +25,8 @@ use kubelet_core::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::fetch::{FetchError, Target};
-pub(crate) use self::trust::TrustStores;
+use self::{fetch::FetchError, target::Headers};
+pub(crate) use self::{fetch::Way, trust::TrustStores};
 use super::{ManifestFile, SourcePod, SourceSet, unchanged_or_new};
 use crate::events::{EventType, Events, ObjectRef};
 
@@ -39,9 +41,9 @@ pub(crate) struct HttpSourceConfig {
     /// `staticPodURL`.
     pub(crate) url: String,
     /// `staticPodURLHeader`; a header may have several values.
-    pub(crate) headers: BTreeMap<String, Vec<String>>,
-    /// Whom `https` trusts.
-    pub(crate) trust: TrustStores,
+    pub(crate) headers: Headers,
+    /// How to get there.
+    pub(crate) way: Way,
     /// `httpCheckFrequency`.
     pub(crate) check_frequency: Duration,
     /// Suffix of pod names and part of uids.
@@ -134,10 +136,7 @@ impl HttpSource {
     /// False: the same bad answer as before.
     async fn look(&mut self) -> Result<bool, SourceError> {
         let url = self.config.url.clone();
-        let asked = async {
-            let target = Target::parse(&url)?;
-            fetch::get(&target, &self.config.headers, &self.config.trust).await
-        };
+        let asked = fetch::get(&url, &self.config.headers, &self.config.way);
         let body = tokio::time::timeout(REQUEST_TIMEOUT, asked)
             .await
             .map_err(|_| SourceError::Timeout { url: url.clone() })??;

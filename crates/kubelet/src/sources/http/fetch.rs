@@ -1,18 +1,23 @@
 //! One GET of the manifest URL (kubelet SRC-10): certificates are checked against the system's
 //! roots, redirects are followed, and the body is read up to a limit.
 
-use std::{collections::BTreeMap, io, pin::pin, sync::Arc};
+use std::{io, pin::pin, sync::Arc};
 
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
+use kubelet_core::proxies::Proxies;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, crypto::ring, pki_types::ServerName},
 };
 
-use super::trust::TrustStores;
+use super::{
+    proxy::{Proxy, ProxyError},
+    target::{self, Headers, Target},
+    trust::TrustStores,
+};
 use crate::{
     outbound::dial::{self, DialError},
     sources::file::MAX_MANIFEST_BYTES,
@@ -20,8 +25,6 @@ use crate::{
 
 /// So many requests are made for one, redirects included.
 const MAX_REQUESTS: usize = 10;
-/// Headers that only the host of the URL gets, and those below it, as Go's client has it.
-const SENSITIVE: [&str; 4] = ["authorization", "www-authenticate", "cookie", "cookie2"];
 
 /// No manifests from the URL.
 #[derive(Debug, thiserror::Error)]
@@ -50,94 +53,38 @@ pub(super) enum FetchError {
     Status { url: String, status: StatusCode },
     #[error("{url}: a redirect leads nowhere")]
     Redirect { url: String },
+    #[error("{url}: stopped after {MAX_REQUESTS} redirects")]
+    Redirects { url: String },
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error("{url}: more than {MAX_MANIFEST_BYTES} bytes")]
     TooLarge { url: String },
 }
 
-/// Where a request goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    url: String,
-    https: bool,
-    host: String,
-    port: u16,
-    path: String,
-    /// `user:password` before the host.
-    user: Option<String>,
-}
-
-impl Target {
-    pub(super) fn parse(url: &str) -> Result<Self, FetchError> {
-        let wrong = || FetchError::Url(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let https = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(wrong()),
-        };
-        let host = uri.host().ok_or_else(wrong)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let authority = uri.authority().map(http::uri::Authority::as_str);
-        Ok(Self {
-            url: url.to_owned(),
-            https,
-            host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
-            path: path.to_owned(),
-            user: authority
-                .and_then(|authority| authority.rsplit_once('@'))
-                .map(|(user, _)| user.to_owned()),
-        })
-    }
-
-    fn authority(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
-        match (self.https, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
-    }
-
-    fn redirected(&self, location: &str) -> Option<Self> {
-        if location.starts_with("http:") || location.starts_with("https:") {
-            return Self::parse(location).ok();
-        }
-        let scheme = if self.https { "https" } else { "http" };
-        location
-            .starts_with('/')
-            .then(|| Self::parse(&format!("{scheme}://{}{location}", self.authority())).ok())?
-    }
+/// Whom to trust, and by which way to go.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    /// Whom `https` trusts.
+    pub(crate) trust: TrustStores,
+    /// Who is asked in place of hosts.
+    pub(crate) proxies: Proxies,
 }
 
 /// The body of an answer 200. No time limit of its own.
-pub(super) async fn get(
-    target: &Target,
-    headers: &BTreeMap<String, Vec<String>>,
-    trust: &TrustStores,
-) -> Result<Vec<u8>, FetchError> {
-    let first = &target.host;
-    let (mut target, mut headers) = (target.clone(), headers.clone());
+pub(super) async fn get(url: &str, headers: &Headers, way: &Way) -> Result<Vec<u8>, FetchError> {
+    let mut target = Target::parse(url).ok_or_else(|| FetchError::Url(url.to_owned()))?;
+    let (first, mut headers) = (target.host.clone(), headers.clone());
+    let mut referer = None;
     for _ in 0..MAX_REQUESTS {
-        match Box::pin(once(&target, &headers, trust)).await? {
+        let next = match Box::pin(once(&target, &headers, referer.as_deref(), way)).await? {
             Answer::Body(body) => return Ok(body),
-            Answer::Elsewhere(next) => target = next,
-        }
-        if !is_same_or_below(&target.host, first) {
-            headers.retain(|name, _| !SENSITIVE.contains(&name.to_lowercase().as_str()));
-        }
+            Answer::Elsewhere(next) => next,
+        };
+        referer = target.as_referer(&next, &headers);
+        target::strip_secrets(&mut headers, &next.host, &first);
+        target = next;
     }
-    Err(FetchError::Redirect { url: target.url })
-}
-
-/// `a.example.org` is below `example.org`.
-fn is_same_or_below(host: &str, first: &str) -> bool {
-    let below = |rest: &str| rest.ends_with('.') && !first.contains(':');
-    host == first || host.strip_suffix(first).is_some_and(below)
+    Err(FetchError::Redirects { url: target.url })
 }
 
 enum Answer {
@@ -147,17 +94,27 @@ enum Answer {
 
 async fn once(
     target: &Target,
-    headers: &BTreeMap<String, Vec<String>>,
-    trust: &TrustStores,
+    headers: &Headers,
+    referer: Option<&str>,
+    way: &Way,
 ) -> Result<Answer, FetchError> {
-    let stream = dial::connect(&target.host, target.port).await?;
+    let proxy = Proxy::of(&way.proxies, target)?;
+    let mut stream = match &proxy {
+        Some(proxy) => dial::connect(&proxy.host, proxy.port).await?,
+        None => dial::connect(&target.host, target.port).await?,
+    };
     if !target.https {
-        return exchange(target, headers, stream).await;
+        let request = target.request(headers, (proxy.as_ref(), referer))?;
+        return exchange(target, request, stream).await;
+    }
+    let request = target.request(headers, (None, referer))?;
+    if let Some(proxy) = proxy {
+        proxy.tunnel(target, &mut stream).await?;
     }
     let name = ServerName::try_from(target.host.clone())
         .map_err(|_| FetchError::Url(target.url.clone()))?;
     // Read each time: an administrator may renew them, and it is done once in a while.
-    let trust = trust.clone();
+    let trust = way.trust.clone();
     let config = daemon::blocking(move || tls_config(&trust)).await?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
@@ -166,7 +123,7 @@ async fn once(
             host: target.host.clone(),
             source,
         })?;
-    exchange(target, headers, stream).await
+    exchange(target, request, stream).await
 }
 
 fn tls_config(trust: &TrustStores) -> Result<ClientConfig, FetchError> {
@@ -184,7 +141,7 @@ fn tls_config(trust: &TrustStores) -> Result<ClientConfig, FetchError> {
 
 async fn exchange<S>(
     target: &Target,
-    headers: &BTreeMap<String, Vec<String>>,
+    request: Request<Empty<Bytes>>,
     stream: S,
 ) -> Result<Answer, FetchError>
 where
@@ -194,22 +151,9 @@ where
         url: target.url.clone(),
         source,
     };
-    let mut request = Request::get(target.path.as_str())
-        .header(header::HOST, target.authority())
-        .header(header::USER_AGENT, "Go-http-client/1.1")
-        .header(header::CONNECTION, "close");
-    if let Some(user) = &target.user {
-        use base64::Engine as _;
-        let word = base64::engine::general_purpose::STANDARD.encode(user);
-        request = request.header(header::AUTHORIZATION, format!("Basic {word}"));
-    }
-    for (name, values) in headers {
-        for value in values {
-            request = request.header(name.as_str(), value.as_str());
-        }
-    }
-    let request = request.body(Empty::<Bytes>::new())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+    let (mut sender, connection) = http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
     let work = async {
@@ -218,7 +162,7 @@ where
             response.status(),
             response.headers().get(header::LOCATION).cloned(),
         );
-        if status.is_redirection()
+        if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
             && let Some(location) = location
         {
             let next = location.to_str().ok();
@@ -251,46 +195,5 @@ where
         result = &mut work => result,
         // cancel-safe: the answer may lie in the connection's buffers although the peer has gone.
         _ = &mut connection => work.await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_go_to_the_host_of_the_url_and_below_it_only() {
-        for (host, first, same) in [
-            ("h.org", "h.org", true),
-            ("a.h.org", "h.org", true),
-            ("evil-h.org", "h.org", false),
-            ("org", "h.org", false),
-            ("other", "h.org", false),
-        ] {
-            assert_eq!(is_same_or_below(host, first), same, "{host} {first}");
-        }
-    }
-
-    #[test]
-    fn urls_are_taken_apart_and_redirects_put_together() {
-        let target = Target::parse("https://user:word@[::1]/pods?x=1").unwrap();
-        assert_eq!(
-            (target.https, target.host.as_str(), target.port),
-            (true, "::1", 443)
-        );
-        assert_eq!(target.path, "/pods?x=1");
-        assert_eq!(target.user.as_deref(), Some("user:word"));
-        assert_eq!(target.authority(), "[::1]");
-        let next = target.redirected("/elsewhere").unwrap();
-        assert_eq!(next.url, "https://[::1]/elsewhere");
-        let other = target.redirected("http://h:81/").unwrap();
-        assert_eq!((other.https, other.port), (false, 81));
-        assert!(target.redirected("ftp://h/").is_none());
-        for wrong in ["", "/pods", "ftp://h/x", "http://"] {
-            assert!(
-                matches!(Target::parse(wrong), Err(FetchError::Url(_))),
-                "{wrong}"
-            );
-        }
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use kubelet_core::proxies::Proxies;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -75,7 +76,10 @@ fn telling_source(url: &str, store: Arc<EventStore>) -> (HttpSource, watch::Rece
             vec!["one".to_owned(), "two".to_owned()],
         )]
         .into(),
-        trust: TrustStores::new(None, None),
+        way: Way {
+            trust: TrustStores::new(None, None),
+            proxies: Proxies::new(|_| None),
+        },
         check_frequency: Duration::from_millis(5),
         node_name: "node".to_owned(),
         events: Arc::new(Standalone::new(store)),
@@ -241,6 +245,44 @@ async fn a_redirect_elsewhere_does_not_get_the_secret_headers() {
     assert!(source.look().await.is_err(), "without end");
     let again = moved.requests.lock().unwrap()[2].clone();
     assert!(again.contains("Bearer secret"), "the same host: {again}");
+}
+
+#[tokio::test]
+async fn src_10_a_relative_redirect_is_followed_and_a_host_of_the_headers_is_not_sent() {
+    let web = Web::start(302, "").await;
+    web.redirects_to("pods2.yaml");
+    let (mut source, _sets) = source(&web.url.replace("/pods", "/a/pods"));
+    let host = vec!["elsewhere".to_owned()];
+    source.config.headers.insert("Host".to_owned(), host);
+    let error = source.look().await.unwrap_err().to_string();
+    assert!(error.contains("stopped after 10 redirects"), "{error}");
+    let requests = web.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 10);
+    assert!(requests[1].starts_with("GET /a/pods2.yaml HTTP/1.1\r\n"));
+    let authority = web.url.split('/').nth(2).unwrap();
+    let hosts = requests[1]
+        .lines()
+        .filter(|line| line.starts_with("Host: "));
+    assert_eq!(hosts.collect::<Vec<_>>(), [format!("Host: {authority}")]);
+    let referer = format!("Referer: http://{authority}/a/pods");
+    assert!(requests[1].lines().any(|line| line == referer));
+}
+
+#[tokio::test]
+async fn src_10_a_proxy_of_the_environment_is_asked_in_the_hosts_place() {
+    let web = Web::start(200, POD).await;
+    let (mut source, sets) = source("http://manifests.example/pods");
+    let proxy = web.url.trim_end_matches("/pods").to_owned();
+    source.config.way.proxies = Proxies::new(|name| (name == "HTTP_PROXY").then(|| proxy.clone()));
+    source.look().await.unwrap();
+    assert_eq!(names(&sets.borrow()), ["a-node"]);
+    let request = web.requests.lock().unwrap()[0].clone();
+    let first = "GET http://manifests.example/pods HTTP/1.1\r\n";
+    assert!(request.starts_with(first), "{request}");
+    assert!(
+        request.contains("\r\nHost: manifests.example\r\n"),
+        "{request}"
+    );
 }
 
 #[tokio::test]
