@@ -195,8 +195,8 @@ impl ContainerProbes {
     /// had happened; one that has changed is asked as it stands now, and what it said last stays until it has
     /// said something else; one that is new begins, one that is no more has said nothing.
     ///
-    /// Differs (PROBE-02): upstream goes on with the probe as it was first, and with the container's ports and
-    /// variables of then, until the pod is gone.
+    /// Differs (PROBE-02): a probe that is edited in place is asked as it stands now; upstream goes on with the probe
+    /// as it was first, and with the container's ports and variables of then, until the pod is gone.
     pub fn edit(
         &mut self,
         before: &Container,

@@ -127,7 +127,8 @@ impl Hooks {
             .map_err(|error| (error.to_string(), None))?;
         let (at_once, heard) = (|| std::future::ready(()), AtomicBool::new(false));
         let mut result = http::get(&request, at_once, &heard).await;
-        if matches!(result, Err(HttpError::HttpNotTls)) {
+        let is_plain = |failed: &http::Failed| matches!(failed.error, HttpError::HttpNotTls);
+        if result.as_ref().is_err_and(is_plain) {
             let mut plain = request.clone();
             plain.https = false;
             plain
@@ -142,8 +143,12 @@ impl Hooks {
         }
         match result {
             // Any answer is a good one.
-            Ok(_) | Err(HttpError::Body(_)) => Ok(()),
-            Err(error) => Err((format!("Get {}: {error}", quote(&request.url())), None)),
+            Ok(_)
+            | Err(http::Failed {
+                error: HttpError::Body(_),
+                ..
+            }) => Ok(()),
+            Err(failed) => Err((failed.to_string(), None)),
         }
     }
 

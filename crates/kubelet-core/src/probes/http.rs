@@ -2,6 +2,8 @@
 //!
 //! Kubernetes, `httpprobe.NewRequestForHTTPGetAction` and `probe.ResolveContainerPort`.
 
+mod reference;
+
 use k8s_openapi::api::core::v1::{ContainerPort, HTTPGetAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use thiserror::Error;
@@ -74,6 +76,12 @@ pub struct HttpRequest {
     pub host_header: String,
     /// The other headers, in their order. A name may come more than once.
     pub headers: Vec<(String, String)>,
+    /// `user:password` of a redirect's URL, which counts where no header says who asks.
+    pub user: Option<String>,
+    /// The URL that led here, without its user.
+    pub referer: Option<String>,
+    /// Host and port as the URL has them.
+    authority: String,
 }
 
 impl HttpRequest {
@@ -102,9 +110,12 @@ impl HttpRequest {
                 .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
             host: host.to_owned(),
             port,
-            target: target(action.path.as_deref().unwrap_or_default()),
+            target: whole_target(action.path.as_deref().unwrap_or_default()),
             host_header: authority(host, port),
             headers: Vec::new(),
+            user: None,
+            referer: None,
+            authority: authority(host, port),
         };
         let mut defaults = vec![("User-Agent", user_agent.as_str()), ("Accept", "*/*")];
         let mut hosts = 0;
@@ -114,6 +125,8 @@ impl HttpRequest {
             if is("Host") {
                 hosts += 1;
                 if hosts == 1 && !value.is_empty() {
+                    // What can be no host is sent as none.
+                    let value = if is_host_header(value) { value } else { "" };
                     value.clone_into(&mut request.host_header);
                 }
                 continue;
@@ -145,47 +158,93 @@ impl HttpRequest {
 
     /// The URL, for messages.
     pub fn url(&self) -> String {
-        let scheme = if self.https { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority(), self.target)
+        format!("{}://{}{}", self.scheme(), self.authority, self.target)
     }
 
-    /// Where a redirect leads, if to the same host; `None` ends the chase with the answer at hand.
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// Where an answer's `Location` leads. `first` is the request that began the chase: its headers go along.
+    /// Source of behaviour: Go's `http.Client`, Kubernetes `RedirectChecker(false)`.
     #[must_use]
-    pub fn redirected(&self, location: &str) -> Option<Self> {
-        let mut next = self.clone();
-        let absolute = location
-            .split_once("://")
-            .map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest))
-            .or_else(|| {
-                let scheme = if self.https { "https" } else { "http" };
-                location
-                    .strip_prefix("//")
-                    .map(|rest| (scheme.to_owned(), rest))
-            });
-        let Some((scheme, rest)) = absolute else {
-            next.target = join(&self.target, location);
-            return Some(next);
+    pub fn redirected(&self, location: &str, first: &Self) -> Redirect {
+        if location.is_empty() {
+            return Redirect::End;
+        }
+        let reference = match reference::parse(location) {
+            Ok(reference) => reference,
+            Err(error) => {
+                return Redirect::Failed {
+                    url: self.url(),
+                    reason: format!("failed to parse Location header {location:?}: {error}"),
+                };
+            }
         };
-        next.https = match scheme.as_str() {
+        let mut next = Self {
+            headers: first.headers.clone(),
+            user: None,
+            referer: Some(self.url()),
+            ..self.clone()
+        };
+        let Some(authority) = reference.authority else {
+            // What has a scheme names no host then: another one.
+            if reference.scheme.is_some() {
+                return Redirect::End;
+            }
+            next.user.clone_from(&self.user);
+            next.target = join(&self.target, location);
+            return Redirect::To(Box::new(next));
+        };
+        if authority.host != self.host {
+            return Redirect::End;
+        }
+        authority.text.clone_into(&mut next.authority);
+        let is_absolute = reference.scheme.is_some();
+        if is_absolute || self.host_header == self.authority {
+            authority.text.clone_into(&mut next.host_header);
+        }
+        next.user = authority.user.map(str::to_owned);
+        next.target = target(reference.path);
+        let scheme = reference.scheme.as_deref().unwrap_or(self.scheme());
+        let failed = |reason: String| Redirect::Failed {
+            url: format!("{scheme}://{}{}", authority.text, next.target),
+            reason,
+        };
+        next.https = match scheme {
             "https" => true,
             "http" => false,
-            _ => return None,
+            other => return failed(format!("unsupported protocol scheme {other:?}")),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (named, path) = rest.split_at(end);
-        let (host, port) = split_authority(named.rsplit('@').next().unwrap_or(named));
-        if !host.eq_ignore_ascii_case(&self.host) {
-            return None;
+        if self.https && !next.https {
+            next.referer = None;
         }
-        next.port = match port {
-            Some(port) => port.parse().ok()?,
+        next.port = match authority.port.filter(|port| !port.is_empty()) {
             None if next.https => 443,
             None => 80,
+            Some(text) => match text.parse() {
+                Ok(port) => port,
+                Err(_) => return failed(format!("dial tcp: address {text}: invalid port")),
+            },
         };
-        named.clone_into(&mut next.host_header);
-        next.target = target(path);
-        Some(next)
+        Redirect::To(Box::new(next))
     }
+}
+
+/// What follows an answer that names another place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// That is asked next.
+    To(Box<HttpRequest>),
+    /// The answer at hand is the last: the place is another host's, or none.
+    End,
+    /// Nothing more can be asked.
+    Failed {
+        /// What could not be asked.
+        url: String,
+        /// Go's words.
+        reason: String,
+    },
 }
 
 /// Path and query of a reference that names no host, seen from those of `base` (RFC 3986, 5.2).
@@ -234,16 +293,25 @@ pub fn authority(host: &str, port: u16) -> String {
     }
 }
 
-fn split_authority(text: &str) -> (&str, Option<&str>) {
-    if let Some(rest) = text.strip_prefix('[')
-        && let Some((host, after)) = rest.split_once(']')
-    {
-        return (host, after.strip_prefix(':'));
+/// Of what Go may send as `Host` (`httpguts.ValidHostHeader`).
+fn is_host_header(value: &str) -> bool {
+    let may = |byte: u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte);
+    value.bytes().all(may)
+}
+
+/// The target of a manifest's path. One with a broken escape is no URL: then all of it is the path's own (Kubernetes
+/// `formatURL`).
+fn whole_target(path: &str) -> String {
+    let own = path.split(['?', '#']).next().unwrap_or_default();
+    if reference::check_escapes(own).is_ok() {
+        return target(path);
     }
-    match text.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (text, None),
-    }
+    target(
+        &path
+            .replace('%', "%25")
+            .replace('?', "%3F")
+            .replace('#', "%23"),
+    )
 }
 
 /// Path and query as they can stand in a request line: what may not stand there is escaped, the
@@ -438,19 +506,68 @@ mod tests {
     #[test]
     fn probe_10_redirects_to_the_same_host_only() {
         let request = request(&action("/a/b?q", &[]));
-        let to = |location: &str| request.redirected(location).map(|next| next.url());
+        let to = |location: &str| match request.redirected(location, &request) {
+            Redirect::To(next) => next.url(),
+            Redirect::End => "end".to_owned(),
+            Redirect::Failed { url, reason } => format!("Get {url:?}: {reason}"),
+        };
         for (location, url) in [
             ("/x?y", "http://10.1.2.3:8080/x?y"),
             ("c", "http://10.1.2.3:8080/a/c"),
             ("../c/./d/..", "http://10.1.2.3:8080/c/"),
             ("/x/../y?/..", "http://10.1.2.3:8080/y?/.."),
             ("?z", "http://10.1.2.3:8080/a/b?z"),
-            ("https://10.1.2.3/s", "https://10.1.2.3:443/s"),
+            ("https://10.1.2.3/s", "https://10.1.2.3/s"),
             ("//10.1.2.3:81", "http://10.1.2.3:81/"),
+            ("http://10.1.2.3:/x", "http://10.1.2.3:/x"),
+            ("", "end"),
+            ("http://example.org/", "end"),
+            ("mailto:x", "end"),
+            ("http:/s400", "end"),
+            (
+                "ftp://10.1.2.3/",
+                "Get \"ftp://10.1.2.3/\": unsupported protocol scheme \"ftp\"",
+            ),
+            (
+                "http://10.1.2.3:99999/x",
+                "Get \"http://10.1.2.3:99999/x\": dial tcp: address 99999: invalid port",
+            ),
+            (
+                "/%zz",
+                "Get \"http://10.1.2.3:8080/a/b?q\": failed to parse Location header \"/%zz\": parse \"/%zz\": \
+                 invalid URL escape \"%zz\"",
+            ),
         ] {
-            assert_eq!(to(location).as_deref(), Some(url), "{location}");
+            assert_eq!(to(location), url, "{location}");
         }
-        assert_eq!(to("http://example.org/"), None);
-        assert_eq!(to("ftp://10.1.2.3/"), None);
+    }
+
+    #[test]
+    fn probe_10_a_redirect_says_who_asks_and_where_it_comes_from() {
+        let first = request(&action("/a", &[("Host", "example.org"), ("X-A", "1")]));
+        let to = |from: &HttpRequest, location: &str| match from.redirected(location, &first) {
+            Redirect::To(next) => *next,
+            other => panic!("{other:?}"),
+        };
+        let next = to(&first, "http://u:p@10.1.2.3:81/b");
+        assert_eq!(next.user.as_deref(), Some("u:p"));
+        assert_eq!(next.host_header, "10.1.2.3:81");
+        assert_eq!(next.referer.as_deref(), Some("http://10.1.2.3:8080/a"));
+        assert_eq!(header(&next, "X-A"), ["1"]);
+        let last = to(&next, "/c");
+        assert_eq!(last.user.as_deref(), Some("u:p"));
+        assert_eq!(last.referer.as_deref(), Some("http://10.1.2.3:81/b"));
+        // A reference without a scheme keeps the manifest's own.
+        assert_eq!(to(&first, "/b").host_header, "example.org");
+        let plain = to(&to(&first, "https://10.1.2.3/"), "http://10.1.2.3/");
+        assert_eq!(plain.referer, None);
+    }
+
+    #[test]
+    fn probe_10_a_path_that_is_no_url_is_asked_for_as_it_stands() {
+        assert_eq!(request(&action("/%zz%41?x", &[])).target, "/%25zz%2541%3Fx");
+        assert_eq!(request(&action("/%41?%zz", &[])).target, "/%41?%zz");
+        let odd = request(&action("/", &[("Host", "a b")]));
+        assert_eq!(odd.host_header, "");
     }
 }

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
     Request, Response,
@@ -20,7 +21,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use kubelet_core::probes::http::HttpRequest;
+use kubelet_core::probes::http::{HttpRequest, Redirect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
@@ -80,6 +81,17 @@ pub(crate) enum HttpError {
     Body(String),
 }
 
+/// What could not be asked, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("Get {url:?}: {error}")]
+pub(crate) struct Failed {
+    /// The place that was asked last.
+    pub(crate) url: String,
+    /// Why it gave no answer.
+    #[source]
+    pub(crate) error: HttpError,
+}
+
 /// Asks, following redirects. No time limit of its own: whoever gives it one sees by `heard` whether
 /// the head of the last answer came. Each answer is looked for after `rest`.
 ///
@@ -89,24 +101,41 @@ pub(crate) async fn get<F>(
     request: &HttpRequest,
     rest: impl Fn() -> F,
     heard: &AtomicBool,
-) -> Result<Reply, HttpError>
+) -> Result<Reply, Failed>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut redirected: Option<HttpRequest> = None;
-    for _ in 0..MAX_REQUESTS {
-        let current = redirected.as_ref().unwrap_or(request);
+    let mut redirected: Option<Box<HttpRequest>> = None;
+    let mut requests = 0;
+    loop {
+        let current = redirected.as_deref().unwrap_or(request);
         heard.store(false, Ordering::Relaxed);
-        let (reply, location) = Box::pin(once(current, rest(), heard)).await?;
-        let next = location
-            .filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308))
-            .and_then(|location| current.redirected(&location));
-        match next {
-            Some(next) => redirected = Some(next),
-            None => return Ok(reply),
-        }
+        let answer = Box::pin(once(current, rest(), heard)).await;
+        let (reply, location) = answer.map_err(|error| Failed {
+            url: current.url(),
+            error,
+        })?;
+        requests += 1;
+        let location = location.filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308));
+        let Some(location) = location else {
+            return Ok(reply);
+        };
+        redirected = match current.redirected(&location, request) {
+            Redirect::End => return Ok(reply),
+            Redirect::Failed { url, reason } => {
+                let error = HttpError::Protocol(reason);
+                return Err(Failed { url, error });
+            }
+            Redirect::To(_) if requests == MAX_REQUESTS => {
+                let error = HttpError::Redirects;
+                return Err(Failed {
+                    url: location,
+                    error,
+                });
+            }
+            Redirect::To(next) => Some(next),
+        };
     }
-    Err(HttpError::Redirects)
 }
 
 async fn once(
@@ -193,9 +222,59 @@ fn message(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, HttpError> {
             .map_err(|_| HttpError::Header(name.clone()))?;
         builder = builder.header(name.as_str(), value);
     }
+    let names = |wanted: &str| {
+        let mut names = request.headers.iter().map(|(name, _)| name);
+        names.any(|name| name.eq_ignore_ascii_case(wanted))
+    };
+    if let Some(user) = &request.user
+        && !names("Authorization")
+    {
+        builder = builder.header(header::AUTHORIZATION, basic(user));
+    }
+    if let Some(referer) = &request.referer
+        && !names("Referer")
+    {
+        builder = builder.header(header::REFERER, referer);
+    }
     builder
         .body(Empty::new())
         .map_err(|error| HttpError::Request(error.to_string()))
+}
+
+/// `user:password` of a URL, as a header.
+pub(crate) fn basic(user: &str) -> String {
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut plain = unescaped(name);
+    plain.push(b':');
+    plain.extend(unescaped(password));
+    format!("Basic {}", STANDARD.encode(plain))
+}
+
+/// `%40` as `@`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match tail {
+            [high, low, ..] if *first == b'%' => {
+                let digit = |byte: u8| {
+                    char::from(byte)
+                        .to_digit(16)
+                        .and_then(|d| u8::try_from(d).ok())
+                };
+                digit(*high).zip(digit(*low))
+            }
+            _ => None,
+        };
+        if let Some((high, low)) = escaped {
+            bytes.push(high * 16 + low);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    bytes
 }
 
 async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {

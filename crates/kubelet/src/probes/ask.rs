@@ -157,11 +157,14 @@ impl Question {
             Err(Elapsed) => {
                 failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
             }
-            Ok(Err(HttpError::Body(reason))) => Verdict::Unasked {
+            Ok(Err(http::Failed {
+                error: HttpError::Body(reason),
+                ..
+            })) => Verdict::Unasked {
                 state: "failure",
                 error: reason,
             },
-            Ok(Err(error)) => failed(&daemon::ErrorChain(&error).to_string()),
+            Ok(Err(failed)) => Verdict::Failure(failed.to_string()),
             Ok(Ok(reply)) => match reply.status {
                 200..=299 => Verdict::Success,
                 300..=399 => Verdict::Warning(format!(

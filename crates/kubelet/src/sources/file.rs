@@ -369,8 +369,12 @@ impl FileSource {
             let used = used.to_path_buf();
             let shadow = Shadow { used, same };
             if self.shadowed.get(path) != Some(&shadow) {
-                tracing::warn!(pod = %key, pod.uid = %uid, ignored = %path.display(), why = %shadow,
-                    "a manifest is not used");
+                let why = match same {
+                    Same::Name => "two manifests name the same pod",
+                    Same::Uid => "two manifests have the same metadata.uid",
+                };
+                tracing::warn!(pod = %key, pod.uid = %uid, used = %shadow.used.display(),
+                    ignored = %path.display(), "{why}");
             }
             lost.insert(path.clone(), shadow);
         }

@@ -19,7 +19,8 @@ use kubelet_core::probes::http::Purpose;
 use super::*;
 
 async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
-    super::get(request, || std::future::ready(()), &AtomicBool::new(false)).await
+    let answer = super::get(request, || std::future::ready(()), &AtomicBool::new(false)).await;
+    answer.map_err(|failed| failed.error)
 }
 
 /// Answers each connection with the next of these texts and notes what it was asked.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http_body_util::Empty;
 use hyper::{
     Request, Uri,
@@ -12,6 +11,7 @@ use hyper::{
 use kubelet_core::probes::http::{NOT_SENT, authority, join};
 
 use super::proxy::Proxy;
+use crate::outbound::http::basic;
 
 /// Headers that only the host of the URL gets, and those below it, as Go's client has it.
 const SENSITIVE: [&str; 6] = [
@@ -85,12 +85,7 @@ impl Target {
 
     /// User and password of the URL as a header.
     pub(super) fn basic(&self) -> Option<String> {
-        let user = self.user.as_ref()?;
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let mut plain = unescaped(name);
-        plain.push(b':');
-        plain.extend(unescaped(password));
-        Some(format!("Basic {}", STANDARD.encode(plain)))
+        self.user.as_deref().map(basic)
     }
 
     fn scheme(&self) -> &'static str {
@@ -198,33 +193,6 @@ pub(super) fn strip_secrets(headers: &mut Headers, host: &str, first: &str) {
 fn is_same_or_below(host: &str, first: &str) -> bool {
     let below = |rest: &str| rest.ends_with('.') && !first.contains(':');
     host == first || host.strip_suffix(first).is_some_and(below)
-}
-
-/// `%40` as `@`.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match tail {
-            [high, low, ..] if *first == b'%' => {
-                let digit = |byte: u8| {
-                    char::from(byte)
-                        .to_digit(16)
-                        .and_then(|d| u8::try_from(d).ok())
-                };
-                digit(*high).zip(digit(*low))
-            }
-            _ => None,
-        };
-        if let Some((high, low)) = escaped {
-            bytes.push(high * 16 + low);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
