@@ -154,9 +154,10 @@ impl Handle {
 }
 
 /// Targets of libraries that say much and mean it for their own developers.
-const FOREIGN: [&str; 11] = [
+const FOREIGN: [&str; 12] = [
     "bollard",
     "h2",
+    "hickory_net",
     "hickory_proto",
     "hickory_resolver",
     "hyper",
