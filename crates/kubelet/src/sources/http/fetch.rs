@@ -103,11 +103,13 @@ async fn once(
         Some(proxy) => dial::connect(&proxy.host, proxy.port).await?,
         None => dial::connect(&target.host, target.port).await?,
     };
+    let mut request = target.request(headers, referer)?;
     if !target.https {
-        let request = target.request(headers, (proxy.as_ref(), referer))?;
+        if let Some(proxy) = proxy {
+            request = proxy.instead_of(target, request)?;
+        }
         return exchange(target, request, stream).await;
     }
-    let request = target.request(headers, (None, referer))?;
     if let Some(proxy) = proxy {
         proxy.tunnel(target, &mut stream).await?;
     }

@@ -2,7 +2,10 @@
 //!
 //! Differs (SRC-10): a proxy that is itself spoken to over TLS or SOCKS is refused.
 
-use hyper::header::HeaderValue;
+use hyper::{
+    Request,
+    header::{self, HeaderValue},
+};
 use kubelet_core::proxies::Proxies;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -16,7 +19,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 pub(super) struct Proxy {
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) authorization: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 /// No way through a proxy.
@@ -55,6 +58,20 @@ impl Proxy {
             host: proxy.host,
             port: proxy.port,
         }))
+    }
+
+    /// A request to the target, as the proxy is asked it.
+    pub(super) fn instead_of<B>(
+        &self,
+        target: &Target,
+        mut request: Request<B>,
+    ) -> Result<Request<B>, http::Error> {
+        *request.uri_mut() = target.plain_url().parse()?;
+        if let Some(authorization) = self.authorization.clone() {
+            let headers = request.headers_mut();
+            headers.insert(header::PROXY_AUTHORIZATION, authorization);
+        }
+        Ok(request)
     }
 
     /// Opens a tunnel to the target through a connection with the proxy.

@@ -10,7 +10,6 @@ use hyper::{
 };
 use kubelet_core::probes::http::{NOT_SENT, authority, join};
 
-use super::proxy::Proxy;
 use crate::outbound::http::basic;
 
 /// Headers that only the host of the URL gets, and those below it, as Go's client has it.
@@ -93,7 +92,7 @@ impl Target {
     }
 
     /// The URL without user and password.
-    fn plain_url(&self) -> String {
+    pub(super) fn plain_url(&self) -> String {
         format!("{}://{}{}", self.scheme(), self.authority(), self.path)
     }
 
@@ -113,7 +112,7 @@ impl Target {
         Some(next)
     }
 
-    /// The request of Go's client, to the target or to a proxy for it. Headers that are the client's own to
+    /// The request of Go's client, to the target itself. Headers that are the client's own to
     /// send are taken from nowhere else, one `User-Agent` is sent at most, and the URL's user counts where no
     /// `Authorization` is given.
     ///
@@ -124,13 +123,9 @@ impl Target {
     pub(super) fn request(
         &self,
         headers: &Headers,
-        (proxy, referer): (Option<&Proxy>, Option<&str>),
+        referer: Option<&str>,
     ) -> Result<Request<Empty<Bytes>>, http::Error> {
-        let wanted = match proxy {
-            Some(_) => self.plain_url(),
-            None => self.path.clone(),
-        };
-        let mut request = Request::get(wanted)
+        let mut request = Request::get(self.path.as_str())
             .header(header::HOST, self.authority())
             .body(Empty::new())?;
         let sent = request.headers_mut();
@@ -159,9 +154,6 @@ impl Target {
             && !sent.get(header::AUTHORIZATION).is_some_and(authorized)
         {
             sent.insert(header::AUTHORIZATION, HeaderValue::from_str(&basic)?);
-        }
-        if let Some(authorization) = proxy.and_then(|proxy| proxy.authorization.clone()) {
-            sent.insert(header::PROXY_AUTHORIZATION, authorization);
         }
         if let Some(referer) = referer {
             sent.insert(header::REFERER, HeaderValue::from_str(referer)?);
@@ -254,7 +246,7 @@ mod tests {
             ((*name).to_owned(), values)
         });
         let target = Target::parse(url).unwrap();
-        let request = target.request(&headers.collect(), (None, None)).unwrap();
+        let request = target.request(&headers.collect(), None).unwrap();
         let sent = request.headers().iter();
         let mut lines: Vec<String> = sent
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
