@@ -127,9 +127,10 @@ pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut held: BTreeSet<&PodKey> = held_by_workers.chain(held_by_others).collect();
     let mut start = |there: bool| {
         for (uid, (key, desire)) in &view.desired {
+            let in_runtime = view.runtime.get(uid);
             if *desire == Desire::Run
-                && view.runtime.get(uid).is_some_and(|name| name == key) == there
-                && view.runtime.get(uid).is_none_or(|name| name == key)
+                && in_runtime.is_some() == there
+                && in_runtime.is_none_or(|name| name == key)
                 && !view.workers.contains_key(uid)
                 && held.insert(key)
             {

@@ -1,8 +1,9 @@
 //! Pods and containers through their life, and what lists say right after each step.
 
+use cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use cri_api::v1::{self, ContainerEventType as Event, ContainerState, PodSandboxState};
 use testkit::{DockerEngine, eventually_async};
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
 use crate::fake_engine::FakeEngine;
 use crate::harness::{Pod, SOON, Server, engine_with_image, reaches, start, status};
@@ -180,31 +181,37 @@ async fn subscriber_gets_the_whole_life_with_statuses() {
     assert_eq!(of(&pod_id), whole);
 }
 
+async fn stop_and_remove(
+    client: &mut RuntimeServiceClient<Channel>,
+    sandbox: &str,
+    container: &str,
+) {
+    let stop = v1::StopContainerRequest {
+        container_id: container.to_owned(),
+        timeout: 1,
+    };
+    client.stop_container(stop).await.unwrap();
+    let remove = v1::RemoveContainerRequest {
+        container_id: container.to_owned(),
+    };
+    client.remove_container(remove).await.unwrap();
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+    };
+    client.stop_pod_sandbox(stop).await.unwrap();
+    let remove = v1::RemovePodSandboxRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+    };
+    client.remove_pod_sandbox(remove).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_ids_are_stopped_and_removed_but_have_no_status() {
     let engine = DockerEngine::shared();
     let mut server = Server::start(&engine.host()).await;
     let id = "c0ffee00-0000-4000-8000-000000000000".to_owned();
     let client = &mut server.client;
-    let stop = v1::StopPodSandboxRequest {
-        pod_sandbox_id: id.clone(),
-    };
-    client.stop_pod_sandbox(stop).await.unwrap();
-    let remove = v1::RemovePodSandboxRequest {
-        pod_sandbox_id: id.clone(),
-    };
-    client.remove_pod_sandbox(remove).await.unwrap();
-    let stop = v1::StopContainerRequest {
-        container_id: id.clone(),
-        timeout: 1,
-    };
-    client.stop_container(stop).await.unwrap();
-    client
-        .remove_container(v1::RemoveContainerRequest {
-            container_id: id.clone(),
-        })
-        .await
-        .unwrap();
+    stop_and_remove(client, &id, &id).await;
     let status = v1::ContainerStatusRequest {
         container_id: id.clone(),
         verbose: false,
@@ -226,24 +233,7 @@ async fn unknown_ids_are_stopped_and_removed_but_have_no_status() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_for_containers_spare_sandboxes_and_the_other_way_round() {
     let (engine, mut server, pod, [id]) = FakeEngine::with_pod("kinds", ["web"]).await;
-    let client = &mut server.client;
-    let stop = v1::StopContainerRequest {
-        container_id: pod.id.clone(),
-        timeout: 1,
-    };
-    client.stop_container(stop).await.unwrap();
-    let remove = v1::RemoveContainerRequest {
-        container_id: pod.id.clone(),
-    };
-    client.remove_container(remove).await.unwrap();
-    let stop = v1::StopPodSandboxRequest {
-        pod_sandbox_id: id.clone(),
-    };
-    client.stop_pod_sandbox(stop).await.unwrap();
-    let remove = v1::RemovePodSandboxRequest {
-        pod_sandbox_id: id.clone(),
-    };
-    client.remove_pod_sandbox(remove).await.unwrap();
+    stop_and_remove(&mut server.client, &id, &pod.id).await;
     for (request, id) in [
         ("POST", &pod.id),
         ("DELETE", &pod.id),

@@ -278,12 +278,7 @@ impl One<'_> {
         let (reason, message) = if let Some(wait) = crash_wait {
             let message = crash_loop_message(pod, name, wait.delay);
             (WaitingReason::CrashLoopBackOff, message)
-        } else if let Some(message) = history
-            .crash_waits
-            .contains(name)
-            .then(|| self.message_of_wait())
-            .flatten()
-        {
+        } else if let Some(message) = self.message_of_wait() {
             (WaitingReason::CrashLoopBackOff, message)
         } else if let Some(failure) = history.start_failures.get(name) {
             (failure.reason, failure.message.clone())
@@ -297,8 +292,12 @@ impl One<'_> {
         status.state = Some(waiting(reason, message));
     }
 
-    /// What was shown of the wait for a back-off.
+    /// What was shown of the wait for a back-off, where no start has been tried since.
     fn message_of_wait(&self) -> Option<String> {
+        let name = self.container.name.as_str();
+        if !self.input.history.crash_waits.contains(name) {
+            return None;
+        }
         let waiting = self.before?.state.as_ref()?.waiting.as_ref()?;
         let reason = WaitingReason::CrashLoopBackOff.as_str();
         (waiting.reason.as_deref() == Some(reason))

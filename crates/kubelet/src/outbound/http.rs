@@ -88,7 +88,6 @@ pub(crate) struct Failed {
     /// The place that was asked last.
     pub(crate) url: String,
     /// Why it gave no answer.
-    #[source]
     pub(crate) error: HttpError,
 }
 

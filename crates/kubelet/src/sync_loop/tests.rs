@@ -113,6 +113,15 @@ impl Bench {
     }
 
     async fn restart(self, amounts: &[(&str, &str)]) -> Self {
+        self.restart_after(amounts, |_, _| {}).await
+    }
+
+    /// Something happens while the kubelet is away.
+    async fn restart_after(
+        self,
+        amounts: &[(&str, &str)],
+        meanwhile: impl FnOnce(&FakeCri, &watch::Sender<SourceSet>),
+    ) -> Self {
         let Self {
             fake,
             root,
@@ -120,6 +129,7 @@ impl Bench {
             life,
         } = self;
         life.end().await;
+        meanwhile(&fake, &sets);
         let life = begin(&fake, root.path(), amounts, &sets);
         Self {
             fake,

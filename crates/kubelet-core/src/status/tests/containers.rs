@@ -172,14 +172,18 @@ fn the_last_end_goes_with_its_container_once_the_next_has_ended_too() {
     assert_eq!(last_end(first(&after)), None);
 }
 
+/// The container has crashed at second 95, and waits to be started again.
+fn crash_looping(pod: &Pod, container: &Container) -> History {
+    let mut history = history();
+    let (key, delay) = (CrashKey::new(pod, container), std::time::Duration::ZERO);
+    history.crash_backoff.fail(key, at(95), at(95), delay);
+    history
+}
+
 #[test]
 fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
     let pod = pod("Always", vec![], vec![container("c")]);
-    let mut history = history();
-    let key = CrashKey::new(&pod, &spec::containers(&pod)[0]);
-    history
-        .crash_backoff
-        .fail(key, at(95), at(95), std::time::Duration::ZERO);
+    let history = crash_looping(&pod, &container("c"));
     let mut ended = exited("c", 1);
     ended.finished_at = Some(at(95));
     let status = compute_pod_status(&input(&pod, &world(vec![ended]), &history));
@@ -192,11 +196,7 @@ fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
 #[test]
 fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
     let pod = pod("Always", vec![], vec![container("c")]);
-    let mut history = history();
-    let key = CrashKey::new(&pod, &spec::containers(&pod)[0]);
-    history
-        .crash_backoff
-        .fail(key, at(95), at(95), std::time::Duration::ZERO);
+    let mut history = crash_looping(&pod, &container("c"));
     let failure = |reason| StartFailure {
         reason,
         message: String::new(),
@@ -228,11 +228,7 @@ fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
 fn a_sidecar_that_waits_is_shown_so_only_where_the_pods_policy_would_run_it_again() {
     let shown = |policy: &str, code: i32| {
         let pod = pod(policy, vec![sidecar("s")], vec![container("c")]);
-        let mut history = history();
-        let key = CrashKey::new(&pod, &sidecar("s"));
-        history
-            .crash_backoff
-            .fail(key, at(95), at(95), std::time::Duration::ZERO);
+        let history = crash_looping(&pod, &sidecar("s"));
         let mut ended = exited("s", code);
         ended.finished_at = Some(at(95));
         let observed = world(vec![running("c"), ended]);

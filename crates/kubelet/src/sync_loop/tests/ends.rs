@@ -62,22 +62,10 @@ async fn a_pod_that_keeps_its_uid_and_changes_its_name_is_another() {
     tokio::time::sleep(A_WHILE).await;
     assert!(bench.fake.container("a-main").is_none() && bench.is_running("b"));
     // The same over a restart.
-    let Bench {
-        fake,
-        root,
-        sets,
-        life,
-    } = bench;
-    life.end().await;
-    sets.send_replace(set(&[pod("c", "1", "Always")]));
-    let life = begin(&fake, root.path(), ROOM, &sets);
+    let renamed = set(&[pod("c", "1", "Always")]);
+    let rename = |_: &FakeCri, sets: &watch::Sender<SourceSet>| drop(sets.send_replace(renamed));
+    let bench = bench.restart_after(ROOM, rename).await;
     tokio::time::sleep(A_WHILE).await;
-    let bench = Bench {
-        fake,
-        root,
-        sets,
-        life,
-    };
     assert!(bench.fake.container("b-main").is_none() && bench.is_running("c"));
     bench.life.end().await;
 }

@@ -22,18 +22,14 @@ async fn gc_11_what_the_engine_lost_of_a_sandbox_is_removed_before_and_after_the
     assert!(bench.is_running("a") && second.len() == 1 && second != first);
 
     // While the kubelet is away the pod goes, and the engine loses it.
-    let Bench {
-        fake,
-        root,
-        sets,
-        life,
-    } = bench;
-    life.end().await;
-    fake.lose_sandbox(&second[0]);
-    sets.send_replace(set(&[]));
-    let life = begin(&fake, root.path(), ROOM, &sets);
-    life.sweep();
+    let bench = bench
+        .restart_after(ROOM, |fake, sets| {
+            fake.lose_sandbox(&second[0]);
+            sets.send_replace(set(&[]));
+        })
+        .await;
+    bench.life.sweep();
     tokio::time::sleep(A_WHILE).await;
-    assert!(fake.sandboxes().is_empty());
-    life.end().await;
+    assert!(bench.fake.sandboxes().is_empty());
+    bench.life.end().await;
 }
