@@ -30,7 +30,7 @@ use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
 use crate::reasons::WaitingReason;
 use crate::spec::{self, ContainerKind, RestartPolicy, RestartRules};
 
-pub use history::{History, ProbeResult, ProbeResults, StartFailure};
+pub use history::{History, MadeContainer, ProbeResult, ProbeResults, StartFailure, StartWait};
 pub use kill::{
     MIN_STOP_SECONDS, container_grace_seconds, plan_pod_kill, plan_post_start_kill,
     removal_grace_seconds, stop_timeout_seconds,
@@ -261,36 +261,16 @@ impl<'a> Plan<'a> {
             ..
         } = *self.input;
         let name = ContainerName::from(container.name.as_str());
-        let key = CrashKey::new(pod, container);
-        let ended_at = observed
-            .latest_exited(&container.name)
-            // A runtime that lost the time of the end does not save the container from waiting.
-            .and_then(|exited| {
-                exited
-                    .finished_at
-                    .or(exited.started_at)
-                    .or(exited.created_at)
-            });
-        if let Some(wait) =
-            ended_at.and_then(|ended_at| history.crash_backoff.wait_since(&key, ended_at, now))
-        {
-            let message = crash_loop_message(pod, &container.name, wait.delay);
-            let reason = WaitingReason::CrashLoopBackOff;
-            self.actions.wait.push(ContainerWait {
-                name,
-                kind,
-                reason,
-                message,
-                until: wait.until,
-            });
-            return false;
-        }
-        // What runs had been started after that failure.
-        let replaced = reason == StartReason::Replaced;
-        if let Some(failure) = history.start_failures.get(&name).filter(|_| !replaced)
-            && let Some(until) = failure.retry_at.filter(|at| *at > now)
-        {
-            let (reason, message) = (failure.reason, failure.message.clone());
+        if let Some(wait) = history.start_wait(pod, container, observed, now) {
+            let (reason, message, until) = match wait {
+                StartWait::Failure(failure, until) => {
+                    (failure.reason, failure.message.clone(), until)
+                }
+                StartWait::CrashLoop(wait) => {
+                    let message = crash_loop_message(pod, &container.name, wait.delay);
+                    (WaitingReason::CrashLoopBackOff, message, wait.until)
+                }
+            };
             self.actions.wait.push(ContainerWait {
                 name,
                 kind,
@@ -300,6 +280,8 @@ impl<'a> Plan<'a> {
             });
             return false;
         }
+        let key = CrashKey::new(pod, container);
+        let ended_at = observed.latest_end(&container.name);
         let on_failure = match kind {
             ContainerKind::Init => OnStartFailure::Abort,
             _ => OnStartFailure::Continue,

@@ -256,6 +256,16 @@ impl ObservedPod {
         })
     }
 
+    /// When the newest ended container of that name ended, as far as the runtime knows: one that lost that time
+    /// does not save the next start from waiting.
+    pub fn latest_end(&self, name: &str) -> Option<Timestamp> {
+        let exited = self.latest_exited(name)?;
+        exited
+            .finished_at
+            .or(exited.started_at)
+            .or(exited.created_at)
+    }
+
     /// The newest sandbox, if it is ready.
     pub fn active_sandbox(&self) -> Option<&ObservedSandbox> {
         self.sandboxes

@@ -113,10 +113,7 @@ fn a_pod_that_cannot_be_says_why_and_the_others_run() {
             })
         };
         reason("absent").as_deref() == Some("ErrImageNeverPull")
-            && matches!(
-                reason("wrong").as_deref(),
-                Some("RunContainerError" | "CrashLoopBackOff")
-            )
+            && reason("wrong").as_deref() == Some("CrashLoopBackOff")
             && reason("root").as_deref() == Some("CreateContainerConfigError")
             && reason("fine").as_deref() == Some("running")
     });

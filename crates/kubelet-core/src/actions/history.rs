@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::ContainerStart;
-use crate::backoff::{Backoffs, CrashKey};
+use crate::backoff::{Backoffs, CrashKey, Wait, later};
 use crate::ids::{ContainerId, ContainerName};
+use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
 use crate::reasons::WaitingReason;
 
 /// Outcome of a probe so far.
@@ -41,6 +43,48 @@ pub struct StartFailure {
     pub message: String,
     /// No new try before this; `None` allows one at once.
     pub retry_at: Option<Timestamp>,
+    /// The container that was made and did not start, where one was.
+    pub made: Option<MadeContainer>,
+}
+
+/// A container that was made and did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeContainer {
+    /// Its restart count.
+    pub attempt: u32,
+    /// When its start had failed.
+    pub failed_at: Timestamp,
+}
+
+/// How long a failed start is shown where the runtime has its container as ended: upstream sees it so at its next
+/// relist.
+const SHOW_FAILED_START: Duration = Duration::from_secs(1);
+
+impl StartFailure {
+    /// When the next try is due as far as this failure goes.
+    ///
+    /// To most runtimes a container that could not be started has ended: its back-off counts as that of one that ran
+    /// (CTR-22). Where the runtime leaves it as it was made, nothing else would slow the tries.
+    fn due(&self, name: &str, observed: &ObservedPod) -> Option<Timestamp> {
+        let made = self.made.filter(|made| {
+            observed.latest(name).is_some_and(|latest| {
+                latest.state == ContainerState::Exited && latest.restart_count >= made.attempt
+            })
+        });
+        match made {
+            Some(made) => Some(later(made.failed_at, SHOW_FAILED_START)),
+            None => self.retry_at,
+        }
+    }
+}
+
+/// What a container's next start waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartWait<'a> {
+    /// Its latest start failed a short time ago: it is tried again then.
+    Failure(&'a StartFailure, Timestamp),
+    /// Its back-off (CTR-22).
+    CrashLoop(Wait),
 }
 
 /// What happened before, as far as it is not in the runtime.
@@ -101,7 +145,32 @@ impl History {
         self.sandbox_retry_at = None;
         for failure in self.start_failures.values_mut() {
             failure.retry_at = None;
+            failure.made = None;
         }
+    }
+
+    /// What the container's next start waits for, if it does not go ahead: a failed start (CTR-23), or its
+    /// back-off.
+    pub fn start_wait(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        observed: &ObservedPod,
+        now: Timestamp,
+    ) -> Option<StartWait<'_>> {
+        let name = container.name.as_str();
+        // What runs had been started after that failure.
+        let runs = |latest: &ObservedContainer| latest.state == ContainerState::Running;
+        if !observed.latest(name).is_some_and(runs)
+            && let Some(failure) = self.start_failures.get(name)
+            && let Some(until) = failure.due(name, observed).filter(|until| *until > now)
+        {
+            return Some(StartWait::Failure(failure, until));
+        }
+        let key = CrashKey::new(pod, container);
+        let ended_at = observed.latest_end(name)?;
+        let wait = self.crash_backoff.wait_since(&key, ended_at, now)?;
+        Some(StartWait::CrashLoop(wait))
     }
 
     /// Notes a start that [`super::compute_pod_actions`] planned; call it when the start is tried.

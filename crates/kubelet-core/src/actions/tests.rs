@@ -140,6 +140,7 @@ fn no_image(retry_at: i64) -> StartFailure {
         reason: WaitingReason::ErrImagePull,
         message: "no such host".to_owned(),
         retry_at: Some(at(retry_at)),
+        made: None,
     }
 }
 
@@ -422,6 +423,63 @@ fn ctr_23_failed_start_is_tried_again_at_its_time() {
     assert_eq!(actions.wait[0].reason, WaitingReason::ErrImagePull);
     assert_eq!(actions.retry_at, Some(at(1010)));
     assert_eq!(plan_at(1000).start.len(), 1);
+}
+
+/// Kubernetes kubelet: the relist sees the container that was made as one that has ended.
+#[test]
+fn ctr_23_a_container_that_could_not_be_started_waits_as_one_that_crashed() {
+    let pod = one("Always");
+    let plan_at = |history: &History, latest: ObservedContainer, seconds| {
+        compute_pod_actions(&ActionsInput {
+            pod: &pod,
+            observed: &in_ready_sandbox(vec![latest]),
+            history,
+            rules: RestartRules::Disabled,
+            now: at(seconds),
+        })
+    };
+    let instance = |state, attempt, ended_at| ObservedContainer {
+        restart_count: attempt,
+        finished_at: Some(at(ended_at)),
+        ..observed("c", state, 127)
+    };
+    let failed = |attempt, seconds| StartFailure {
+        reason: WaitingReason::RunContainerError,
+        message: "no such file".to_owned(),
+        retry_at: Some(at(seconds + 12)),
+        made: Some(MadeContainer {
+            attempt,
+            failed_at: at(seconds),
+        }),
+    };
+    let name = ContainerName::from("c");
+    let mut history = history();
+    history.note_failure(name.clone(), failed(0, 1000));
+    // The failure is shown for as long as upstream does not look, and the first restart is immediate.
+    let dead = instance(ContainerState::Exited, 0, 1000);
+    let first = plan_at(&history, dead.clone(), 1000);
+    assert_eq!(first.wait[0].reason, WaitingReason::RunContainerError);
+    assert_eq!(first.retry_at, Some(at(1001)));
+    let again = plan_at(&history, dead, 1001);
+    assert_eq!(starts(&again), [("c", StartReason::Exited)]);
+    history.note_start(&again.start[0], at(1001));
+    // From then on it backs off.
+    history.note_failure(name, failed(1, 1001));
+    let dead = instance(ContainerState::Exited, 1, 1001);
+    let shown = plan_at(&history, dead.clone(), 1001);
+    assert_eq!(shown.wait[0].reason, WaitingReason::RunContainerError);
+    let waits = plan_at(&history, dead, 1002);
+    assert_eq!(waits.wait[0].reason, WaitingReason::CrashLoopBackOff);
+    assert_eq!(waits.retry_at, Some(at(1011)));
+    // A runtime that leaves it as it was made, or has an older one only, is not asked again and again.
+    for latest in [
+        instance(ContainerState::Created, 1, 1001),
+        instance(ContainerState::Exited, 0, 900),
+    ] {
+        let waits = plan_at(&history, latest, 1012);
+        assert_eq!(waits.wait[0].reason, WaitingReason::RunContainerError);
+        assert_eq!(waits.retry_at, Some(at(1013)));
+    }
 }
 
 #[test]

@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{StatusInput, container_id_text, current_end, is_running, last_end, unknown_end};
-use crate::actions::{ProbeResult, ProbeResults, should_restart};
-use crate::backoff::{CrashKey, crash_loop_message};
+use crate::actions::{ProbeResult, ProbeResults, StartWait, should_restart};
+use crate::backoff::crash_loop_message;
 use crate::observed::{self, ObservedContainer};
 use crate::quantity::{self, Format, Quantity};
 use crate::reasons::WaitingReason;
@@ -263,19 +263,9 @@ impl One<'_> {
         if done || !restarts {
             return;
         }
-        let ended_at = observed
-            .latest_exited(&self.container.name)
-            .and_then(|exited| {
-                exited
-                    .finished_at
-                    .or(exited.started_at)
-                    .or(exited.created_at)
-            });
-        let key = CrashKey::new(pod, self.container);
-        let crash_wait =
-            ended_at.and_then(|ended_at| history.crash_backoff.wait_since(&key, ended_at, now));
         let name = self.container.name.as_str();
-        let (reason, message) = if let Some(wait) = crash_wait {
+        let wait = history.start_wait(pod, self.container, observed, now);
+        let (reason, message) = if let Some(StartWait::CrashLoop(wait)) = wait {
             let message = crash_loop_message(pod, name, wait.delay);
             (WaitingReason::CrashLoopBackOff, message)
         } else if let Some(message) = self.message_of_wait() {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
-    actions::ContainerStart,
+    actions::{ContainerStart, MadeContainer},
     env::{self, EnvFacts, EnvFiles},
     hostname, hosts,
     ids::SandboxId,
@@ -26,6 +26,7 @@ use super::{
     mounts::{Prepared, VolumeImages},
 };
 use crate::{
+    clock,
     events::EventType,
     images,
     pod_dirs::{PodDirError, io_error},
@@ -303,10 +304,13 @@ impl PodWorker {
     ) -> NotStarted {
         let (name, message) = (start.name.as_str(), error.runtime_message());
         self.failed_event(pod, name, &message.replace(id, name));
-        NotStarted {
-            runtime_down: error.is_unavailable(),
-            ..NotStarted::waiting(WaitingReason::RunContainerError, message)
-        }
+        let mut failed = NotStarted::waiting(WaitingReason::RunContainerError, message);
+        failed.runtime_down = error.is_unavailable();
+        failed.failure.made = Some(MadeContainer {
+            attempt: start.attempt,
+            failed_at: clock::now(),
+        });
+        failed
     }
 
     fn failed(

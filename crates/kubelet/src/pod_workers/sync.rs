@@ -234,13 +234,12 @@ impl PodWorker {
                 }
                 Err(failure) if failure.runtime_down => return Ok(Some(Outcome::RuntimeDown)),
                 Err(failure) => {
-                    let retry_at = failure.failure.retry_at;
                     tracing::error!(container = %start.name, reason = %failure.failure.reason,
                         error = %failure.failure.message, "Unhandled Error: container did not start");
                     self.history
                         .note_failure(start.name.clone(), failure.failure);
                     if start.on_failure == OnStartFailure::Abort {
-                        return Ok(Some(Outcome::Settled(retry_at)));
+                        break;
                     }
                 }
             }

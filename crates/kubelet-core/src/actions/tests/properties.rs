@@ -116,6 +116,7 @@ fn any_history() -> impl Strategy<Value = History> {
                 reason: WaitingReason::ErrImagePull,
                 message: String::new(),
                 retry_at: Some(at(2000)),
+                made: None,
             };
             history
                 .start_failures

@@ -201,6 +201,7 @@ fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
         reason,
         message: String::new(),
         retry_at: None,
+        made: None,
     };
     let name = ContainerName::from("c");
     history.note_failure(name.clone(), failure(WaitingReason::RunContainerError));
@@ -250,6 +251,7 @@ fn ctr_23_failed_start_shows_its_reason() {
         reason: WaitingReason::ImagePullBackOff,
         message: "Back-off pulling image \"x\"".to_owned(),
         retry_at: None,
+        made: None,
     };
     history
         .start_failures
@@ -270,6 +272,7 @@ fn stat_10_a_pod_that_is_over_shows_the_same_however_often_one_looks() {
         reason: WaitingReason::ErrImageNeverPull,
         message: "not present".to_owned(),
         retry_at: None,
+        made: None,
     };
     history
         .start_failures

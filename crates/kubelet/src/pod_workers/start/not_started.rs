@@ -21,6 +21,7 @@ impl NotStarted {
                 reason,
                 message,
                 retry_at: Some(retry_at()),
+                made: None,
             },
             runtime_down: false,
         }
@@ -33,6 +34,7 @@ impl NotStarted {
                 reason: error.reason,
                 message: error.message,
                 retry_at: error.retry_at.or_else(|| Some(retry_at())),
+                made: None,
             },
             runtime_down: false,
         }
