@@ -129,23 +129,8 @@ pub fn escape_plugin_name(plugin: &str) -> String {
 
 /// A path without `.`, `..`, doubled and trailing slashes, by text alone (Go's `filepath.Clean`).
 pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            other => parts.push(other),
-        }
-    }
-    match (rooted, parts.join("/")) {
-        (true, joined) => format!("/{joined}"),
-        (false, joined) if joined.is_empty() => ".".to_owned(),
-        (false, joined) => joined,
-    }
+    // Text stays text: nothing is lost.
+    path_clean::clean(path).to_string_lossy().into_owned()
 }
 
 /// A path relative to `directory`, unless empty or absolute already.

@@ -33,16 +33,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) log_config: &'a LogConfig,
 }
 
-/// The absolute path of the container's log: the sandbox's directory and the container's path.
+/// The absolute path of the container's log: the sandbox's directory and the container's path, without `.` and
+/// `..` (LBL-02).
 pub(crate) fn log_path(config: &ContainerConfig, sandbox: &PodSandboxConfig) -> String {
     if config.log_path.is_empty() || sandbox.log_directory.is_empty() {
         return config.log_path.clone();
     }
-    format!(
-        "{}/{}",
-        sandbox.log_directory.trim_end_matches('/'),
-        config.log_path
-    )
+    let joined = format!("{}/{}", sandbox.log_directory, config.log_path);
+    path_clean::clean(joined).to_string_lossy().into_owned()
 }
 
 /// The security context, or what holds without one.

@@ -228,6 +228,21 @@ fn container_joins_its_sandbox() {
 }
 
 #[test]
+fn lbl_02_log_paths_are_clean() {
+    let path = |directory: &str, path: &str| {
+        let mut sandbox = pod();
+        directory.clone_into(&mut sandbox.log_directory);
+        let mut config = config();
+        path.clone_into(&mut config.log_path);
+        container::log_path(&config, &sandbox)
+    };
+    assert_eq!(path("/var/log/pods/p/", "c/0.log"), "/var/log/pods/p/c/0.log");
+    assert_eq!(path("/logs//p/../q", "./c/0.log"), "/logs/q/c/0.log");
+    assert_eq!(path("", "/x/0.log"), "/x/0.log");
+    assert_eq!(path("/logs", ""), "");
+}
+
+#[test]
 fn pid_modes_follow_the_request() {
     for (mode, expected) in [
         (NamespaceMode::Pod, "container:s1"),

@@ -116,17 +116,10 @@ pub(super) fn nested_mount_points(pod: &Pod, volume: &str) -> Vec<String> {
     found
 }
 
-/// Without what says nothing, and without `..`: what leads up and out is no place in a volume.
+/// By text alone; what leads up and out is no place in a volume.
 fn clean(path: &str) -> String {
-    let mut names = Vec::new();
-    for name in path.split('/') {
-        match name {
-            "" | "." => {}
-            ".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    format!("/{}", names.join("/"))
+    let rooted = format!("/{path}");
+    path_clean::clean(rooted).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
