@@ -6,7 +6,7 @@ use cri_api::v1::PortMapping;
 /// failures. The port is `ADDRESS:PORT/PROTOCOL`, or `ADDRESS:PORT` where neither Docker nor the pod's
 /// `mappings` tell which protocol's it is.
 ///
-/// Recorded from Docker 20.10 and 26.1: the proxy's and the allocator's words.
+/// Recorded from Docker 20.10, 26.1, 28.5 and 29.7: the proxy's, the allocator's and the bridge driver's words.
 pub(crate) fn host_port_conflict(text: &str, mappings: &[PortMapping]) -> Option<String> {
     let port = conflict(text)?;
     if port.contains('/') {
@@ -27,20 +27,35 @@ fn conflict(text: &str) -> Option<String> {
         return None;
     }
     let words: Vec<&str> = text.split_whitespace().collect();
-    let after = |word: &str| {
-        let at = words.iter().position(|w| *w == word)?;
-        Some((*words.get(at + 1)?, words.get(at + 2).copied()))
+    let after = |sought: &[&str]| {
+        let at = words
+            .windows(sought.len())
+            .position(|seen| seen == sought)?;
+        let word = |n: usize| words.get(at + sought.len() + n).copied();
+        word(0).map(|first| (first.trim_end_matches(':'), word(1)))
     };
-    // "Bind for 0.0.0.0:80 failed", "listen tcp4 0.0.0.0:80: bind: ...", "failed to bind host port for 0.0.0.0:80"
-    let port = if let Some((protocol, Some(address))) = after("listen") {
+    if let Some((protocol, Some(address))) = after(&["listen"]) {
         let protocol = protocol.trim_end_matches(['4', '6']);
-        format!("{}/{protocol}", address.trim_end_matches(':'))
-    } else {
-        let (address, _) = after("for").filter(|(address, _)| address.contains(':'))?;
-        // Newer engines add the pod's end: "0.0.0.0:80:172.17.0.2:80/tcp:".
-        address.trim_end_matches(':').to_owned()
-    };
-    Some(port)
+        return Some(format!("{}/{protocol}", address.trim_end_matches(':')));
+    }
+    if let Some((ends, _)) = after(&["bind", "host", "port", "for"]) {
+        return host_end(ends);
+    }
+    let places = [&["bind", "host", "port"][..], &["Bind", "for"]];
+    let mut found = places.into_iter().filter_map(after);
+    found.find_map(|(port, _)| port.contains(':').then(|| port.to_owned()))
+}
+
+/// `0.0.0.0:80/tcp` of `0.0.0.0:80:172.17.0.2:8080/tcp`, where a port and what it leads to stand together.
+fn host_end(ends: &str) -> Option<String> {
+    let (ends, protocol) = ends.rsplit_once('/')?;
+    // The address may be IPv6, in brackets.
+    let bracket = ends.find(']').filter(|_| ends.starts_with('['));
+    let after = bracket.unwrap_or_default();
+    let colon = after + ends[after..].find(':')?;
+    let (address, rest) = (&ends[..colon], &ends[colon + 1..]);
+    let port = rest.split(':').next()?;
+    Some(format!("{address}:{port}/{protocol}"))
 }
 
 #[cfg(test)]
@@ -83,6 +98,27 @@ mod tests {
         let v6 =
             "Error starting userland proxy: listen udp6 [::1]:53: bind: address already in use";
         assert_eq!(host_port_conflict(v6).as_deref(), Some("[::1]:53/udp"));
+        for (newer, port) in [
+            (
+                "failed to bind host port for 127.0.0.1:80:10.198.0.2:8000/tcp: address already in use",
+                "127.0.0.1:80/tcp",
+            ),
+            (
+                "failed to bind host port for [::1]:80:[fd00::2]:8000/udp: address already in use",
+                "[::1]:80/udp",
+            ),
+            (
+                "failed to bind host port 127.0.0.1:80/tcp: address already in use",
+                "127.0.0.1:80/tcp",
+            ),
+            (
+                "failed to bind host port [::1]:80/sctp: address already in use",
+                "[::1]:80/sctp",
+            ),
+            ("Bind for :::80 failed: port is already allocated", ":::80"),
+        ] {
+            assert_eq!(host_port_conflict(newer).as_deref(), Some(port), "{newer}");
+        }
         assert_eq!(host_port_conflict("no such image"), None);
     }
 }

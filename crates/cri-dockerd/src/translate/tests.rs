@@ -236,7 +236,10 @@ fn lbl_02_log_paths_are_clean() {
         path.clone_into(&mut config.log_path);
         container::log_path(&config, &sandbox)
     };
-    assert_eq!(path("/var/log/pods/p/", "c/0.log"), "/var/log/pods/p/c/0.log");
+    assert_eq!(
+        path("/var/log/pods/p/", "c/0.log"),
+        "/var/log/pods/p/c/0.log"
+    );
     assert_eq!(path("/logs//p/../q", "./c/0.log"), "/logs/q/c/0.log");
     assert_eq!(path("", "/x/0.log"), "/x/0.log");
     assert_eq!(path("/logs", ""), "");

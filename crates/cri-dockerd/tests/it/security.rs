@@ -205,7 +205,14 @@ async fn restrictions_reach_the_process() {
     config.cdi_devices = vec![v1::CdiDevice {
         name: "vendor.com/gpu=0".to_owned(),
     }];
-    let error = pod.create_with(&mut server, config).await.unwrap_err();
+    // Docker 28 and newer know CDI from the start, and look for the device as the container starts.
+    let error = match pod.create_with(&mut server, config).await {
+        Ok(container_id) => {
+            let request = v1::StartContainerRequest { container_id };
+            server.client.start_container(request).await.unwrap_err()
+        }
+        Err(error) => error,
+    };
     assert!(error.message().contains("vendor.com/gpu=0"), "{error:?}");
     pod.remove(&mut server).await;
 }
