@@ -24,8 +24,9 @@ mod sandbox;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use crate::backoff::{CrashKey, crash_loop_message};
+use crate::backoff::{CrashKey, crash_loop_message, later};
 use crate::ids::ContainerName;
+use crate::moment::Moment;
 use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
 use crate::reasons::WaitingReason;
 use crate::spec::{self, ContainerKind, RestartPolicy, RestartRules};
@@ -56,6 +57,8 @@ pub struct ActionsInput<'a> {
     pub rules: RestartRules,
     /// The time.
     pub now: Timestamp,
+    /// The same on the clock of [`History`].
+    pub moment: Moment,
 }
 
 /// Decides what to do for a pod that shall run. A pod that is to end is stopped by
@@ -87,6 +90,7 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
         observed,
         history,
         now,
+        moment,
         ..
     } = *input;
     let finished = plan_end(pod, observed);
@@ -114,8 +118,8 @@ fn plan_with_new_sandbox(input: &ActionsInput<'_>, needed: SandboxCreate) -> Pod
     let mut plan = Plan::new(input);
     plan.actions.kill_pod = finished.kill_pod;
     plan.actions.remove = init::dead_init_containers(pod, observed, 0);
-    if let Some(retry_at) = history.sandbox_retry_at.filter(|at| *at > now) {
-        plan.actions.retry_at = Some(retry_at);
+    if let Some(retry_at) = history.sandbox_retry_at.filter(|at| *at > moment) {
+        plan.actions.retry_at = Some(later(now, retry_at.saturating_sub(moment)));
         return plan.actions;
     }
     plan.actions.create_sandbox = Some(needed);
@@ -258,13 +262,14 @@ impl<'a> Plan<'a> {
             observed,
             history,
             now,
+            moment,
             ..
         } = *self.input;
         let name = ContainerName::from(container.name.as_str());
-        if let Some(wait) = history.start_wait(pod, container, observed, now) {
+        if let Some(wait) = history.start_wait(pod, container, observed, now, moment) {
             let (reason, message, until) = match wait {
-                StartWait::Failure(failure, until) => {
-                    (failure.reason, failure.message.clone(), until)
+                StartWait::Failure(failure, left) => {
+                    (failure.reason, failure.message.clone(), later(now, left))
                 }
                 StartWait::CrashLoop(wait) => {
                     let message = crash_loop_message(pod, &container.name, wait.delay);

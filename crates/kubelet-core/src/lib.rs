@@ -16,6 +16,7 @@ pub mod ids;
 pub mod image_name;
 pub mod log_paths;
 pub mod manifest;
+pub mod moment;
 pub mod observed;
 pub mod pod_set;
 pub mod probes;

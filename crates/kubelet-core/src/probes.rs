@@ -26,11 +26,9 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 
 use crate::actions::{ProbeResult, ProbeResults};
 use crate::ids::ContainerId;
+pub use crate::moment::Moment;
 
 use asker::{Asker, Ended};
-
-/// A moment on the caller's clock, which never goes back: time since any fixed start.
-pub type Moment = Duration;
 
 /// A readiness probe is first asked this long after its container has started: as long as the
 /// original takes on average to see that it runs. Asked at once, a server of some milliseconds would

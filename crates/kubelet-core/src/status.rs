@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::actions::{History, ProbeResults};
 use crate::ids::ContainerName;
+use crate::moment::Moment;
 use crate::observed::{ObservedPod, SandboxState};
 use crate::qos::pod_qos;
 use crate::reasons::{RejectReason, TerminatedReason};
@@ -108,9 +109,15 @@ pub struct StatusInput<'a> {
     pub conditions: &'a [PodCondition],
     /// The time.
     pub now: Timestamp,
+    /// The same on the clock of [`History`].
+    pub moment: Moment,
 }
 
 /// The pod's status.
+///
+/// Differs (STAT-09): where a container of a pod that is not always restarted ended well and starts again, because its
+/// sandbox had gone, the status says so; upstream takes that for an illegal transition and shows the old status until
+/// the container has ended again.
 pub fn compute_pod_status(input: &StatusInput<'_>) -> PodStatus {
     let StatusInput { pod, now, .. } = *input;
     let empty = PodStatus::default();

@@ -45,6 +45,9 @@ use throttle::TokenBucket;
 
 /// How long a failed pull is shown as such before it is shown as a wait (IMG-04): the original, woken
 /// by the new sandbox, looks again when it next lists the containers.
+///
+/// Differs (IMG-04): a pull that fails is shown as `ErrImagePull` for a second and as `ImagePullBackOff` until the next
+/// try; upstream shows what its look before the latest found, so that the two take turns each 10 to 15 s.
 const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
 /// Settings of the puller (CFG-12, CFG-41).
@@ -79,8 +82,8 @@ pub(crate) struct ImageError {
     pub(crate) reason: WaitingReason,
     /// The container's waiting message, in upstream's words.
     pub(crate) message: String,
-    /// When another try makes sense; `None`: when something changes.
-    pub(crate) retry_at: Option<Timestamp>,
+    /// How long until another try makes sense; `None`: when something changes.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// When an image is pulled (IMG-01).
@@ -309,6 +312,7 @@ impl<S: ImageService> ImagePuller<S> {
         let Some(Wait { until, .. }) = wait else {
             return Ok(());
         };
+        let left = until.duration_since(now).try_into();
         let mut message = format!("Back-off pulling image {:?}", job.image());
         self.tell(job, EventType::Normal, EventReason::BackOff, &message);
         if let Some(last) = last {
@@ -318,7 +322,7 @@ impl<S: ImageService> ImagePuller<S> {
         Err(ImageError {
             reason,
             message,
-            retry_at: Some(until),
+            retry_after: Some(left.unwrap_or_default()),
         })
     }
 
@@ -363,11 +367,11 @@ impl<S: ImageService> ImagePuller<S> {
                 let message = format!("Failed to pull image {requested:?}: {text}");
                 self.tell(job, EventType::Warning, EventReason::Failed, &message);
                 let (reason, message) = classify(requested, &text);
-                let retry_at = self.note_failure(job, format!("{reason}: {message}"));
+                let retry_after = self.note_failure(job, format!("{reason}: {message}"));
                 Err(ImageError {
                     reason,
                     message,
-                    retry_at: Some(retry_at),
+                    retry_after: Some(retry_after),
                 })
             }
         }
@@ -412,9 +416,9 @@ impl<S: ImageService> ImagePuller<S> {
         })
     }
 
-    /// Lengthens the wait and returns when to look again: soon, for the error gives way to
+    /// Lengthens the wait and returns how long until the next look: not long, for the error gives way to
     /// `ImagePullBackOff` then.
-    fn note_failure(&self, job: &Job, text: String) -> Timestamp {
+    fn note_failure(&self, job: &Job, text: String) -> Duration {
         let now = self.now();
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let delay = history
@@ -422,7 +426,7 @@ impl<S: ImageService> ImagePuller<S> {
             .fail(job.key.clone(), now, now, Duration::ZERO);
         history.errors.insert(job.key.clone(), text);
         history.collect_garbage(now);
-        later(now, delay.min(ERROR_SHOWN))
+        delay.min(ERROR_SHOWN)
     }
 
     fn now(&self) -> Timestamp {
@@ -450,7 +454,7 @@ impl ImageError {
         Self {
             reason,
             message,
-            retry_at: None,
+            retry_after: None,
         }
     }
 }

@@ -43,6 +43,7 @@ use kubelet_core::{
     backoff::BackoffPolicy,
     downward::Allocatable,
     ids::{ContainerId, PodKey, PodUid},
+    moment::Moment,
     resources::PodCgroupSettings,
     spec::RestartRules,
     status::IpFamily,
@@ -366,6 +367,11 @@ impl PodWorker {
         self.context.probes.remove(&self.uid);
         self.context.statuses.remove_observed(&self.uid);
         self.context.tidy.worked();
+    }
+
+    /// Now, on the clock of the pod's history.
+    fn moment(&self) -> Moment {
+        self.first_seen.elapsed()
     }
 
     fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: &str) {

@@ -1,14 +1,15 @@
 //! What happened before, as far as decisions ask for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::ContainerStart;
-use crate::backoff::{Backoffs, CrashKey, Wait, later};
+use crate::backoff::{Backoffs, CrashKey, Wait};
 use crate::ids::{ContainerId, ContainerName};
+use crate::moment::Moment;
 use crate::observed::{ContainerState, ObservedContainer, ObservedPod};
 use crate::reasons::WaitingReason;
 
@@ -42,7 +43,7 @@ pub struct StartFailure {
     /// `waiting.message` of the container.
     pub message: String,
     /// No new try before this; `None` allows one at once.
-    pub retry_at: Option<Timestamp>,
+    pub retry_at: Option<Moment>,
     /// The container that was made and did not start, where one was.
     pub made: Option<MadeContainer>,
 }
@@ -53,41 +54,40 @@ pub struct MadeContainer {
     /// Its restart count.
     pub attempt: u32,
     /// When its start had failed.
-    pub failed_at: Timestamp,
+    pub failed_at: Moment,
 }
 
-/// How long a failed start is shown where the runtime has its container as ended: upstream sees it so at its next
-/// relist.
-const SHOW_FAILED_START: Duration = Duration::from_secs(1);
+/// What is shown for a short time only is shown so long: upstream looks again at its next relist.
+const SHOWN_AT_LEAST: Duration = Duration::from_secs(1);
 
 impl StartFailure {
     /// When the next try is due as far as this failure goes.
     ///
     /// To most runtimes a container that could not be started has ended: its back-off counts as that of one that ran
     /// (CTR-22). Where the runtime leaves it as it was made, nothing else would slow the tries.
-    fn due(&self, name: &str, observed: &ObservedPod) -> Option<Timestamp> {
+    fn due(&self, name: &str, observed: &ObservedPod) -> Option<Moment> {
         let made = self.made.filter(|made| {
             observed.latest(name).is_some_and(|latest| {
                 latest.state == ContainerState::Exited && latest.restart_count >= made.attempt
             })
         });
         match made {
-            Some(made) => Some(later(made.failed_at, SHOW_FAILED_START)),
+            Some(made) => Some(made.failed_at.saturating_add(SHOWN_AT_LEAST)),
             None => self.retry_at,
         }
     }
 }
 
-/// What a container's next start waits for.
+/// What a container's next start waits for, and how long still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartWait<'a> {
     /// Its latest start failed a short time ago: it is tried again then.
-    Failure(&'a StartFailure, Timestamp),
+    Failure(&'a StartFailure, Duration),
     /// Its back-off (CTR-22).
     CrashLoop(Wait),
 }
 
-/// What happened before, as far as it is not in the runtime.
+/// What happened before, as far as it is not in the runtime. Its moments are those of one clock, the caller's.
 ///
 /// Differs (CTR-20): it ends with the pod; upstream's back-off of a crashing container lasts when the manifest
 /// is taken away and put back within minutes.
@@ -97,11 +97,12 @@ pub struct History {
     pub probes: BTreeMap<ContainerId, ProbeResults>,
     /// Latest start failure by container name; removed by the caller after a success.
     pub start_failures: BTreeMap<ContainerName, StartFailure>,
-    /// Containers that were seen to wait for their back-off after their latest start failure: they are shown so
-    /// until they are started, though the wait is over. Source of behaviour: Kubernetes kubelet, `ReasonCache`.
-    pub crash_waits: BTreeSet<ContainerName>,
+    /// Containers that wait for their back-off, and from when on they are shown so: until they are started, though the
+    /// wait may be over before. Source of behaviour: Kubernetes kubelet, `ReasonCache`, which is read once more only
+    /// when the pod is looked at again.
+    pub crash_waits: BTreeMap<ContainerName, Moment>,
     /// No sandbox is created before this, after a failure to create one (CTR-05).
-    pub sandbox_retry_at: Option<Timestamp>,
+    pub sandbox_retry_at: Option<Moment>,
     /// Restart count that follows from the log files on disk (CTR-21), for names of which the
     /// runtime has no container.
     pub next_restart_by_logs: BTreeMap<ContainerName, u32>,
@@ -115,7 +116,7 @@ impl History {
         Self {
             probes: BTreeMap::new(),
             start_failures: BTreeMap::new(),
-            crash_waits: BTreeSet::new(),
+            crash_waits: BTreeMap::new(),
             sandbox_retry_at: None,
             next_restart_by_logs: BTreeMap::new(),
             crash_backoff: Backoffs::new(policy),
@@ -157,20 +158,47 @@ impl History {
         container: &Container,
         observed: &ObservedPod,
         now: Timestamp,
+        moment: Moment,
     ) -> Option<StartWait<'_>> {
         let name = container.name.as_str();
         // What runs had been started after that failure.
         let runs = |latest: &ObservedContainer| latest.state == ContainerState::Running;
         if !observed.latest(name).is_some_and(runs)
             && let Some(failure) = self.start_failures.get(name)
-            && let Some(until) = failure.due(name, observed).filter(|until| *until > now)
+            && let Some(due) = failure.due(name, observed).filter(|due| *due > moment)
         {
-            return Some(StartWait::Failure(failure, until));
+            return Some(StartWait::Failure(failure, due.saturating_sub(moment)));
         }
         let key = CrashKey::new(pod, container);
         let ended_at = observed.latest_end(name)?;
         let wait = self.crash_backoff.wait_since(&key, ended_at, now)?;
         Some(StartWait::CrashLoop(wait))
+    }
+
+    /// A container was found to wait for its back-off until then. How it ended, or why it did not start, is shown
+    /// for `look_again` more; the back-off at least for a second.
+    pub fn note_crash_wait(
+        &mut self,
+        name: ContainerName,
+        left: Duration,
+        look_again: Duration,
+        moment: Moment,
+    ) {
+        let from = moment.saturating_add(look_again.min(left.saturating_sub(SHOWN_AT_LEAST)));
+        self.crash_waits.entry(name).or_insert(from);
+    }
+
+    /// Whether the container is shown as waiting for its back-off.
+    pub fn shows_crash_wait(&self, name: &str, moment: Moment) -> bool {
+        self.crash_waits
+            .get(name)
+            .is_some_and(|from| *from <= moment)
+    }
+
+    /// How long until a container is shown as waiting for its back-off that is not yet.
+    pub fn next_shown(&self, moment: Moment) -> Option<Duration> {
+        let ahead = self.crash_waits.values().filter(|from| **from > moment);
+        ahead.map(|from| from.saturating_sub(moment)).min()
     }
 
     /// Notes a start that [`super::compute_pod_actions`] planned; call it when the start is tried.

@@ -18,6 +18,11 @@ pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).unwrap()
 }
 
+/// The same on the clock that nobody sets.
+pub(super) fn moment(seconds: u64) -> Moment {
+    Moment::from_secs(seconds)
+}
+
 pub(super) fn container(name: &str) -> Container {
     Container {
         name: name.to_owned(),
@@ -106,6 +111,7 @@ fn plan_with(pod: &Pod, observed: &ObservedPod, history: &History) -> PodActions
         history,
         rules,
         now: at(1000),
+        moment: moment(1000),
     })
 }
 
@@ -135,11 +141,11 @@ fn one(policy: &str) -> Pod {
 }
 
 /// The image could not be pulled, and is tried again then.
-fn no_image(retry_at: i64) -> StartFailure {
+fn no_image(retry_at: u64) -> StartFailure {
     StartFailure {
         reason: WaitingReason::ErrImagePull,
         message: "no such host".to_owned(),
-        retry_at: Some(at(retry_at)),
+        retry_at: Some(moment(retry_at)),
         made: None,
     }
 }
@@ -262,7 +268,7 @@ fn ctr_04_succeeded_container_stays_out_of_the_new_sandbox() {
 #[test]
 fn ctr_05_failed_sandbox_waits_for_its_retry() {
     let mut history = history();
-    history.sandbox_retry_at = Some(at(1010));
+    history.sandbox_retry_at = Some(moment(1010));
     let observed = ObservedPod::new(PodUid::from(UID), vec![], vec![]);
     let actions = plan_with(&one("Always"), &observed, &history);
     assert!(actions.is_empty());
@@ -429,13 +435,14 @@ fn ctr_23_failed_start_is_tried_again_at_its_time() {
 #[test]
 fn ctr_23_a_container_that_could_not_be_started_waits_as_one_that_crashed() {
     let pod = one("Always");
-    let plan_at = |history: &History, latest: ObservedContainer, seconds| {
+    let plan_at = |history: &History, latest: ObservedContainer, seconds: u32| {
         compute_pod_actions(&ActionsInput {
             pod: &pod,
             observed: &in_ready_sandbox(vec![latest]),
             history,
             rules: RestartRules::Disabled,
-            now: at(seconds),
+            now: at(seconds.into()),
+            moment: moment(seconds.into()),
         })
     };
     let instance = |state, attempt, ended_at| ObservedContainer {
@@ -446,10 +453,10 @@ fn ctr_23_a_container_that_could_not_be_started_waits_as_one_that_crashed() {
     let failed = |attempt, seconds| StartFailure {
         reason: WaitingReason::RunContainerError,
         message: "no such file".to_owned(),
-        retry_at: Some(at(seconds + 12)),
+        retry_at: Some(moment(seconds + 12)),
         made: Some(MadeContainer {
             attempt,
-            failed_at: at(seconds),
+            failed_at: moment(seconds),
         }),
     };
     let name = ContainerName::from("c");
@@ -483,6 +490,30 @@ fn ctr_23_a_container_that_could_not_be_started_waits_as_one_that_crashed() {
 }
 
 #[test]
+fn a_clock_that_is_set_neither_ends_nor_lengthens_the_wait_for_a_retry() {
+    let mut history = history();
+    history.note_failure(ContainerName::from("c"), no_image(1010));
+    history.sandbox_retry_at = Some(moment(1010));
+    for observed in [
+        in_ready_sandbox(vec![]),
+        ObservedPod::new(PodUid::from(UID), vec![], vec![]),
+    ] {
+        for hour in [0, 1000, 90_000] {
+            let actions = compute_pod_actions(&ActionsInput {
+                pod: &one("Always"),
+                observed: &observed,
+                history: &history,
+                rules: RestartRules::Disabled,
+                now: at(hour),
+                moment: moment(1000),
+            });
+            assert!(actions.is_empty());
+            assert_eq!(actions.retry_at, Some(at(hour + 10)));
+        }
+    }
+}
+
+#[test]
 fn an_edited_pod_does_not_wait_for_what_failed_before() {
     let mut history = history();
     let name = ContainerName::from("c");
@@ -490,7 +521,7 @@ fn an_edited_pod_does_not_wait_for_what_failed_before() {
     history.pod_changed();
     let actions = plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history);
     assert_eq!(actions.start.len(), 1);
-    history.sandbox_retry_at = Some(at(1010));
+    history.sandbox_retry_at = Some(moment(1010));
     history.pod_changed();
     let none = ObservedPod::new(PodUid::from(UID), vec![], vec![]);
     let actions = plan_with(&one("Always"), &none, &history);
@@ -535,6 +566,7 @@ fn ctr_36_exit_code_rules_override_the_policy() {
             history: &history,
             rules,
             now,
+            moment: moment(0),
         };
         assert_eq!(
             compute_pod_actions(&input).start.len(),

@@ -247,6 +247,7 @@ impl One<'_> {
             history,
             rules,
             now,
+            moment,
             observed,
             ..
         } = *self.input;
@@ -264,11 +265,13 @@ impl One<'_> {
             return;
         }
         let name = self.container.name.as_str();
-        let wait = history.start_wait(pod, self.container, observed, now);
-        let (reason, message) = if let Some(StartWait::CrashLoop(wait)) = wait {
-            let message = crash_loop_message(pod, name, wait.delay);
-            (WaitingReason::CrashLoopBackOff, message)
-        } else if let Some(message) = self.message_of_wait() {
+        let wait = history.start_wait(pod, self.container, observed, now, moment);
+        let crash_wait = || match wait {
+            Some(StartWait::CrashLoop(wait)) => Some(crash_loop_message(pod, name, wait.delay)),
+            _ => self.message_of_wait(),
+        };
+        let shown = history.shows_crash_wait(name, moment);
+        let (reason, message) = if let Some(message) = shown.then(crash_wait).flatten() {
             (WaitingReason::CrashLoopBackOff, message)
         } else if let Some(failure) = history.start_failures.get(name) {
             (failure.reason, failure.message.clone())
@@ -284,10 +287,6 @@ impl One<'_> {
 
     /// What was shown of the wait for a back-off, where no start has been tried since.
     fn message_of_wait(&self) -> Option<String> {
-        let name = self.container.name.as_str();
-        if !self.input.history.crash_waits.contains(name) {
-            return None;
-        }
         let waiting = self.before?.state.as_ref()?.waiting.as_ref()?;
         let reason = WaitingReason::CrashLoopBackOff.as_str();
         (waiting.reason.as_deref() == Some(reason))

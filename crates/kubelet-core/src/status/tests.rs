@@ -109,6 +109,7 @@ fn input<'a>(pod: &'a Pod, observed: &'a ObservedPod, history: &'a History) -> S
         recursive_read_only: false,
         conditions: &[],
         now: at(100),
+        moment: Moment::from_secs(100),
     }
 }
 

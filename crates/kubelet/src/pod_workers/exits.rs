@@ -53,25 +53,24 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Reason and text of the event, as upstream's `SyncPod` has them.
-    pub(super) fn event(&self) -> (&'static str, String) {
+    /// Reason and text of the event, as upstream's `SyncPod` has them; of what cannot be stopped the log alone
+    /// tells, of volumes another event.
+    pub(super) fn event(&self) -> Option<(EventReason, String)> {
         let error = ErrorChain(self).to_string();
         match self {
-            Self::Cgroup(_) => (
-                EventReason::FailedCreatePodContainer.as_str(),
+            Self::Cgroup(_) => Some((
+                EventReason::FailedCreatePodContainer,
                 format!("unable to ensure pod container exists: {error}"),
-            ),
-            Self::Directory(_) => (
-                EventReason::Failed.as_str(),
+            )),
+            Self::Directory(_) => Some((
+                EventReason::Failed,
                 format!("error making pod data directories: {error}"),
-            ),
-            Self::Read(_) => (
-                EventReason::FailedSync.as_str(),
+            )),
+            Self::Read(_) => Some((
+                EventReason::FailedSync,
                 format!("error determining status: {error}"),
-            ),
-            Self::Runtime(_) | Self::Stop(_) | Self::StillRunning(_) | Self::Volume(_) => {
-                (EventReason::FailedSync.as_str(), error)
-            }
+            )),
+            Self::Runtime(_) | Self::Stop(_) | Self::StillRunning(_) | Self::Volume(_) => None,
         }
     }
 

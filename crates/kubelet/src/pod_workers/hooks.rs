@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
-    actions::{ContainerKill, PreStop, plan_post_start_kill},
+    actions::{ContainerKill, ContainerStart, PreStop, plan_post_start_kill},
     ids::ContainerId,
     reasons::WaitingReason,
 };
 
-use super::{PodWorker, start::not_started::NotStarted};
+use super::{PodWorker, kill::Killing, start::not_started::NotStarted};
 use crate::{events::EventType, lifecycle::HookTarget};
 
 impl PodWorker {
@@ -18,6 +18,7 @@ impl PodWorker {
         &self,
         pod: &Pod,
         container: &Container,
+        start: &ContainerStart,
         id: &str,
         ips: &[IpAddr],
     ) -> Result<(), NotStarted> {
@@ -33,6 +34,8 @@ impl PodWorker {
             ports: container.ports.as_deref().unwrap_or_default(),
             ip: ips.first().copied(),
         };
+        // What has begun goes on to its end when the pod is to go meanwhile, as upstream's.
+        let _goes_on = Killing::begin(&self.killing);
         let Err(error) = self.context.hooks.run(handler, target).await else {
             return Ok(());
         };
@@ -46,10 +49,8 @@ impl PodWorker {
             tracing::error!(container = name, error = %daemon::ErrorChain(&error),
                 "Failed to kill container");
         }
-        // How long the next start waits is told by the container's end (CTR-22).
-        let mut failed = NotStarted::waiting(WaitingReason::PostStartHookError, error.to_string());
-        failed.failure.retry_at = None;
-        Err(failed)
+        let reason = WaitingReason::PostStartHookError;
+        Err(NotStarted::made(start, reason, error.to_string()))
     }
 
     /// CTR-43: a failure is told, and the stop goes on.

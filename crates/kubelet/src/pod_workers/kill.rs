@@ -138,7 +138,10 @@ impl PodWorker {
             .collect();
         let stops = kills.iter().map(|kill| async {
             let result = self.kill_container(pod, kill, &ended).await;
-            if let Some(sender) = ended.get(&kill.name) {
+            // The others wait out their grace for one that could not be stopped.
+            if result.is_ok()
+                && let Some(sender) = ended.get(&kill.name)
+            {
                 sender.send_replace(true);
             }
             result.map_err(|source| StopError {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kubelet_core::{
-    actions::{ContainerStart, MadeContainer},
+    actions::ContainerStart,
     env::{self, EnvFacts, EnvFiles},
     hostname, hosts,
     ids::SandboxId,
@@ -26,7 +26,6 @@ use super::{
     mounts::{Prepared, VolumeImages},
 };
 use crate::{
-    clock,
     events::EventType,
     images,
     pod_dirs::{PodDirError, io_error},
@@ -93,7 +92,7 @@ impl PodWorker {
             .inc();
         let result = Box::pin(self.try_start(pod, &container, start, place)).await;
         if let Err(failed) = &result {
-            let reason = failed.failure.reason.as_str();
+            let reason = failed.reason.as_str();
             self.context
                 .metrics
                 .started_containers_errors
@@ -149,7 +148,7 @@ impl PodWorker {
         self.container_event(pod, name, EventType::Normal, "Started", &started);
         tracing::info!(container = name, container.id = %id, attempt = start.attempt,
             reason = ?start.reason, "container is started");
-        Box::pin(self.post_start(pod, container, &id, place.ips)).await
+        Box::pin(self.post_start(pod, container, start, &id, place.ips)).await
     }
 
     async fn container_config(
@@ -304,12 +303,8 @@ impl PodWorker {
     ) -> NotStarted {
         let (name, message) = (start.name.as_str(), error.runtime_message());
         self.failed_event(pod, name, &message.replace(id, name));
-        let mut failed = NotStarted::waiting(WaitingReason::RunContainerError, message);
+        let mut failed = NotStarted::made(start, WaitingReason::RunContainerError, message);
         failed.runtime_down = error.is_unavailable();
-        failed.failure.made = Some(MadeContainer {
-            attempt: start.attempt,
-            failed_at: clock::now(),
-        });
         failed
     }
 

@@ -19,7 +19,7 @@ use kubelet_core::{
 
 use super::{
     Outcome, PodWorker, RETRY_AFTER_ERROR, RETRY_AFTER_NETWORK, exits::Failure, jittered,
-    kill::Killing, sandbox::SandboxError, start::Place,
+    kill::Killing, sandbox::SandboxError, start::Place, until,
 };
 use crate::{clock, events::EventType, runtime::observe};
 
@@ -50,9 +50,10 @@ impl PodWorker {
             }
             Err(failure) => {
                 let outcome = Self::report(&failure);
-                if outcome != Outcome::RuntimeDown {
-                    let (reason, message) = failure.event();
-                    self.event(pod, EventType::Warning, reason, &message);
+                if outcome != Outcome::RuntimeDown
+                    && let Some((reason, message)) = failure.event()
+                {
+                    self.event(pod, EventType::Warning, reason.as_str(), &message);
                 }
                 outcome
             }
@@ -65,6 +66,7 @@ impl PodWorker {
         }
         self.recall().await;
         let mut observed = self.observe().await?;
+        let mut done: Option<PodActions> = None;
         for _ in 0..MAX_ROUNDS {
             self.judge_deadline(pod);
             self.read_restarts_from_logs(pod, &observed).await;
@@ -85,9 +87,14 @@ impl PodWorker {
                 if observed.may_be_running() {
                     self.refresh_volumes(pod).await?;
                 }
-                let deadline = self.deadline(pod);
-                let next = actions.retry_at.into_iter().chain(deadline).min();
-                return Ok(Outcome::Settled(next));
+                let shown = self.history.next_shown(self.moment());
+                let shown = shown.map(|left| later(clock::now(), left));
+                let next = [actions.retry_at, self.deadline(pod), shown];
+                return Ok(Outcome::Settled(next.into_iter().flatten().min()));
+            }
+            // What changed nothing changes nothing when it is done again.
+            if done.as_ref() == Some(&actions) {
+                return Ok(Outcome::Retry(RETRY_AFTER_ERROR));
             }
             let applied = Box::pin(self.apply(pod, &observed, &actions)).await;
             self.context.tidy.worked();
@@ -97,6 +104,7 @@ impl PodWorker {
                 self.publish(pod, &observed, &actions).await;
                 return Ok(outcome);
             }
+            done = Some(actions);
             observed = self.observe().await?;
         }
         Ok(Outcome::Settled(Some(clock::now())))
@@ -123,6 +131,7 @@ impl PodWorker {
             history: &self.history,
             rules: self.context.node.gates.restart_rules,
             now: clock::now(),
+            moment: self.moment(),
         })
     }
 
@@ -161,6 +170,14 @@ impl PodWorker {
             self.event(pod, EventType::Warning, "NetworkNotReady", &message);
             return Ok(Some(Outcome::Retry(RETRY_AFTER_NETWORK)));
         }
+        let starts =
+            !actions.done && (actions.create_sandbox.is_some() || !actions.start.is_empty());
+        // Before anything is stopped: what cannot be had for the new is no reason to end the old (CTR-01).
+        let prepared = if starts {
+            Some(self.prepare(pod).await?)
+        } else {
+            None
+        };
         let killing = Killing::begin(&self.killing);
         let create = actions.create_sandbox.as_ref();
         if create.is_some_and(|create| create.reason.is_replacement()) {
@@ -183,19 +200,18 @@ impl PodWorker {
                     error = %daemon::ErrorChain(&error), "Failed to remove pod init container");
             }
         }
-        if actions.done || (actions.create_sandbox.is_none() && actions.start.is_empty()) {
+        let Some(prepared) = prepared else {
             return Ok(None);
-        }
-        let prepared = self.prepare(pod).await?;
+        };
         let (sandbox, config) = match (&actions.create_sandbox, &actions.sandbox) {
             (Some(create), _) => {
                 match Box::pin(self.create_sandbox(pod, create, &prepared)).await {
                     Ok(made) => made,
                     Err(SandboxError::Failure(failure)) => return Err(failure),
                     Err(SandboxError::Refused) => {
-                        let retry_at = later(clock::now(), jittered(RETRY_AFTER_ERROR));
-                        self.history.sandbox_retry_at = Some(retry_at);
-                        return Ok(Some(Outcome::Settled(Some(retry_at))));
+                        let wait = jittered(RETRY_AFTER_ERROR);
+                        self.history.sandbox_retry_at = Some(self.moment().saturating_add(wait));
+                        return Ok(None);
                     }
                 }
             }
@@ -207,7 +223,7 @@ impl PodWorker {
                 let config = match self.sandbox_config(pod, attempt, &prepared).await {
                     Ok(config) => config,
                     Err(error) => {
-                        self.event(pod, EventType::Warning, "FailedSync", &error);
+                        tracing::error!(error = %error, "Error generating the config of the pod's sandbox");
                         return Ok(Some(Outcome::Retry(RETRY_AFTER_ERROR)));
                     }
                 };
@@ -234,10 +250,10 @@ impl PodWorker {
                 }
                 Err(failure) if failure.runtime_down => return Ok(Some(Outcome::RuntimeDown)),
                 Err(failure) => {
-                    tracing::error!(container = %start.name, reason = %failure.failure.reason,
-                        error = %failure.failure.message, "Unhandled Error: container did not start");
-                    self.history
-                        .note_failure(start.name.clone(), failure.failure);
+                    let failure = failure.at(self.moment());
+                    tracing::error!(container = %start.name, reason = %failure.reason,
+                        error = %failure.message, "Unhandled Error: container did not start");
+                    self.history.note_failure(start.name.clone(), failure);
                     if start.on_failure == OnStartFailure::Abort {
                         break;
                     }
@@ -312,6 +328,7 @@ impl PodWorker {
                 PodEnd::Over => &[],
             },
             now: clock::now(),
+            moment: self.moment(),
         }
     }
 
@@ -321,7 +338,10 @@ impl PodWorker {
         for wait in &actions.wait {
             let name = wait.name.to_string();
             if wait.reason == WaitingReason::CrashLoopBackOff {
-                self.history.crash_waits.insert(wait.name.clone());
+                let (name, left) = (wait.name.clone(), until(wait.until));
+                let again = jittered(RETRY_AFTER_ERROR);
+                self.history
+                    .note_crash_wait(name, left, again, self.moment());
             }
             if wait.reason != WaitingReason::CrashLoopBackOff
                 || self.told_waits.get(&name) == Some(&wait.until)

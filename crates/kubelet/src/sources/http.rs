@@ -134,6 +134,9 @@ impl HttpSource {
     }
 
     /// False: the same bad answer as before.
+    ///
+    /// Differs (SRC-10): pods that the URL takes away with an empty answer come back with the same answer as before it;
+    /// upstream takes that for no news, and they stay away until it says something else.
     async fn look(&mut self) -> Result<bool, SourceError> {
         let url = self.config.url.clone();
         let asked = fetch::get(&url, &self.config.headers, &self.config.way);

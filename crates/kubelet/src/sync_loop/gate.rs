@@ -17,6 +17,7 @@ use kubelet_core::{
         admission_order, admit, preempted_status,
     },
     ids::{PodKey, PodUid},
+    moment::Moment,
     spec,
     status::rejected_status,
 };
@@ -203,6 +204,7 @@ async fn has_ended(uid: &PodUid, pod: &Pod, context: &PodContext) -> bool {
         history: &History::new(context.node.restart_backoff),
         rules: context.node.gates.restart_rules,
         now: clock::now(),
+        moment: Moment::ZERO,
     });
     actions.done && !observed.may_be_running()
 }

@@ -115,7 +115,7 @@ fn any_history() -> impl Strategy<Value = History> {
             let failure = StartFailure {
                 reason: WaitingReason::ErrImagePull,
                 message: String::new(),
-                retry_at: Some(at(2000)),
+                retry_at: Some(moment(2000)),
                 made: None,
             };
             history
@@ -123,7 +123,7 @@ fn any_history() -> impl Strategy<Value = History> {
                 .insert(ContainerName::new(format!("c{index}")), failure);
         }
         if sandbox == 1 {
-            history.sandbox_retry_at = Some(at(2000));
+            history.sandbox_retry_at = Some(moment(2000));
         }
         history
     })

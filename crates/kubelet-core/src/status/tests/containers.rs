@@ -177,6 +177,8 @@ fn crash_looping(pod: &Pod, container: &Container) -> History {
     let mut history = history();
     let (key, delay) = (CrashKey::new(pod, container), std::time::Duration::ZERO);
     history.crash_backoff.fail(key, at(95), at(95), delay);
+    let name = ContainerName::from(container.name.as_str());
+    history.crash_waits.insert(name, Moment::from_secs(95));
     history
 }
 
@@ -192,9 +194,10 @@ fn ctr_22_waiting_in_crash_loop_shows_the_last_end() {
     assert_eq!(status.phase.as_deref(), Some("Running"));
 }
 
-/// Kubernetes kubelet, `ReasonCache`: what it was last seen to wait for.
+/// Kubernetes kubelet, `ReasonCache`: what came of the latest look is shown from the next one on, and until the
+/// container is started.
 #[test]
-fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
+fn ctr_22_a_crash_is_shown_for_a_look_then_the_wait_until_the_container_is_started() {
     let pod = pod("Always", vec![], vec![container("c")]);
     let mut history = crash_looping(&pod, &container("c"));
     let failure = |reason| StartFailure {
@@ -203,21 +206,37 @@ fn ctr_22_a_wait_is_shown_until_the_container_is_started() {
         retry_at: None,
         made: None,
     };
-    let name = ContainerName::from("c");
-    history.note_failure(name.clone(), failure(WaitingReason::RunContainerError));
     let mut ended = exited("c", 1);
     ended.finished_at = Some(at(95));
     let observed = world(vec![ended]);
-    let look = |history: &History, before: &PodStatus, seconds| {
+    let look = |history: &History, before: &PodStatus, seconds: u32| {
         compute_pod_status(&StatusInput {
             previous: Some(before),
-            now: at(seconds),
+            now: at(seconds.into()),
+            moment: Moment::from_secs(seconds.into()),
             ..input(&pod, &observed, history)
         })
     };
-    let waits = look(&history, &PodStatus::default(), 100);
+    let name = ContainerName::from("c");
+    history.note_success(&name);
+    let crashed = look(&history, &PodStatus::default(), 95);
+    assert_eq!(current_end(first(&crashed)).unwrap().exit_code, 1);
+    let (left, again) = (Moment::from_secs(10), Moment::from_secs(12));
+    let note = |history: &mut History, seconds| {
+        history.note_crash_wait(name.clone(), left, again, Moment::from_secs(seconds));
+    };
+    note(&mut history, 95);
+    assert_eq!(look(&history, &crashed, 103), crashed);
+    // The wait is shown for a second at least, and looked at anew from then on only.
+    assert_eq!(
+        history.next_shown(Moment::from_secs(95)),
+        Some(Moment::from_secs(9))
+    );
+    note(&mut history, 100);
+    let waits = look(&history, &crashed, 104);
     assert_eq!(waiting_reason(first(&waits)), Some("CrashLoopBackOff"));
-    history.crash_waits.insert(name.clone());
+    assert_eq!(last_end(first(&waits)).unwrap().exit_code, 1);
+    assert_eq!(history.next_shown(Moment::from_secs(104)), None);
     let over = look(&history, &waits, 200);
     assert_eq!(over, waits);
     history.note_failure(name, failure(WaitingReason::RunContainerError));

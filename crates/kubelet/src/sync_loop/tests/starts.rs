@@ -1,6 +1,8 @@
 //! Containers that cannot be started.
 
-use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    ConfigMapKeySelector, EnvVar, EnvVarSource, HostPathVolumeSource, Volume, VolumeMount,
+};
 
 use super::*;
 
@@ -47,5 +49,91 @@ async fn a_start_that_never_reaches_the_runtime_is_told_of() {
         assert_eq!(event.message, message);
     }
     assert_eq!(bench.fake.call_count(Call::CreateContainer), 0);
+    bench.life.end().await;
+}
+
+fn with_post_start(mut pod: Pod) -> Pod {
+    let hooks = with_pre_stop(pod.clone())
+        .spec
+        .unwrap()
+        .containers
+        .remove(0);
+    let handler = hooks.lifecycle.unwrap().pre_stop;
+    pod.spec.as_mut().unwrap().containers[0].lifecycle = Some(Lifecycle {
+        post_start: handler,
+        ..Lifecycle::default()
+    });
+    pod
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctr_01_an_edit_whose_volume_is_missing_leaves_alone_what_runs() {
+    let bench = Bench::start(&[pod("a", "1", "Always")], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let mut edited = pod("a", "1", "Always");
+    let spec = edited.spec.as_mut().unwrap();
+    spec.containers[0].image = Some("registry.invalid/image:2".to_owned());
+    spec.containers[0].volume_mounts = Some(vec![VolumeMount {
+        name: "data".to_owned(),
+        mount_path: "/data".to_owned(),
+        ..VolumeMount::default()
+    }]);
+    spec.volumes = Some(vec![Volume {
+        name: "data".to_owned(),
+        host_path: Some(HostPathVolumeSource {
+            path: "/no/such/directory".to_owned(),
+            type_: Some("Directory".to_owned()),
+        }),
+        ..Volume::default()
+    }]);
+    bench.sets.send_replace(set(&[edited]));
+    tokio::time::sleep(A_WHILE).await;
+    let told = bench.life.told.events();
+    assert!(told.iter().any(|seen| seen.event.reason == "FailedMount"));
+    assert!(bench.is_running("a"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctr_44_a_hook_that_has_begun_goes_on_though_the_pod_is_to_go() {
+    let bench = Bench::start(&[], ROOM);
+    bench.fake.on_exec(|_| v1::ExecSyncResponse::default());
+    let hook = bench.fake.hold(Call::ExecSync);
+    let pods = [with_post_start(pod("a", "1", "Always"))];
+    bench.sets.send_replace(set(&pods));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    bench.sets.send_replace(set(&[]));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(bench.fake.call_count(Call::StopContainer), 0);
+    drop(hook);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.fake.containers().is_empty());
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ctr_44_a_failed_hook_is_shown_before_its_back_off_is() {
+    let bench = Bench::start(&[], ROOM);
+    bench.fake.on_exec(|_| v1::ExecSyncResponse {
+        exit_code: 1,
+        ..v1::ExecSyncResponse::default()
+    });
+    let pods = [with_post_start(pod("a", "1", "Always"))];
+    bench.sets.send_replace(set(&pods));
+    let mut shown = Vec::new();
+    // The first restart comes after a second, the second after ten.
+    for _ in 0..24 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let statuses = bench.status("1").container_statuses.unwrap_or_default();
+        let state = statuses.into_iter().next().and_then(|one| one.state);
+        let reason = state.and_then(|state| state.waiting?.reason);
+        if let Some(reason) = reason
+            && shown.last() != Some(&reason)
+        {
+            shown.push(reason);
+        }
+    }
+    let failed = "PostStartHookError";
+    assert_eq!(shown, [failed, "CrashLoopBackOff", failed]);
     bench.life.end().await;
 }
