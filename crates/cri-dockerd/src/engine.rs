@@ -36,7 +36,9 @@ mod system;
 mod tests;
 mod transport;
 
-pub(crate) use api_version::{API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion};
+pub(crate) use api_version::{
+    API_ENDPOINT_SYSCTLS, API_IMAGE_MOUNTS, API_RECURSIVE_READ_ONLY, ApiVersion,
+};
 pub(crate) use archive::Found;
 pub(crate) use containers::{ListContainers, LogsQuery};
 pub(crate) use error::{Class, EngineError};

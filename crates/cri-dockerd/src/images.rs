@@ -394,12 +394,8 @@ impl Images {
         };
         // Each name, and last the id: by id alone Docker refuses when there are several names. With
         // its last tag Docker drops digests and image too.
-        let tags = found.repo_tags.iter().filter(|tag| *tag != show::NO_TAG);
-        let digests = found
-            .repo_digests
-            .iter()
-            .filter(|digest| *digest != show::NO_DIGEST);
-        let names = tags.chain(digests).chain(std::iter::once(&found.id));
+        let names = found.repo_tags.iter().chain(&found.repo_digests);
+        let names = names.chain(std::iter::once(&found.id));
         let mut result = Ok(());
         for name in names {
             match self.0.engine.remove_image(name).await {

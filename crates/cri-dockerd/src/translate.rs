@@ -6,6 +6,7 @@ mod mounts;
 mod resources;
 pub(crate) mod sandbox;
 pub(crate) mod security;
+pub(crate) mod sysctls;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,8 @@ pub(crate) const OLDEST_API: ApiVersion = ApiVersion(41);
 pub(crate) const NEWEST_API: ApiVersion = ApiVersion(52);
 /// First API where a read-only bind is recursive by default (DKR-04).
 pub(crate) const API_RECURSIVE_READ_ONLY: ApiVersion = ApiVersion(44);
+/// First API that takes sysctls of an interface with its endpoint alone.
+pub(crate) const API_ENDPOINT_SYSCTLS: ApiVersion = ApiVersion(48);
 /// First API that mounts images.
 pub(crate) const API_IMAGE_MOUNTS: ApiVersion = ApiVersion(48);
 

@@ -84,6 +84,14 @@ pub(crate) enum EngineError {
         /// What is wrong and what to write instead.
         problem: &'static str,
     },
+    /// The daemon speaks another version of its API than it says. A later one may be in its place soon.
+    #[error("docker does not take {call} as it is: {message}")]
+    Version {
+        /// The operation as `METHOD path`.
+        call: String,
+        /// Docker's message.
+        message: String,
+    },
     /// The daemon is older than the oldest API we speak.
     #[error(
         "docker API version {found} is older than {OLDEST_API} (Docker 20.10): upgrade Docker Engine"
@@ -132,7 +140,10 @@ impl EngineError {
                 Some(502..=504) => Class::Unavailable,
                 _ => Class::Internal,
             },
-            Self::Connect { .. } | Self::GoingDown { .. } | Self::Http { .. } => Class::Unavailable,
+            Self::Connect { .. }
+            | Self::GoingDown { .. }
+            | Self::Http { .. }
+            | Self::Version { .. } => Class::Unavailable,
             Self::Timeout { .. } => Class::Timeout,
             Self::Endpoint { .. } => Class::Invalid,
             Self::Decode { .. } | Self::TooLarge { .. } | Self::TooOld { .. } => Class::Internal,

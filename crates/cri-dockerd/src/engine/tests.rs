@@ -1,6 +1,6 @@
 //! Decoding of recorded answers, and how failures are told apart.
 
-use super::model::{ContainerInspect, CreateContainer, ImageSummary};
+use super::model::{ContainerInspect, CreateContainer, ImageInspect, ImageSummary};
 use super::transport::connect_tcp;
 use super::{Class, Engine, EngineConfig, EngineError};
 use std::time::Duration;
@@ -84,6 +84,24 @@ fn null_and_absent_mean_empty() {
         inspect.network_settings.networks["bridge"].ipv4,
         "172.17.0.2"
     );
+}
+
+#[test]
+fn names_of_images_are_tags_and_digests_and_no_placeholders() {
+    // Docker 20.10's of an image without names; Docker 29's of one that was pulled by digest, and tagged.
+    let old = r#"{"RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"]}"#;
+    let new = r#"{"RepoTags":["r.io/a@sha256:1","r.io/a:1"],"RepoDigests":["r.io/a@sha256:1"]}"#;
+    for (text, tags, digests) in [
+        (old, &[] as &[&str], &[] as &[&str]),
+        (new, &["r.io/a:1"], &["r.io/a@sha256:1"]),
+    ] {
+        let listed: ImageSummary = serde_json::from_str(text).unwrap();
+        let inspect: ImageInspect = serde_json::from_str(text).unwrap();
+        assert_eq!(listed.repo_tags, tags);
+        assert_eq!(inspect.repo_tags, tags);
+        assert_eq!(listed.repo_digests, digests);
+        assert_eq!(inspect.repo_digests, digests);
+    }
 }
 
 #[test]

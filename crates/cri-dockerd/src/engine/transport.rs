@@ -226,7 +226,8 @@ fn percent_encode(out: &mut String, text: &str, plain: &[u8]) {
 
 impl Engine {
     /// Sends `call` and waits for the response header. An error status is read and returned as
-    /// [`EngineError::Api`]; 304 counts as success (DKR-17).
+    /// [`EngineError::Api`]; 304 counts as success (DKR-17). A daemon that was replaced by one that does
+    /// not speak the version is asked for its own, and `call` sent once more: it did nothing yet.
     pub(super) async fn send(
         &self,
         call: Call,
@@ -237,9 +238,21 @@ impl Engine {
             0 => self.negotiate().await?,
             minor => ApiVersion(minor),
         };
-        let prefix = format!("/v{version}");
         let client = &self.transport.client;
-        within(&name, limit, self.exchange(client, &name, &prefix, call)).await
+        let sent = async |version| {
+            let prefix = format!("/v{version}");
+            within(&name, limit, self.exchange(client, &name, &prefix, &call)).await
+        };
+        let answer = match sent(version).await {
+            Err(error) if refuses_version(&error) => sent(self.negotiate().await?).await,
+            answer => answer,
+        };
+        answer.map_err(|error| match error {
+            EngineError::Api { call, message, .. } if refuses_version(&error) => {
+                EngineError::Version { call, message }
+            }
+            error => error,
+        })
     }
 
     async fn exchange(
@@ -247,7 +260,7 @@ impl Engine {
         client: &Client<Connector, Full<Bytes>>,
         name: &str,
         prefix: &str,
-        call: Call,
+        call: &Call,
     ) -> Result<Response<Incoming>, EngineError> {
         let uri = Uri::builder()
             .scheme("http")
@@ -255,16 +268,12 @@ impl Engine {
             .path_and_query(format!("{prefix}{}", call.path))
             .build()
             .expect("paths are percent-encoded");
-        let mut request = Request::new(Full::new(call.body));
-        *request.method_mut() = call.method;
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::from_static("docker"));
-        headers.extend(
-            call.headers
-                .into_iter()
-                .map(|(name, value)| (Some(name), value)),
-        );
+        headers.extend(call.headers.iter().cloned());
 
         let response = client
             .request(request)
@@ -340,7 +349,7 @@ impl Engine {
         let name = call.name();
         within(&name, limit, async {
             let client = &self.transport.unpooled;
-            let response = self.exchange(client, &name, "", call).await?;
+            let response = self.exchange(client, &name, "", &call).await?;
             let (head, body) = response.into_parts();
             read_all(&name, Response::from_parts(head.clone(), body)).await?;
             Ok(head)
@@ -368,6 +377,12 @@ impl Engine {
         self.api.store(chosen.0, Ordering::Relaxed);
         Ok(chosen)
     }
+}
+
+/// The daemon speaks newer versions only, or older ones (moby `daemon/server/middleware/version.go`): told by
+/// text, since all bad requests have its status.
+fn refuses_version(error: &EngineError) -> bool {
+    matches!(error, EngineError::Api { status: 400, message, .. } if message.starts_with("client version "))
 }
 
 async fn within<T>(

@@ -104,15 +104,8 @@ impl Hub {
         let generation = self.image_generation();
         let names = match self.engine.inspect_image(image_id).await {
             Ok(image) => ImageNames {
-                image: image
-                    .repo_tags
-                    .into_iter()
-                    .find(|tag| tag != "<none>:<none>"),
-                image_ref: match image
-                    .repo_digests
-                    .into_iter()
-                    .find(|d| d != "<none>@<none>")
-                {
+                image: image.repo_tags.into_iter().next(),
+                image_ref: match image.repo_digests.first() {
                     Some(digest) => format!("docker-pullable://{digest}"),
                     None => format!("docker://{image_id}"),
                 },

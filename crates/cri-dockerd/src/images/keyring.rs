@@ -90,9 +90,10 @@ impl Keyring {
                 let auth = RegistryAuth {
                     username,
                     password,
-                    serveraddress: server.clone(),
                     identitytoken: entry.identitytoken,
-                    registrytoken: String::new(),
+                    // No `serveraddress`, as upstream: an entry may be a pattern, and containerd's
+                    // image store keeps credentials from all hosts but the one that it names.
+                    ..RegistryAuth::default()
                 };
                 (pattern(&server), auth)
             })
@@ -181,6 +182,17 @@ mod tests {
         assert_eq!(users(&keyring, "eu.gcr.io/pause"), ["any"]);
         assert_eq!(users(&keyring, "gcr.io/pause"), [""; 0]);
         assert_eq!(users(&keyring, "r.io:5000/pause"), [""]);
+    }
+
+    #[test]
+    fn credentials_are_for_the_registry_of_the_image_whatever_the_entry_is_called() {
+        let file = br#"{"auths":{"*.gcr.io":{"username":"any"},"r.io/team":{"username":"team"}}}"#;
+        let keyring = Keyring::parse(file).unwrap();
+        for image in ["eu.gcr.io/pause", "r.io/team/pause"] {
+            let found = keyring.lookup(&Reference::parse(image).unwrap());
+            assert_eq!(found.len(), 1, "{image}");
+            assert_eq!(found[0].serveraddress, "", "{image}");
+        }
     }
 
     #[test]

@@ -8,14 +8,6 @@ use serde_json::json;
 use super::reference::names;
 use crate::engine::model::{ImageHistory, ImageInspect, ImageSummary};
 
-/// What engines before API 1.43 say instead of no tag and no digest (IMG-03).
-pub(super) const NO_TAG: &str = "<none>:<none>";
-pub(super) const NO_DIGEST: &str = "<none>@<none>";
-
-fn without(texts: &[String], none: &str) -> Vec<String> {
-    texts.iter().filter(|text| *text != none).cloned().collect()
-}
-
 fn image(
     id: &str,
     tags: &[String],
@@ -23,13 +15,12 @@ fn image(
     size: i64,
     sandbox_image: &str,
 ) -> v1::Image {
-    let (repo_tags, repo_digests) = (without(tags, NO_TAG), without(digests, NO_DIGEST));
     v1::Image {
         id: id.to_owned(),
         // Differs from upstream, which compares texts: a digest or a short name pins too.
-        pinned: names(sandbox_image, id, &repo_tags, &repo_digests),
-        repo_tags,
-        repo_digests,
+        pinned: names(sandbox_image, id, tags, digests),
+        repo_tags: tags.to_vec(),
+        repo_digests: digests.to_vec(),
         size: u64::try_from(size).unwrap_or(0),
         ..v1::Image::default()
     }
@@ -118,7 +109,6 @@ mod tests {
         ImageInspect {
             id: format!("sha256:{}", "a".repeat(64)),
             repo_tags: vec!["registry.k8s.io/pause:3.9".into()],
-            repo_digests: vec![NO_DIGEST.into()],
             size: 7,
             config: Some(ImageConfig {
                 user: user.into(),
@@ -153,19 +143,6 @@ mod tests {
         let pinned = |name: &str| inspect(&found(""), name).pinned;
         assert!(pinned("registry.k8s.io/pause:3.9") && pinned(&"a".repeat(64)));
         assert!(!pinned("registry.k8s.io/pause") && !pinned("registry.k8s.io/pause:3.10"));
-    }
-
-    #[test]
-    fn placeholders_of_old_engines_are_not_shown() {
-        let summary = summary(
-            &ImageSummary {
-                repo_tags: vec![NO_TAG.into()],
-                repo_digests: vec![NO_DIGEST.into()],
-                ..ImageSummary::default()
-            },
-            "x",
-        );
-        assert!(summary.repo_tags.is_empty() && summary.repo_digests.is_empty());
     }
 
     #[test]

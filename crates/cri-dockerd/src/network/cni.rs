@@ -21,6 +21,7 @@ mod plugin;
 mod pod;
 mod result;
 mod status;
+mod sysctls;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -283,7 +284,9 @@ impl Cni {
         written.map_err(|source| CniError::Cache {
             network: network.name.clone(),
             source,
-        })
+        })?;
+        let (netns, sysctls) = (PathBuf::from(netns), pod.sysctls.clone());
+        daemon::blocking(move || sysctls::set(&netns, &sysctls)).await
     }
 
     /// The network of `lo`, where the plugin is installed. Differs: upstream requires it; Docker

@@ -8,24 +8,39 @@ use cri_api::v1::PortMapping;
 ///
 /// Recorded from Docker 20.10, 26.1, 28.5 and 29.7: the proxy's, the allocator's and the bridge driver's words.
 pub(crate) fn host_port_conflict(text: &str, mappings: &[PortMapping]) -> Option<String> {
-    let port = conflict(text)?;
+    if !text.contains("port is already allocated") && !text.contains("address already in use") {
+        return None;
+    }
+    let protocol_of = |own: &PortMapping| own.protocol().as_str_name().to_ascii_lowercase();
+    let Some(port) = named(text) else {
+        // Docker 29 names only the protocol where it can bind a port but not listen on it.
+        let (_, rest) = text.split_once("listen on ")?;
+        let (protocol, _) = rest.split_once(" socket")?;
+        let is_it = |own: &&PortMapping| own.host_port != 0 && protocol_of(own) == protocol;
+        let own: Vec<_> = mappings.iter().filter(is_it).collect();
+        let [own] = own[..] else { return None };
+        let address = match own.host_ip.as_str() {
+            "" => "0.0.0.0".to_owned(),
+            v6 if v6.contains(':') => format!("[{v6}]"),
+            v4 => v4.to_owned(),
+        };
+        return Some(format!("{address}:{}/{protocol}", own.host_port));
+    };
     if port.contains('/') {
         return Some(port);
     }
     let number = port.rsplit_once(':').and_then(|(_, n)| n.parse().ok());
     let own = mappings.iter().filter(|own| Some(own.host_port) == number);
-    let mut protocols: Vec<&str> = own.map(|own| own.protocol().as_str_name()).collect();
+    let mut protocols: Vec<String> = own.map(protocol_of).collect();
     protocols.dedup();
-    match protocols[..] {
-        [protocol] => Some(format!("{port}/{}", protocol.to_ascii_lowercase())),
+    match &protocols[..] {
+        [protocol] => Some(format!("{port}/{protocol}")),
         _ => Some(port),
     }
 }
 
-fn conflict(text: &str) -> Option<String> {
-    if !text.contains("port is already allocated") && !text.contains("address already in use") {
-        return None;
-    }
+/// The port that Docker names.
+fn named(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let after = |sought: &[&str]| {
         let at = words
@@ -34,8 +49,10 @@ fn conflict(text: &str) -> Option<String> {
         let word = |n: usize| words.get(at + sought.len() + n).copied();
         word(0).map(|first| (first.trim_end_matches(':'), word(1)))
     };
-    if let Some((protocol, Some(address))) = after(&["listen"]) {
-        let protocol = protocol.trim_end_matches(['4', '6']);
+    if let Some((protocol, Some(address))) = after(&["listen"])
+        && let protocol = protocol.trim_end_matches(['4', '6'])
+        && ["tcp", "udp", "sctp"].contains(&protocol)
+    {
         return Some(format!("{}/{protocol}", address.trim_end_matches(':')));
     }
     if let Some((ends, _)) = after(&["bind", "host", "port", "for"]) {
@@ -79,6 +96,30 @@ mod tests {
         assert_eq!(named.as_deref(), Some("0.0.0.0:53/udp"));
         let either = super::host_port_conflict(text, &[port(Protocol::Tcp, 53), udp]);
         assert_eq!(either.as_deref(), Some("0.0.0.0:53"));
+    }
+
+    #[test]
+    fn port_that_docker_does_not_name_is_the_only_one_it_can_be() {
+        let text = "failed to listen on tcp socket: address already in use";
+        assert_eq!(host_port_conflict(text), None);
+        let port = |protocol: Protocol, host_port, host_ip: &str| PortMapping {
+            protocol: protocol.into(),
+            host_port,
+            host_ip: host_ip.to_owned(),
+            ..Default::default()
+        };
+        let (udp, none) = (port(Protocol::Udp, 53, ""), port(Protocol::Tcp, 0, ""));
+        for (host_ip, named) in [
+            ("", "0.0.0.0:80/tcp"),
+            ("127.0.0.1", "127.0.0.1:80/tcp"),
+            ("::1", "[::1]:80/tcp"),
+        ] {
+            let own = [udp.clone(), port(Protocol::Tcp, 80, host_ip), none.clone()];
+            let found = super::host_port_conflict(text, &own);
+            assert_eq!(found.as_deref(), Some(named));
+        }
+        let two = [port(Protocol::Tcp, 80, ""), port(Protocol::Tcp, 81, "")];
+        assert_eq!(super::host_port_conflict(text, &two), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::network::cni::Pod;
 use crate::network_kind::Kind;
 use crate::runtime::Runtime;
 use crate::state::Record;
+use crate::translate::sysctls;
 
 impl Runtime {
     /// Has plugins attach a sandbox that has just been started.
@@ -119,6 +120,7 @@ impl Runtime {
 
 fn pod_of_request(id: &str, config: &v1::PodSandboxConfig) -> Pod {
     let metadata = config.metadata.clone().unwrap_or_default();
+    let linux = config.linux.clone().unwrap_or_default();
     Pod {
         id: id.to_owned(),
         name: metadata.name,
@@ -127,5 +129,6 @@ fn pod_of_request(id: &str, config: &v1::PodSandboxConfig) -> Pod {
         ports: config.port_mappings.iter().map(Into::into).collect(),
         annotations: config.annotations.clone(),
         dns: config.dns_config.clone(),
+        sysctls: sysctls::split(linux.sysctls).0,
     }
 }

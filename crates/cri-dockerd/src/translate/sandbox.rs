@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cri_api::v1::{NamespaceMode, PodSandboxConfig, PortMapping, Protocol};
 
-use super::{Facts, SHM_SIZE, security};
+use super::{Facts, SHM_SIZE, security, sysctls};
+use crate::engine::API_ENDPOINT_SYSCTLS;
 use crate::engine::model::{
     CreateContainer, EndpointConfig, HostConfig, KeySet, NetworkingConfig, PortBinding, Resources,
 };
@@ -48,7 +49,7 @@ fn namespaces(config: &PodSandboxConfig) -> Option<&cri_api::v1::NamespaceOption
         .as_ref()
 }
 
-/// The create request of a sandbox.
+/// The create request of a sandbox. Sysctls of the interface are not in it where CNI makes that.
 ///
 /// # Errors
 /// [`Invalid`] for a group without a user and for user namespaces.
@@ -70,6 +71,18 @@ pub(crate) fn translate(
         .filter(|_| plan.user_defined.is_some());
     let dns = dns.unwrap_or_default();
     let host_mode = |mode: NamespaceMode| mode == NamespaceMode::Node;
+    let network_mode = if host_network {
+        "host"
+    } else {
+        plan.network_mode
+    };
+    let (of_interface, sysctls) = match network_mode {
+        "host" => (BTreeMap::new(), linux.sysctls),
+        // CNI's plugins make the interface.
+        "none" => (BTreeMap::new(), sysctls::split(linux.sysctls).1),
+        _ if facts.api < API_ENDPOINT_SYSCTLS => (BTreeMap::new(), linux.sysctls),
+        _ => sysctls::split(linux.sysctls),
+    };
 
     Ok(CreateContainer {
         hostname: if host_network {
@@ -96,12 +109,7 @@ pub(crate) fn translate(
             } else {
                 port_bindings
             },
-            network_mode: if host_network {
-                "host"
-            } else {
-                plan.network_mode
-            }
-            .to_owned(),
+            network_mode: network_mode.to_owned(),
             dns: dns.servers,
             dns_search: dns.searches,
             dns_options: dns.options,
@@ -118,7 +126,7 @@ pub(crate) fn translate(
             }
             .to_owned(),
             cgroup_parent: facts.cgroup_driver.parent(&linux.cgroup_parent),
-            sysctls: linux.sysctls,
+            sysctls,
             group_add: security::groups(&context.supplemental_groups),
             privileged: context.privileged,
             readonly_rootfs: context.readonly_rootfs,
@@ -132,20 +140,33 @@ pub(crate) fn translate(
             },
             ..HostConfig::default()
         },
-        networking_config: match (plan.user_defined, &config.metadata) {
-            (Some(network), Some(pod)) => names_on(network, &pod.name, &pod.namespace),
-            _ => NetworkingConfig::default(),
-        },
+        networking_config: networking(plan, config, &of_interface),
         ..CreateContainer::default()
     })
 }
 
-/// A pod's names on a user-defined network: `<pod>` and `<pod>.<namespace>`.
-fn names_on(network: &str, pod: &str, namespace: &str) -> NetworkingConfig {
-    let aliases = vec![pod.to_owned(), format!("{pod}.{namespace}")];
-    NetworkingConfig {
-        endpoints_config: BTreeMap::from([(network.to_owned(), EndpointConfig { aliases })]),
+/// The settings on the pod's network: on a user-defined one its names, `<pod>` and `<pod>.<namespace>`, and
+/// the sysctls of its interface.
+fn networking(
+    plan: Plan<'_>,
+    config: &PodSandboxConfig,
+    of_interface: &BTreeMap<String, String>,
+) -> NetworkingConfig {
+    let mut endpoint = EndpointConfig::default();
+    if let (Some(_), Some(pod)) = (plan.user_defined, &config.metadata) {
+        endpoint.aliases = vec![pod.name.clone(), format!("{}.{}", pod.name, pod.namespace)];
     }
+    if !of_interface.is_empty() {
+        let option = sysctls::endpoint_option(of_interface);
+        let key = sysctls::ENDPOINT_OPTION.to_owned();
+        endpoint.driver_opts.insert(key, option);
+    }
+    let mut networking = NetworkingConfig::default();
+    if endpoint != EndpointConfig::default() {
+        let network = plan.network_mode.to_owned();
+        networking.endpoints_config.insert(network, endpoint);
+    }
+    networking
 }
 
 /// Exposed ports and bindings; a mapping without a host port needs neither (SBX-09).

@@ -7,7 +7,7 @@ use cri_api::v1::{self, NamespaceMode};
 
 use super::{CgroupDriver, Facts, container, sandbox};
 use crate::engine::ApiVersion;
-use crate::engine::model::{CreateContainer, LogConfig};
+use crate::engine::model::{CreateContainer, LogConfig, NetworkingConfig};
 use crate::invalid::Invalid;
 
 const OLD: Facts = Facts {
@@ -129,6 +129,73 @@ fn systemd_driver_takes_the_last_part_of_the_cgroup_parent() {
     };
     assert_eq!(parent(&facts), "kubepods-pod1.slice");
     assert_eq!(parent(&OLD), "/kubepods.slice/kubepods-pod1.slice");
+}
+
+#[test]
+fn sysctls_of_the_interface_go_to_the_endpoint_where_docker_takes_them_only_there() {
+    let mut config = pod();
+    let all = [
+        ("net.ipv4.conf.eth0.rp_filter", "2"),
+        ("net.ipv6.neigh.eth0.gc_stale_time", "9"),
+        ("net.ipv4.conf.all.rp_filter", "1"),
+        ("net.ipv4.conf.eth1.rp_filter", "0"),
+        ("net.ipv4.conf.eth0.a/b", "0"),
+        ("net.ipv4.conf.eth0..", "0"),
+    ];
+    let all: BTreeMap<_, _> = all.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    config.linux.as_mut().unwrap().sysctls.clone_from(&all);
+    config.metadata = Some(v1::PodSandboxMetadata {
+        name: "p".to_owned(),
+        namespace: "n".to_owned(),
+        ..Default::default()
+    });
+    let mut others = all.clone();
+    others.retain(|_, value| !["2", "9"].contains(&value.as_str()));
+    let make = |network_mode, user_defined, facts: &Facts| {
+        let plan = sandbox::Plan {
+            image: "pause",
+            network_mode,
+            network: "bridge",
+            user_defined,
+            runtime: "",
+            handler: "",
+        };
+        sandbox::translate(&config, plan, facts).unwrap()
+    };
+    let newest = Facts {
+        api: ApiVersion(48),
+        ..OLD
+    };
+    // Docker sees to it.
+    let before = Facts {
+        api: ApiVersion(47),
+        ..OLD
+    };
+    let made = make("default", None, &before);
+    assert_eq!(made.host_config.sysctls, all);
+    assert_eq!(made.networking_config, NetworkingConfig::default());
+
+    let options = "net.ipv4.conf.IFNAME.rp_filter=2,net.ipv6.neigh.IFNAME.gc_stale_time=9";
+    let options = (
+        "com.docker.network.endpoint.sysctls".to_owned(),
+        options.to_owned(),
+    );
+    for (mode, user_defined, aliases) in [
+        ("default", None, &[] as &[&str]),
+        ("mine", Some("mine"), &["p", "p.n"]),
+    ] {
+        let made = make(mode, user_defined, &newest);
+        assert_eq!(made.host_config.sysctls, others);
+        let endpoint = &made.networking_config.endpoints_config[mode];
+        assert_eq!(endpoint.aliases, aliases);
+        assert_eq!(endpoint.driver_opts, BTreeMap::from([options.clone()]));
+    }
+    // CNI's plugins make the interface.
+    for facts in [OLD, newest] {
+        let made = make("none", None, &facts);
+        assert_eq!(made.host_config.sysctls, others);
+        assert_eq!(made.networking_config, NetworkingConfig::default());
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cri_api::v1;
 use serde_json::Value;
 use testkit::{DockerEngine, EngineOptions, eventually_async};
 
-use crate::harness::{Pod, SOON, Server, engine_with_image, start};
+use crate::harness::{Pod, SOON, Server, engine_with_image, has_sysctls, start, with_sysctls};
 
 fn config_with_port(name: &str, host_port: i32, host_ip: &str) -> v1::PodSandboxConfig {
     config_with(v1::Protocol::Tcp, name, host_port, host_ip)
@@ -232,6 +232,21 @@ async fn pods_on_a_user_defined_network_find_each_other_by_name() {
     }
     named.remove(&mut server).await;
     asking.remove(&mut server).await;
+    engine.json("DELETE", &format!("/networks/{network}"), &Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sysctls_of_the_pods_interface_are_set_on_either_bridge() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let network = format!("berthsysctl{}", std::process::id());
+    for flag in [String::new(), format!("--bridge-network={network}")] {
+        let flags = ["--network-plugin=".to_owned(), flag];
+        let flags = flags.into_iter().filter(|flag| !flag.is_empty());
+        let mut server = Server::start_with(&engine.host(), flags.collect()).await;
+        let pod = Pod::run(&mut server, with_sysctls("sysctls")).await;
+        has_sysctls(&engine, &pod);
+        pod.remove(&mut server).await;
+    }
     engine.json("DELETE", &format!("/networks/{network}"), &Value::Null);
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use testkit::{DockerEngine, eventually_async};
 
 use self::network::{Network, plugins_are_installed, run};
-use crate::harness::{Pod, SOON, Server, engine_with_image, start};
+use crate::harness::{Pod, SOON, Server, engine_with_image, has_sysctls, start, with_sysctls};
 
 async fn sandbox(server: &Server, id: &str) -> v1::PodSandboxStatus {
     let request = v1::PodSandboxStatusRequest {
@@ -152,6 +152,37 @@ async fn pod_on_cni_lives_through_a_crash_of_ours_and_leaves_no_trace() {
         remove(&mut server, id).await;
         stop(&mut server, id).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sysctls_of_the_pods_interface_are_set_once_plugins_have_made_it() {
+    if !plugins_are_installed() {
+        return;
+    }
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let network = Network::new(&[]);
+    let mut server = Server::start_with(&engine.host(), network.flags()).await;
+    let pod = Pod::run(&mut server, with_sysctls("sysctls")).await;
+    has_sysctls(&engine, &pod);
+    let id = pod.id.clone();
+    pod.remove(&mut server).await;
+
+    let mut config = with_sysctls("unknown");
+    let unknown = "net.ipv4.conf.eth0.no_such_thing".to_owned();
+    config
+        .linux
+        .as_mut()
+        .unwrap()
+        .sysctls
+        .insert(unknown, "1".to_owned());
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let error = server.client.run_pod_sandbox(request).await.unwrap_err();
+    let wanted = "set sysctl net.ipv4.conf.eth0.no_such_thing: No such file or directory";
+    assert!(error.message().contains(wanted), "{error}");
+    assert_eq!(network.traces(&[&id]), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

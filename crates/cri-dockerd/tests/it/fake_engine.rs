@@ -46,6 +46,27 @@ impl Dialect {
             Self::New => "1.52",
         }
     }
+
+    /// What a request with this version in its path is refused with.
+    fn refusal(self, asked: &str) -> Option<String> {
+        let minor = |version: &str| -> u16 { version.strip_prefix("1.").unwrap().parse().unwrap() };
+        let oldest = match self {
+            Self::Old => "1.12",
+            Self::New => "1.44",
+        };
+        if minor(asked) > minor(self.version()) {
+            let newest = self.version();
+            return Some(format!(
+                "client version {asked} is too new. Maximum supported API version is {newest}"
+            ));
+        }
+        (minor(asked) < minor(oldest)).then(|| {
+            format!(
+                "client version {asked} is too old. Minimum supported API version is {oldest}, please upgrade \
+                 your client to a newer version"
+            )
+        })
+    }
 }
 
 #[derive(Default)]
@@ -129,6 +150,11 @@ impl FakeEngine {
         engine.state().dialect = dialect;
         engine.up();
         engine
+    }
+
+    /// Is another one at once, and keeps its connections, as behind a proxy.
+    pub(crate) fn becomes(&self, dialect: Dialect) {
+        self.state().dialect = dialect;
     }
 
     /// Listens, at first or again.
@@ -275,14 +301,18 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let dialect = shared.state.lock().unwrap().dialect;
     let version = dialect.version();
-    let path = match path.strip_prefix(&format!("/v{version}")) {
-        Some(rest) => rest.to_owned(),
-        None => path.to_owned(),
+    let (asked, path) = match path
+        .strip_prefix("/v")
+        .and_then(|rest| rest.split_once('/'))
+    {
+        Some((asked, rest)) => (asked, format!("/{rest}")),
+        None => (version, path.to_owned()),
     };
+    let refusal = dialect.refusal(asked);
     let request = format!("{method} {path}");
     let trouble = wait_for_trouble(shared, &request);
     let mut out = client;
-    if path == "/events" {
+    if path == "/events" && refusal.is_none() {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
         out.write_all(head.as_bytes()).ok()?;
         let stream = client.try_clone().ok()?;
@@ -293,6 +323,7 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
         return None;
     }
     if trouble.is_none()
+        && refusal.is_none()
         && method == "POST"
         && let Some(exec) = path
             .strip_prefix("/exec/")
@@ -310,6 +341,7 @@ fn serve(shared: &Arc<Shared>, client: &UnixStream) -> Option<()> {
         return None;
     }
     let (status, answer) = match trouble {
+        None if refusal.is_some() => (400, json!({"message": refusal})),
         Some(Trouble::Failing) => (500, json!({"message": "out of order"})),
         Some(Trouble::Answered(status, message)) => (status, json!({"message": message})),
         Some(Trouble::Lacking) => (404, json!({"message": "network x not found"})),

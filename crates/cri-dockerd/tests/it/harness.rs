@@ -222,6 +222,34 @@ impl Pod {
     }
 }
 
+/// A pod's settings with sysctls of its interface and one of its own; see [`has_sysctls`].
+pub(crate) fn with_sysctls(name: &str) -> v1::PodSandboxConfig {
+    let mut config = Pod::config(name);
+    config.linux.as_mut().unwrap().sysctls = SYSCTLS
+        .map(|(name, value)| (name.replace('/', "."), value.to_owned()))
+        .into();
+    config
+}
+
+const SYSCTLS: [(&str, &str); 3] = [
+    ("net/ipv4/conf/eth0/arp_ignore", "1"),
+    ("net/ipv4/conf/eth0/rp_filter", "2"),
+    ("net/ipv4/tcp_syncookies", "0"),
+];
+
+/// Sees to it that a pod has the sysctls of [`with_sysctls`].
+pub(crate) fn has_sysctls(engine: &DockerEngine, pod: &Pod) {
+    let path = format!("/containers/{}/json", pod.id);
+    let inspect = engine.json("GET", &path, &serde_json::Value::Null);
+    let pid = inspect["State"]["Pid"].as_u64().unwrap();
+    let namespace = node_os::netns::of_process(u32::try_from(pid).unwrap());
+    let read = |(name, value): (&str, &str)| {
+        let seen = std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap();
+        assert_eq!(seen.trim(), value, "{name}");
+    };
+    node_os::netns::run(&namespace, || SYSCTLS.map(read)).unwrap();
+}
+
 /// The image of workload containers.
 pub(crate) const IMAGE: &str = "berth.test/busybox:1";
 

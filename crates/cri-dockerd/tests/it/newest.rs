@@ -4,7 +4,7 @@
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::{self, ContainerState};
 
-use crate::fake_engine::{Dialect, FakeEngine};
+use crate::fake_engine::{Dialect, FakeEngine, Trouble};
 use crate::harness::{IMAGE, Pod, Server, start, status};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,4 +53,56 @@ async fn engine_without_the_fields_that_newer_apis_lack_carries_a_pod() {
     let stats = server.client.list_container_stats(stats).await.unwrap();
     assert_eq!(stats.into_inner().stats.len(), 1);
     pod.remove(&mut server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engine_in_the_place_of_another_is_spoken_to_in_its_own_version() {
+    for (first, second) in [(Dialect::New, Dialect::Old), (Dialect::Old, Dialect::New)] {
+        let engine = FakeEngine::speaking(first);
+        let mut server = Server::start(&engine.host()).await;
+        let version = v1::VersionRequest::default();
+        server.client.version(version).await.unwrap();
+        let mut images = ImageServiceClient::new(server.channel().await);
+        engine.becomes(second);
+        let image = |name: &str| {
+            Some(v1::ImageSpec {
+                image: name.to_owned(),
+                ..Default::default()
+            })
+        };
+        let request = v1::ImageStatusRequest {
+            image: image("berth.test/one:1"),
+            verbose: false,
+        };
+        let seen = images.image_status(request).await.unwrap().into_inner();
+        assert!(seen.image.is_some(), "from {first:?} to {second:?}");
+        engine.becomes(first);
+        let request = v1::RemoveImageRequest {
+            image: image("berth.test/two:1"),
+        };
+        images.remove_image(request).await.unwrap();
+        assert_eq!(engine.count("DELETE /images/berth.test/two:1"), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_is_not_missing_where_the_engine_takes_no_version_that_is_spoken() {
+    let engine = FakeEngine::speaking(Dialect::New);
+    let mut server = Server::start(&engine.host()).await;
+    let version = v1::VersionRequest::default();
+    server.client.version(version).await.unwrap();
+    let refused = "client version 1.52 is too old. Minimum supported API version is 1.53";
+    let trouble = Trouble::Answered(400, refused);
+    engine.trouble("GET /images/", Some(trouble));
+    let mut images = ImageServiceClient::new(server.channel().await);
+    let request = v1::ImageStatusRequest {
+        image: Some(v1::ImageSpec {
+            image: IMAGE.to_owned(),
+            ..Default::default()
+        }),
+        verbose: false,
+    };
+    let error = images.image_status(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::Unavailable, "{error:?}");
+    assert!(error.message().contains(refused), "{error:?}");
 }

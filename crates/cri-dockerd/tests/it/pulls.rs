@@ -6,7 +6,7 @@ use testkit::DockerEngine;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::harness::{Server, engine_with_image};
+use crate::harness::{Pod, Server, engine_with_image};
 use crate::registry::{PASSWORD, Registry, Throttle, USER};
 
 async fn pull(
@@ -35,6 +35,12 @@ async fn status(images: &mut ImageServiceClient<Channel>, image: &str) -> Option
     };
     let answer = images.image_status(request).await.unwrap();
     answer.into_inner().image
+}
+
+async fn listed(images: &mut ImageServiceClient<Channel>, id: &str) -> Option<v1::Image> {
+    let request = v1::ListImagesRequest::default();
+    let answer = images.list_images(request).await.unwrap().into_inner();
+    answer.images.into_iter().find(|image| image.id == id)
 }
 
 async fn remove(images: &mut ImageServiceClient<Channel>, image: &str) {
@@ -124,6 +130,56 @@ async fn credentials_open_the_registry_in_every_form_and_wrong_ones_do_not() {
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::NotFound, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn image_that_was_pulled_by_digest_has_no_tags_and_goes_whole() {
+    let engine = engine_with_image(DockerEngine::shared()).await;
+    let mut server = Server::start(&engine.host()).await;
+    let mut images = ImageServiceClient::new(server.channel().await);
+    let auth = || Some(login(USER, PASSWORD));
+    let (_registry, image) = tokio::task::block_in_place(|| {
+        let registry = Registry::start(&engine);
+        let image = registry.publish(&engine, &registry.host(), "bydigest", 100_000);
+        (registry, image)
+    });
+    pull(&mut images, &image, auth()).await.unwrap();
+    let tagged = status(&mut images, &image).await.unwrap();
+    assert_eq!(tagged.repo_tags, [image.as_str()]);
+    let digest = tagged.repo_digests[0].clone();
+    remove(&mut images, &image).await;
+
+    let id = pull(&mut images, &digest, auth()).await.unwrap();
+    let seen = status(&mut images, &digest).await.unwrap();
+    assert_eq!((&seen.id, &seen.repo_tags), (&id, &Vec::new()));
+    assert_eq!(seen.repo_digests, [digest.as_str()]);
+    let item = listed(&mut images, &id).await.unwrap();
+    assert_eq!(
+        (item.repo_tags, item.repo_digests),
+        (Vec::new(), seen.repo_digests)
+    );
+
+    // Its containers are named as they were asked for.
+    let pod = Pod::run(&mut server, Pod::config("bydigest")).await;
+    let mut config = Pod::container("web", "true");
+    config.image.as_mut().unwrap().image.clone_from(&id);
+    let container = pod.create_with(&mut server, config).await.unwrap();
+    let shown = crate::harness::status(&mut server, &container).await;
+    assert_eq!(shown.image.unwrap().image, id);
+    assert_eq!(shown.image_ref, format!("docker-pullable://{digest}"));
+    pod.remove(&mut server).await;
+
+    // With a tag beside it, either name takes all away.
+    for name in [&image, &digest] {
+        pull(&mut images, &digest, auth()).await.unwrap();
+        pull(&mut images, &image, auth()).await.unwrap();
+        let both = status(&mut images, name).await.unwrap();
+        assert_eq!(both.repo_tags, [image.as_str()]);
+        assert_eq!(both.repo_digests, [digest.as_str()]);
+        remove(&mut images, name).await;
+        assert_eq!(status(&mut images, &digest).await, None, "by {name}");
+        assert_eq!(listed(&mut images, &id).await, None, "by {name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,7 +54,11 @@ pub(crate) struct NetworkingConfig {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct EndpointConfig {
     /// Names that the network's DNS answers with the container's address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    /// Options of the network's driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) driver_opts: BTreeMap<String, String>,
 }
 
 /// Health check settings.

@@ -1,6 +1,6 @@
 //! Images.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{KeySet, Labels, null_default};
 
@@ -10,11 +10,11 @@ use super::{KeySet, Labels, null_default};
 pub(crate) struct ImageSummary {
     /// Image id `sha256:...`.
     pub(crate) id: String,
-    /// Tags; old engines put `<none>:<none>` (IMG-03).
-    #[serde(deserialize_with = "null_default")]
+    /// Tags.
+    #[serde(deserialize_with = "tags")]
     pub(crate) repo_tags: Vec<String>,
-    /// Digests; old engines put `<none>@<none>`.
-    #[serde(deserialize_with = "null_default")]
+    /// Digests.
+    #[serde(deserialize_with = "digests")]
     pub(crate) repo_digests: Vec<String>,
     /// Bytes.
     pub(crate) size: i64,
@@ -23,6 +23,23 @@ pub(crate) struct ImageSummary {
     /// Labels.
     #[serde(deserialize_with = "null_default")]
     pub(crate) labels: Labels,
+}
+
+/// Names by tag, without `<none>:<none>`, which engines before API 1.43 say instead of none (IMG-03).
+///
+/// Differs (IMG-03): an image that was pulled by digest has no tag with containerd's image store either;
+/// upstream passes on Docker's answer, where the name by digest is a tag too.
+fn tags<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let mut names: Vec<String> = null_default(deserializer)?;
+    names.retain(|name| name != "<none>:<none>" && !name.contains('@'));
+    Ok(names)
+}
+
+/// Names by digest, without `<none>@<none>`, as [`tags`].
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let mut names: Vec<String> = null_default(deserializer)?;
+    names.retain(|name| name != "<none>@<none>");
+    Ok(names)
 }
 
 /// One thing that `DELETE /images/{ref}` did.
@@ -40,10 +57,10 @@ pub(crate) struct ImageInspect {
     /// Image id `sha256:...`.
     pub(crate) id: String,
     /// Tags.
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "tags")]
     pub(crate) repo_tags: Vec<String>,
     /// Digests.
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "digests")]
     pub(crate) repo_digests: Vec<String>,
     /// Bytes.
     pub(crate) size: i64,

@@ -201,8 +201,6 @@ fn quantity(text: &str) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::checkpoint::PortMapping;
 
@@ -223,8 +221,7 @@ mod tests {
                 port(0, "udp", ""),
                 port(53, "udp", "::1"),
             ],
-            annotations: BTreeMap::new(),
-            dns: None,
+            ..Pod::default()
         }
     }
 

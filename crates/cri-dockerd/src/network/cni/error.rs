@@ -48,6 +48,18 @@ pub(crate) enum CniError {
         #[source]
         source: CacheError,
     },
+    /// A sysctl of the pod's interface can't be set.
+    #[error("set sysctl {name}")]
+    Sysctl {
+        /// Its name.
+        name: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The pod's network namespace can't be worked in.
+    #[error(transparent)]
+    Namespace(node_os::netns::NetNsError),
     /// Several of them.
     #[error("[{}]", .0.iter().map(|e| ErrorChain(e).to_string()).collect::<Vec<_>>().join(", "))]
     Several(Vec<CniError>),

@@ -26,4 +26,6 @@ pub(crate) struct Pod {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Its DNS settings; for set-up.
     pub(crate) dns: Option<v1::DnsConfig>,
+    /// Sysctls of its interface; for set-up.
+    pub(crate) sysctls: BTreeMap<String, String>,
 }
