@@ -49,3 +49,23 @@ async fn a_start_that_never_reaches_the_runtime_is_told_of() {
     assert_eq!(bench.fake.call_count(Call::CreateContainer), 0);
     bench.life.end().await;
 }
+
+/// Kubernetes kubelet, `generatePodSandboxConfig`: the kernel is not told the name of a pod on the host's network.
+#[tokio::test(start_paused = true)]
+async fn spec_01_a_pod_on_the_hosts_network_starts_whatever_the_length_of_its_fqdn() {
+    let mut on_host = pod("a", "1", "Always");
+    let spec = on_host.spec.as_mut().unwrap();
+    spec.subdomain = Some("s".repeat(60));
+    spec.set_hostname_as_fqdn = Some(true);
+    let mut own_network = on_host.clone();
+    own_network.metadata.name = Some("b".to_owned());
+    own_network.metadata.uid = Some("2".to_owned());
+    on_host.spec.as_mut().unwrap().host_network = Some(true);
+    let bench = Bench::start(&[on_host, own_network], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1").as_str(), bench.phase("2").as_str()),
+        ("Running", "Pending")
+    );
+    bench.life.end().await;
+}
