@@ -149,7 +149,7 @@ pub(crate) struct NodeFacts {
     pub(crate) facts: kubelet_core::translate::NodeFacts,
     /// `clusterDNS`.
     pub(crate) cluster_dns: Vec<IpAddr>,
-    /// `--node-ip`, primary first.
+    /// `--node-ip`, primary first; `::` stands for its family.
     pub(crate) ips: Vec<IpAddr>,
     /// The node's own addresses, given or found: `status.hostIP`.
     pub(crate) host_ips: Vec<IpAddr>,

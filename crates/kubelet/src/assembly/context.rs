@@ -153,13 +153,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
         node: NodeFacts {
             facts,
             cluster_dns: settings.dns.cluster_dns.clone(),
-            ips: settings
-                .node
-                .ips
-                .iter()
-                .copied()
-                .filter(|ip| !ip.is_unspecified())
-                .collect(),
+            ips: settings.node.ips.clone(),
             host_ips: parts.host_ips,
             allocatable: machine.allocatable,
             env_files: settings.gates.env_files,

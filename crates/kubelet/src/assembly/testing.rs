@@ -53,6 +53,17 @@ impl Life {
         node: NodeInfo,
         sources: Vec<watch::Receiver<SourceSet>>,
     ) -> Self {
+        Self::begin_with(fake, root, node, sources, &[])
+    }
+
+    /// The same with flags.
+    pub(crate) fn begin_with(
+        fake: &FakeCri,
+        root: &Path,
+        node: NodeInfo,
+        sources: Vec<watch::Receiver<SourceSet>>,
+        flags: &[&str],
+    ) -> Self {
         let registry = daemon::metrics::Metrics::new();
         let metrics = Metrics::register(&registry).unwrap();
         let metrics = metrics.with_resizes(&registry).unwrap();
@@ -67,7 +78,7 @@ impl Life {
         let told = Arc::<EventStore>::default();
         let control_plane = Arc::new(Standalone::new(told.clone()));
         let events: Events = control_plane.clone();
-        let settings = settings(root);
+        let settings = settings(root, flags);
         std::fs::create_dir_all(&settings.paths.root_dir).unwrap();
         let statuses = Arc::new(StatusStore::default());
         let (probes, prober, hooks) = probing::build(probing::Needs {
@@ -159,7 +170,7 @@ pub(crate) fn node(amounts: &[(&str, &str)]) -> NodeInfo {
     }
 }
 
-fn settings(root: &Path) -> Settings {
+fn settings(root: &Path, flags: &[&str]) -> Settings {
     std::fs::create_dir_all(root).unwrap();
     let (file, resolver) = (root.join("kubelet.yaml"), root.join("resolv.conf"));
     // Empty, unless a test wrote one.
@@ -174,12 +185,13 @@ fn settings(root: &Path) -> Settings {
         resolver.display()
     );
     std::fs::write(&file, text).unwrap();
-    let words = [
-        format!("--config={}", file.display()),
-        format!("--root-dir={}", root.join("kubelet").display()),
+    let mut words = vec![
+        format!("--config={}", file.display()).into(),
+        format!("--root-dir={}", root.join("kubelet").display()).into(),
     ];
+    words.extend(flags.iter().map(Into::into));
     let host = HostFacts { cgroup_v2: false };
-    match kubelet_config::load(words.map(Into::into).to_vec(), host).unwrap() {
+    match kubelet_config::load(words, host).unwrap() {
         Command::Run(run) => run.settings,
         Command::Print(text) => panic!("{text}"),
     }
