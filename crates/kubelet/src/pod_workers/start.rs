@@ -14,7 +14,7 @@ use kubelet_core::{
     reasons::WaitingReason,
     spec::{self, ContainerKind},
     translate::{
-        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, TranslateError,
+        ContainerInput, MountPath, MountSource, NodeFacts, OwnMounts, TranslateError,
         container_config, stop_signal,
     },
 };
@@ -210,17 +210,14 @@ impl PodWorker {
                 }
             })
             .collect();
-        let image_user = match &image.user {
-            images::ImageUser::Uid(uid) => ImageUser::Uid(*uid),
-            images::ImageUser::Name(name) => ImageUser::Name(name.clone()),
-        };
+        let image_user = image.user.as_ref().map_err(String::clone)?;
         let facts = self.facts(pod);
         let input = ContainerInput {
             pod,
             container,
             attempt: start.attempt,
             image: &image.id,
-            image_user: &image_user,
+            image_user,
             environment: &environment,
             mounts: &mounts,
             own_mounts: &OwnMounts::default(),

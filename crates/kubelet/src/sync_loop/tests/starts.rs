@@ -1,6 +1,9 @@
 //! Containers that cannot be started.
 
-use k8s_openapi::api::core::v1::{ConfigMapKeySelector, EnvVar, EnvVarSource, VolumeMount};
+use cri_api::Code;
+use k8s_openapi::api::core::v1::{
+    ConfigMapKeySelector, ContainerStateWaiting, EnvVar, EnvVarSource, VolumeMount,
+};
 
 use super::*;
 
@@ -67,5 +70,34 @@ async fn spec_01_a_pod_on_the_hosts_network_starts_whatever_the_length_of_its_fq
         (bench.phase("1").as_str(), bench.phase("2").as_str()),
         ("Running", "Pending")
     );
+    bench.life.end().await;
+}
+
+fn waiting(bench: &Bench) -> ContainerStateWaiting {
+    let status = bench.status("1").container_statuses.unwrap().remove(0);
+    status.state.unwrap().waiting.unwrap()
+}
+
+/// Kubernetes kubelet, `getImageUser`: what keeps a container from being made is not its image.
+#[tokio::test(start_paused = true)]
+async fn spec_40_a_runtime_that_does_not_say_who_the_image_is_keeps_the_container_waiting() {
+    let mut pod = pod("a", "1", "Always");
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.image_pull_policy = Some("Always".to_owned());
+    let bench = Bench::start(&[], ROOM);
+    bench.fake.fail(Call::ImageStatus, Code::Internal, "no");
+    bench.sets.send_replace(set(&[pod]));
+    tokio::time::sleep(A_WHILE).await;
+    let waiting = waiting(&bench);
+    assert_eq!(
+        (waiting.reason.unwrap(), waiting.message.unwrap()),
+        (
+            "CreateContainerConfigError".to_owned(),
+            "rpc error: code = Internal desc = no".to_owned()
+        )
+    );
+    bench.fake.succeed(Call::ImageStatus);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.is_running("a"));
     bench.life.end().await;
 }
