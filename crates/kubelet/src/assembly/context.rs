@@ -24,9 +24,9 @@ use crate::{
     images::{CredentialPaths, ImagePuller, PullConfig},
     lifecycle::Hooks,
     metrics::Metrics,
-    node::cgroups::PodCgroups,
+    node::{addresses::NodeAddresses, cgroups::PodCgroups},
     pod_dirs::PodDirs,
-    pod_workers::{Gates, NodeFacts, PodContext},
+    pod_workers::{Gates, HostIps, NodeFacts, PodContext},
     probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
@@ -53,8 +53,14 @@ pub(super) struct Parts<'a> {
     pub(super) probes: Probes,
     pub(super) hooks: Hooks,
     pub(super) machine: &'a Machine,
-    pub(super) host_ips: Vec<IpAddr>,
+    pub(super) host_ips: Arc<dyn HostIps>,
     pub(super) tidy: Arc<Tidy>,
+}
+
+impl HostIps for NodeAddresses {
+    fn find(&self) -> Vec<IpAddr> {
+        self.find()
+    }
 }
 
 pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {

@@ -1,8 +1,9 @@
 //! A kubelet over the fake runtime, in this process: what tests of the whole drive.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use crate::{
     events::{Events, keeper::EventStore},
     metrics::Metrics,
     node::{capacity::Capacity, cgroups::PodCgroups},
-    pod_workers::PodContext,
+    pod_workers::{HostIps, PodContext},
     runtime::{client::CriClient, health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
     sources::SourceSet,
     status_store::StatusStore,
@@ -40,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) context: Arc<PodContext>,
+    /// The node's addresses.
+    pub(crate) host_ips: Arc<Mutex<Vec<IpAddr>>>,
     /// Every event of this life.
     pub(crate) told: Arc<EventStore>,
     tasks: TaskGroup,
@@ -79,6 +82,7 @@ impl Life {
         let control_plane = Arc::new(Standalone::new(told.clone()));
         let events: Events = control_plane.clone();
         let settings = settings(root, flags);
+        let host_ips = Arc::<Mutex<Vec<IpAddr>>>::default();
         std::fs::create_dir_all(&settings.paths.root_dir).unwrap();
         let statuses = Arc::new(StatusStore::default());
         let (probes, prober, hooks) = probing::build(probing::Needs {
@@ -107,7 +111,7 @@ impl Life {
             metrics: metrics.clone(),
             cgroups: PodCgroups::off(events),
             machine: &machine(node.clone()),
-            host_ips: Vec::new(),
+            host_ips: host_ips.clone(),
         });
         context.node.log_links_directory = root.join("links");
         let context = Arc::new(context);
@@ -125,6 +129,7 @@ impl Life {
         tasks.spawn("sync loop", sync_loop.run(token()));
         Self {
             context,
+            host_ips,
             told,
             tasks,
         }
@@ -167,6 +172,12 @@ pub(crate) fn node(amounts: &[(&str, &str)]) -> NodeInfo {
         apparmor: false,
         supplemental_groups_policy: false,
         pod_level_resources: true,
+    }
+}
+
+impl HostIps for Mutex<Vec<IpAddr>> {
+    fn find(&self) -> Vec<IpAddr> {
+        self.lock().unwrap().clone()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use cri_api::Code;
 use k8s_openapi::api::core::v1::{
-    ConfigMapKeySelector, ContainerStateWaiting, EnvVar, EnvVarSource, VolumeMount,
+    ConfigMapKeySelector, ContainerStateWaiting, EnvVar, EnvVarSource, ObjectFieldSelector,
+    VolumeMount,
 };
 
 use super::*;
@@ -99,5 +100,58 @@ async fn spec_40_a_runtime_that_does_not_say_who_the_image_is_keeps_the_containe
     bench.fake.succeed(Call::ImageStatus);
     tokio::time::sleep(A_WHILE).await;
     assert!(bench.is_running("a"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spec_31_a_container_waits_for_the_address_of_its_node_and_has_that_of_its_start() {
+    let variable = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let mut pod = pod("a", "1", "Always");
+    let spec = pod.spec.as_mut().unwrap();
+    spec.host_network = Some(true);
+    spec.containers[0].env = Some(vec![
+        variable("HOST", "status.hostIP"),
+        variable("HOSTS", "status.hostIPs"),
+        variable("OWN", "status.podIP"),
+    ]);
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let waiting = waiting(&bench);
+    assert_eq!(
+        (waiting.reason.unwrap(), waiting.message.unwrap()),
+        (
+            "CreateContainerConfigError".to_owned(),
+            "host IP unknown; known addresses: []".to_owned()
+        )
+    );
+    let given = || {
+        let container = bench.fake.container("a-main").unwrap();
+        let variables = container.config.envs.into_iter();
+        variables
+            .map(|variable| (variable.key, String::from_utf8(variable.value).unwrap()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    *bench.life.host_ips.lock().unwrap() = vec!["192.0.2.1".parse().unwrap()];
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(given()["HOST"], "192.0.2.1");
+    let both = vec!["192.0.2.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+    *bench.life.host_ips.lock().unwrap() = both;
+    bench.fake.exit("a-main", 1);
+    tokio::time::sleep(A_WHILE).await;
+    let given = given();
+    assert_eq!(
+        (&*given["HOST"], &*given["HOSTS"], &*given["OWN"]),
+        ("192.0.2.2", "192.0.2.2,fd00::2", "192.0.2.2")
+    );
     bench.life.end().await;
 }
