@@ -8,14 +8,17 @@ use std::{
 
 use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
-use kubelet_core::resources::ContainerResourceSettings;
 use kubelet_core::{
-    backoff::BackoffPolicy, hostname::HostnameOverride, spec::RestartRules, translate,
+    backoff::BackoffPolicy,
+    hostname::HostnameOverride,
+    resources::{ContainerResourceSettings, MemoryQos},
+    spec::RestartRules,
+    translate,
 };
 use node_os::{cgroups::Version, mounts::KernelMounts, proc};
 
 use super::{
-    cgroups::{micros, pod_cgroup_settings},
+    cgroups::{memory_qos, micros, pod_cgroup_settings},
     machine::Machine,
 };
 use crate::{
@@ -118,13 +121,18 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             memory_capacity_bytes: i64::try_from(machine.capacity.memory_bytes).unwrap_or(i64::MAX),
             swap_capacity_bytes: i64::try_from(machine.capacity.swap_bytes).unwrap_or(i64::MAX),
             page_sizes: machine.capacity.page_sizes(),
-            memory_qos: (settings.gates.memory_qos && machine.version == Some(Version::V2)).then(
-                || kubelet_core::resources::MemoryQos {
+            memory_qos: memory_qos(settings, machine).then(|| {
+                let reserved = [
+                    settings.resources.system_reserved,
+                    settings.resources.kube_reserved,
+                ];
+                let left = machine.capacity.node_values(Some(&reserved));
+                MemoryQos {
                     throttling_factor: settings.cgroups.memory_throttling_factor,
                     page_bytes: i64::try_from(proc::page_bytes()).unwrap_or(4096),
-                    allocatable_bytes: machine.allocatable.memory_bytes,
-                },
-            ),
+                    allocatable_bytes: left.memory_max_bytes.unwrap_or_default(),
+                }
+            }),
         },
         cluster_domain: settings.dns.cluster_domain.clone().unwrap_or_default(),
         hostname_override: if settings.gates.hostname_override {
@@ -163,7 +171,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             host_ips: parts.host_ips,
             allocatable: machine.allocatable,
             env_files: settings.gates.env_files,
-            pod_cgroups: pod_cgroup_settings(settings),
+            pod_cgroups: pod_cgroup_settings(settings, machine),
             resolv_conf: settings.dns.resolv_conf.clone(),
             logs_directory: settings.paths.pod_logs_dir.clone(),
             log_links_directory: PathBuf::from(LOG_LINKS),
