@@ -19,7 +19,7 @@ mod env_file;
 pub struct EnvFacts {
     /// Addresses of the pod, primary first.
     pub pod_ips: Vec<String>,
-    /// Addresses of the node, primary first.
+    /// Addresses of the node, primary first; looked at only where a variable [`asks_for`] one.
     pub host_ips: Vec<String>,
     /// What the node has for pods: the limit of who has none.
     pub allocatable: Allocatable,
@@ -70,6 +70,9 @@ pub enum EnvError {
     /// Not in the downward API.
     #[error(transparent)]
     Downward(#[from] DownwardError),
+    /// The node has no address, or none yet.
+    #[error("host IP unknown; known addresses: []")]
+    NoHostIp,
     /// `fileKeyRef` of a volume that no container mounts.
     #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
     NoVolume(String),
@@ -189,7 +192,7 @@ fn value_of(
         return Ok(Some(expand(plain, before)));
     };
     if let Some(field) = &source.field_ref {
-        return Ok(Some(field_value(pod, field, facts)?));
+        return field_value(pod, field, facts).map(Some);
     }
     if let Some(resource) = &source.resource_field_ref {
         let allocatable = facts.allocatable.within(pod);
@@ -290,21 +293,32 @@ pub fn files_of(container: &Container) -> impl Iterator<Item = (&str, &str)> {
         .map(|file| (file.volume_name.as_str(), file.path.as_str()))
 }
 
+/// Whether a variable of the container is one of these fields of the pod.
+pub fn asks_for(container: &Container, fields: &[&str]) -> bool {
+    container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|variable| variable.value_from.as_ref()?.field_ref.as_ref())
+        .any(|field| fields.contains(&field.field_path.as_str()))
+}
+
 /// A field of the pod, as the downward API names it in variables (SPEC-31).
 fn field_value(
     pod: &Pod,
     field: &ObjectFieldSelector,
     facts: &EnvFacts,
-) -> Result<String, DownwardError> {
+) -> Result<String, EnvError> {
     let pod_spec = spec::spec(pod);
     Ok(match field.field_path.as_str() {
         "spec.nodeName" => pod_spec.node_name.clone().unwrap_or_default(),
         "spec.serviceAccountName" => pod_spec.service_account_name.clone().unwrap_or_default(),
-        "status.hostIP" => facts.host_ips.first().cloned().unwrap_or_default(),
+        "status.hostIP" => facts.host_ips.first().cloned().ok_or(EnvError::NoHostIp)?,
+        "status.hostIPs" if facts.host_ips.is_empty() => return Err(EnvError::NoHostIp),
         "status.hostIPs" => facts.host_ips.join(","),
         "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
         "status.podIPs" => facts.pod_ips.join(","),
-        path => return object_field(pod, path),
+        path => object_field(pod, path)?,
     })
 }
 

@@ -52,8 +52,30 @@ pub struct Hostname {
     pub name: String,
     /// `<subdomain>.<namespace>.svc.<cluster domain>`, or empty.
     pub domain: String,
-    /// What the kernel is told: the short name, or both with `setHostnameAsFQDN`.
-    pub kernel_name: String,
+    /// `setHostnameAsFQDN`: the kernel is told both.
+    pub as_fqdn: bool,
+}
+
+impl Hostname {
+    /// What the kernel is told of a pod with a network of its own (Kubernetes kubelet,
+    /// `GetNodenameForKernel`).
+    ///
+    /// # Errors
+    /// When both names together are too long.
+    pub fn kernel_name(&self) -> Result<String, HostnameError> {
+        let Self { name, domain, .. } = self;
+        if !self.as_fqdn || domain.is_empty() {
+            return Ok(name.clone());
+        }
+        let fqdn = format!("{name}.{domain}");
+        if fqdn.len() > MAX_FQDN_BYTES {
+            return Err(HostnameError::FqdnTooLong {
+                length: fqdn.len(),
+                fqdn,
+            });
+        }
+        Ok(fqdn)
+    }
 }
 
 /// Gate `HostnameOverride`.
@@ -69,7 +91,7 @@ pub enum HostnameOverride {
 /// The names of a pod.
 ///
 /// # Errors
-/// When hostname or subdomain is no DNS label, or the full name is too long.
+/// When hostname or subdomain is no DNS label.
 pub fn hostname(
     pod: &Pod,
     cluster_domain: &str,
@@ -85,9 +107,9 @@ pub fn hostname(
     if let Some(whole) = whole.filter(|_| gate == HostnameOverride::Enabled) {
         let name = shortened(&pod_name, whole)?;
         return Ok(Hostname {
-            kernel_name: name.clone(),
             name,
             domain: String::new(),
+            as_fqdn: false,
         });
     }
     let own = field(spec.and_then(|spec| spec.hostname.as_ref()));
@@ -107,22 +129,10 @@ pub fn hostname(
     let as_fqdn = spec
         .and_then(|spec| spec.set_hostname_as_fqdn)
         .unwrap_or(false);
-    let kernel_name = if as_fqdn && !domain.is_empty() {
-        let fqdn = format!("{name}.{domain}");
-        if fqdn.len() > MAX_FQDN_BYTES {
-            return Err(HostnameError::FqdnTooLong {
-                length: fqdn.len(),
-                fqdn,
-            });
-        }
-        fqdn
-    } else {
-        name.clone()
-    };
     Ok(Hostname {
         name,
         domain,
-        kernel_name,
+        as_fqdn,
     })
 }
 
@@ -174,10 +184,11 @@ mod tests {
         let pod = pod("web", spec);
         let on = hostname(&pod, "cluster.local", HostnameOverride::Enabled).unwrap();
         assert_eq!(
-            (on.kernel_name.as_str(), on.domain.as_str()),
+            (on.kernel_name().unwrap().as_str(), on.domain.as_str()),
             ("over.ride", "")
         );
-        assert_eq!(named(&pod, "cluster.local").unwrap().kernel_name, "web");
+        let off = named(&pod, "cluster.local").unwrap();
+        assert_eq!(off.kernel_name().unwrap(), "web");
     }
 
     fn pod(name: &str, spec: PodSpec) -> Pod {
@@ -204,7 +215,7 @@ mod tests {
         let given = named(&pod("web-node", given), "cluster.local").unwrap();
         assert_eq!(given.name, "www");
         assert_eq!(given.domain, "sub.default.svc.cluster.local");
-        assert_eq!(given.kernel_name, "www");
+        assert_eq!(given.kernel_name().unwrap(), "www");
     }
 
     #[test]
@@ -222,10 +233,10 @@ mod tests {
             ..Default::default()
         };
         let short = named(&pod("web", spec("s")), "local").unwrap();
-        assert_eq!(short.kernel_name, "web.s.default.svc.local");
-        let long = named(&pod("web", spec(&"s".repeat(50))), "local").unwrap_err();
+        assert_eq!(short.kernel_name().unwrap(), "web.s.default.svc.local");
+        let long = named(&pod("web", spec(&"s".repeat(50))), "local").unwrap();
         assert_eq!(
-            long.to_string(),
+            long.kernel_name().unwrap_err().to_string(),
             format!(
                 "failed to construct FQDN from pod hostname and cluster domain, FQDN \
                  web.{}.default.svc.local is too long (64 characters is the max, 72 characters \

@@ -87,7 +87,7 @@ mod tests {
         Hostname {
             name: "web".to_owned(),
             domain: domain.to_owned(),
-            kernel_name: "web".to_owned(),
+            as_fqdn: false,
         }
     }
 

@@ -15,8 +15,8 @@ use crate::quantity::{self, Amounts, Quantity, amounts};
 use crate::spec;
 
 pub use cgroup::{
-    CgroupValues, PodCgroupSettings, cpu_quota_micros, cpu_shares, cpu_weight, node_cgroup_values,
-    pod_cgroup_values, qos_cgroup_values,
+    CgroupValues, ClassValues, PodCgroupSettings, cpu_quota_micros, cpu_shares, cpu_weight,
+    node_cgroup_values, pod_cgroup_values, qos_cgroup_values,
 };
 pub use container::{
     ContainerResourceSettings, MemoryQos, PageSize, SwapBehavior, container_resources,

@@ -114,11 +114,9 @@ pub enum TranslateError {
     /// `supplementalGroupsPolicy: Strict` and a runtime that cannot.
     #[error("supplementalGroupsPolicy Strict is not supported by the runtime")]
     SupplementalGroupsPolicy,
-    /// A seccomp profile without its file name, or with one that leaves the profile directory.
-    #[error(
-        "localhostProfile {0:?} of seccompProfile must be a relative path below the profile root"
-    )]
-    SeccompProfile(String),
+    /// A seccomp profile without its file's name (SPEC-47).
+    #[error("localhostProfile must be set if seccompProfile type is Localhost.")]
+    SeccompProfile,
     /// A field that is not acted on yet: refused by name rather than dropped.
     #[error("{0} is not supported yet")]
     NotSupported(String),

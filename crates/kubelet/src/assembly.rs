@@ -34,8 +34,8 @@ use crate::{
     logs::rotate::{LogRotation, LogRotationConfig},
     metrics::Metrics,
     node::{
-        addresses, capacity::CapacityError, cgroups::PodCgroupError, ready, resolv_conf,
-        system::SystemError,
+        addresses::NodeAddresses, capacity::CapacityError, cgroups::PodCgroupError, ready,
+        resolv_conf, system::SystemError,
     },
     pod_dirs::PodDirError,
     runtime::{health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
@@ -228,8 +228,10 @@ pub(crate) async fn start(
         let events = events.clone();
         daemon::blocking(move || resolv_conf::check(&path, &domain, &name, &events)).await;
     }
-    let (wanted, name) = (settings.node.ips.clone(), node_name.clone());
-    let host_ips = daemon::blocking(move || addresses::find(&wanted, &name)).await;
+    let host_ips = Arc::new(NodeAddresses {
+        wanted: settings.node.ips.clone(),
+        name: node_name.clone(),
+    });
     let tidy = Arc::new(Tidy::new());
     let context = Arc::new(context::pod_context(Parts {
         settings: &settings,

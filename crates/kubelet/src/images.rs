@@ -39,6 +39,7 @@ mod throttle;
 pub(crate) use credentials::CredentialPaths;
 use credentials::{Credential, NodeKeyring};
 pub(crate) use kubelet_core::translate::ImageUser;
+use service::Annotations;
 pub(crate) use service::ImageService;
 use text::{classify, pull_text, size_label, to_millis};
 use throttle::TokenBucket;
@@ -70,8 +71,8 @@ pub(crate) struct EnsuredImage {
     pub(crate) id: String,
     /// What it names in `user_specified_image`: the pod's own words.
     pub(crate) requested: String,
-    /// Who the image's processes are.
-    pub(crate) user: ImageUser,
+    /// Who the image's processes are, or why the runtime does not say.
+    pub(crate) user: Result<ImageUser, String>,
 }
 
 /// An image that a container cannot have now.
@@ -179,10 +180,18 @@ impl<S: ImageService> ImagePuller<S> {
             },
         };
         let policy = container.image_pull_policy.as_deref();
-        let ensured = self.ensure_image(&job, policy, sandbox).await;
-        if let Err(error) = &ensured {
-            let message = format!("Error: {}", error.reason);
-            self.tell(&job, EventType::Warning, EventReason::Failed, &message);
+        let mut ensured = self.ensure_image(&job, policy, sandbox).await;
+        match &mut ensured {
+            // Upstream asks for size and user apart, for the latter by the pod's own words (SPEC-40).
+            Ok(ensured) if ensured.user.is_err() => {
+                let none = Annotations::new();
+                ensured.user = user_of(self.service.status(job.image(), &none).await);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let message = format!("Error: {}", error.reason);
+                self.tell(&job, EventType::Warning, EventReason::Failed, &message);
+            }
         }
         ensured
     }
@@ -240,7 +249,11 @@ impl<S: ImageService> ImagePuller<S> {
         {
             let message = format!("Container image {requested:?} already present on machine");
             self.tell(job, EventType::Normal, EventReason::Pulled, &message);
-            return Ok(ensured(requested, present.id.clone(), Some(&present)));
+            return Ok(EnsuredImage {
+                id: present.id.clone(),
+                requested: requested.to_owned(),
+                user: user_of(Ok(Some(present))),
+            });
         }
         if policy == PullPolicy::Never {
             let message =
@@ -254,10 +267,8 @@ impl<S: ImageService> ImagePuller<S> {
             return Err(ImageError::new(WaitingReason::ErrImageNeverPull, message));
         }
         self.wait_passed(job)?;
-        let annotations = sandbox.annotations.clone();
         let pulled = self.pull(job, &image, &reference, sandbox).await?;
-        let status = self.service.status(&pulled.reference, &annotations).await;
-        let size = match &status {
+        let size = match &pulled.status {
             Ok(Some(image)) => image.size,
             _ => 0,
         };
@@ -271,8 +282,11 @@ impl<S: ImageService> ImagePuller<S> {
         self.durations
             .with_label_values(&[size_label(size)])
             .observe(to_millis(pulled.in_all).as_secs_f64());
-        let status = self.inspected(job, &image, status)?;
-        Ok(ensured(requested, pulled.reference, status.as_ref()))
+        Ok(EnsuredImage {
+            id: pulled.reference,
+            requested: requested.to_owned(),
+            user: user_of(pulled.status),
+        })
     }
 
     /// The image as the runtime has it, or why nobody knows.
@@ -354,11 +368,14 @@ impl<S: ImageService> ImagePuller<S> {
         let started = Instant::now();
         match self.pull_by_credentials(image, credentials, sandbox).await {
             Ok(reference) => {
+                // By its name, in the same turn and time as the pull (Kubernetes kubelet, `pullImage`).
+                let status = self.service.status(image, &sandbox.annotations).await;
                 let now = self.now();
                 let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
                 history.collect_garbage(now);
                 Ok(Pulled {
                     reference,
+                    status,
                     pulling: started.elapsed(),
                     in_all: asked.elapsed(),
                 })
@@ -475,21 +492,20 @@ impl Job {
 /// A pull that went well.
 struct Pulled {
     reference: String,
+    /// What the runtime says of it: an error is no failure of the pull.
+    status: Result<Option<v1::Image>, CriError>,
     pulling: Duration,
     in_all: Duration,
 }
 
-fn ensured(requested: &str, id: String, image: Option<&v1::Image>) -> EnsuredImage {
-    let user = match image {
+/// Root where the image says nothing or is not there. Source of behaviour: Kubernetes kubelet, `getImageUser`.
+fn user_of(status: Result<Option<v1::Image>, CriError>) -> Result<ImageUser, String> {
+    let image = status.map_err(|error| error.rpc_text())?;
+    Ok(match image {
         Some(v1::Image { uid: Some(uid), .. }) => ImageUser::Uid(uid.value),
-        Some(image) if !image.username.is_empty() => ImageUser::Name(image.username.clone()),
+        Some(image) if !image.username.is_empty() => ImageUser::Name(image.username),
         _ => ImageUser::Uid(0),
-    };
-    EnsuredImage {
-        id,
-        requested: requested.to_owned(),
-        user,
-    }
+    })
 }
 
 fn auth_config(credential: Credential) -> v1::AuthConfig {

@@ -144,16 +144,22 @@ pub(crate) struct PodContext {
     pub(crate) node: NodeFacts,
 }
 
+/// The node's own addresses (SPEC-31).
+pub(crate) trait HostIps: std::fmt::Debug + Send + Sync {
+    /// Those of now, primary first; none where there are none, or none yet. Blocks.
+    fn find(&self) -> Vec<IpAddr>;
+}
+
 /// What a pod's translation needs to know about the node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeFacts {
     pub(crate) facts: kubelet_core::translate::NodeFacts,
     /// `clusterDNS`.
     pub(crate) cluster_dns: Vec<IpAddr>,
-    /// `--node-ip`, primary first.
+    /// `--node-ip`, primary first; `::` stands for its family.
     pub(crate) ips: Vec<IpAddr>,
-    /// The node's own addresses, given or found: `status.hostIP`.
-    pub(crate) host_ips: Vec<IpAddr>,
+    /// `status.hostIP`.
+    pub(crate) host_ips: Arc<dyn HostIps>,
     /// What the node has for pods.
     pub(crate) allocatable: Allocatable,
     /// Gate `EnvFiles` (SPEC-33).

@@ -172,7 +172,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("enableProfilingHandler", Bool, "true", "CFG-59", API),
     field("enableDebugFlagsHandler", Bool, "true", "CFG-59", API),
     field("seccompDefault", Bool, "false", "CFG-60", YES),
-    field("memoryThrottlingFactor", Float, "0.9", "CFG-61", PRESSURE),
+    field("memoryThrottlingFactor", Float, "0.9", "CFG-61", YES),
     field("tracing.endpoint", Text, "", "CFG-62", API),
     field("tracing.samplingRatePerMillion", Int32, "", "CFG-62", API),
     field("localStorageCapacityIsolation", Bool, "true", "CFG-63", PRESSURE),

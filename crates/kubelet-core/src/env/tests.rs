@@ -242,3 +242,37 @@ proptest! {
         expand(&text, &variables(&[("A", "$(A)")]));
     }
 }
+
+#[test]
+fn spec31_address_of_the_node_is_waited_for() {
+    let container = |path: &str| Container {
+        env: Some(vec![EnvVar {
+            name: "A".to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: path.to_owned(),
+                    ..ObjectFieldSelector::default()
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }]),
+        ..Container::default()
+    };
+    let facts = EnvFacts::default();
+    for path in ["status.hostIP", "status.hostIPs"] {
+        let error = environment(&pod(), &container(path), &facts, &NoObjects).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "host IP unknown; known addresses: []",
+            "{path}"
+        );
+        assert!(asks_for(
+            &container(path),
+            &["status.hostIP", "status.hostIPs"]
+        ));
+    }
+    let none = environment(&pod(), &container("status.podIP"), &facts, &NoObjects).unwrap();
+    assert_eq!(none["A"], "");
+    assert!(!asks_for(&container("status.podIP"), &["status.hostIP"]));
+}

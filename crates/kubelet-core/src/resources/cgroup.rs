@@ -112,29 +112,57 @@ pub fn pod_cgroup_values(pod: &Pod, settings: &PodCgroupSettings) -> CgroupValue
     }
     values.memory_max_bytes = bound_memory.then_some(memory);
     values.pids_max = (settings.pids_limit > 0).then_some(settings.pids_limit);
-    let memory_min = bytes(&requests, "memory");
-    if settings.memory_qos && memory_min > 0 {
-        values
-            .unified
-            .insert("memory.min".to_owned(), memory_min.to_string());
-    }
+    values.unified = memory_min(settings, bytes(&requests, "memory"));
     values
 }
 
-/// Values of the burstable and the best-effort group (CG-11, CG-12), from the pods that are active.
+/// Values that follow from the pods that are active.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClassValues {
+    /// Of the root of all pods, where guaranteed pods are too.
+    pub all: CgroupValues,
+    /// Of the burstable group.
+    pub burstable: CgroupValues,
+    /// Of the best-effort group.
+    pub best_effort: CgroupValues,
+}
+
+/// Values of the classes' groups (CG-11, CG-12), from the pods that are active. Kubernetes kubelet, `UpdateCgroups`.
 pub fn qos_cgroup_values<'a>(
     active: impl IntoIterator<Item = &'a Pod>,
-) -> (CgroupValues, CgroupValues) {
-    let millicores = active
-        .into_iter()
-        .filter(|pod| pod_qos(pod) == QosClass::Burstable)
-        .map(|pod| millis(&pod_requests(pod, Overhead::Include), "cpu"))
-        .fold(0, i64::saturating_add);
-    let with_shares = |shares| CgroupValues {
-        cpu_shares: Some(shares),
+    settings: &PodCgroupSettings,
+) -> ClassValues {
+    let (mut millicores, mut burstable_bytes, mut all_bytes) = (0_i64, 0_i64, 0_i64);
+    for pod in active {
+        let class = pod_qos(pod);
+        if class == QosClass::BestEffort {
+            continue;
+        }
+        let requests = pod_requests(pod, Overhead::Include);
+        let memory = bytes(&requests, "memory");
+        all_bytes = all_bytes.saturating_add(memory);
+        if class == QosClass::Burstable {
+            millicores = millicores.saturating_add(millis(&requests, "cpu"));
+            burstable_bytes = burstable_bytes.saturating_add(memory);
+        }
+    }
+    let values = |cpu_shares, memory_min_bytes| CgroupValues {
+        cpu_shares,
+        unified: memory_min(settings, memory_min_bytes),
         ..CgroupValues::default()
     };
-    (with_shares(cpu_shares(millicores)), with_shares(MIN_SHARES))
+    ClassValues {
+        all: values(None, all_bytes),
+        burstable: values(Some(cpu_shares(millicores)), burstable_bytes),
+        best_effort: values(Some(MIN_SHARES), 0),
+    }
+}
+
+/// What the kernel is not to reclaim, with gate `MemoryQoS`.
+fn memory_min(settings: &PodCgroupSettings, bytes: i64) -> BTreeMap<String, String> {
+    let wanted = settings.memory_qos && bytes > 0;
+    let file = wanted.then(|| ("memory.min".to_owned(), bytes.to_string()));
+    file.into_iter().collect()
 }
 
 /// Values of the root of all pods (CG-10): capacity less what is reserved, where `pods` is enforced;

@@ -30,7 +30,7 @@ pub struct MemoryQos {
     pub throttling_factor: f64,
     /// Size of a page in bytes.
     pub page_bytes: i64,
-    /// The node's allocatable memory in bytes.
+    /// The node's memory less what is reserved, in bytes. Eviction thresholds are not subtracted.
     pub allocatable_bytes: i64,
 }
 

@@ -179,9 +179,35 @@ fn cg_14_to_17_pod_values_by_class() {
 fn cg_11_and_12_class_values() {
     let burstable = pod(vec![], vec![container("c", &[("cpu", "250m")], &[])]);
     let best_effort = pod(vec![], vec![container("c", &[], &[])]);
-    let (burst, best) = qos_cgroup_values([&burstable, &burstable, &best_effort]);
-    assert_eq!((burst.cpu_shares, best.cpu_shares), (Some(512), Some(2)));
-    assert_eq!(qos_cgroup_values([]).0.cpu_shares, Some(2));
+    let pods = [&burstable, &burstable, &best_effort];
+    let values = qos_cgroup_values(pods, &settings());
+    let shares = |values: ClassValues| [values.burstable, values.best_effort].map(|v| v.cpu_shares);
+    assert_eq!(shares(values), [Some(512), Some(2)]);
+    let values = qos_cgroup_values([], &settings());
+    assert_eq!(shares(values), [Some(2), Some(2)]);
+}
+
+#[test]
+fn cri_76_groups_keep_the_memory_that_their_pods_request() {
+    let requests = [("memory", "64Mi")];
+    let burstable = pod(vec![], vec![container("c", &requests, &[])]);
+    let both = [("memory", "64Mi"), ("cpu", "1")];
+    let guaranteed = pod(vec![], vec![container("c", &both, &both)]);
+    let best_effort = pod(vec![], vec![container("c", &[], &[])]);
+    let pods = [&burstable, &burstable, &guaranteed, &best_effort];
+    let kept = |memory_qos| {
+        let settings = PodCgroupSettings {
+            memory_qos,
+            ..settings()
+        };
+        let values = qos_cgroup_values(pods, &settings);
+        let own = pod_cgroup_values(&burstable, &settings);
+        [values.all, values.burstable, values.best_effort, own]
+            .map(|values| values.unified.get("memory.min").cloned())
+    };
+    let bytes = |mebibytes: u64| Some((mebibytes << 20).to_string());
+    assert_eq!(kept(true), [bytes(192), bytes(128), None, bytes(64)]);
+    assert_eq!(kept(false), [None, None, None, None]);
 }
 
 #[test]

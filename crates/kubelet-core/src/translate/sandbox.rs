@@ -43,7 +43,7 @@ pub fn sandbox_config(input: &SandboxInput<'_>) -> Result<v1::PodSandboxConfig, 
     let kernel_name = if spec::is_host_network(pod) {
         String::new()
     } else {
-        hostname(pod, &facts.cluster_domain, facts.hostname_override)?.kernel_name
+        hostname(pod, &facts.cluster_domain, facts.hostname_override)?.kernel_name()?
     };
     let mut labels = pod.metadata.labels.clone().unwrap_or_default();
     labels.insert(LABEL_POD_NAME.to_owned(), key.name.clone());

@@ -274,6 +274,34 @@ fn spec46_to_50_the_containers_own_context_is_before_the_pods() {
 }
 
 #[test]
+fn spec47_a_local_profile_is_a_file_below_the_root() {
+    let profile = |file: &str| {
+        let subject = Container {
+            security_context: Some(SecurityContext {
+                seccomp_profile: Some(k8s_openapi::api::core::v1::SeccompProfile {
+                    type_: "Localhost".into(),
+                    localhost_profile: Some(file.to_owned()),
+                }),
+                ..SecurityContext::default()
+            }),
+            ..Container::default()
+        };
+        let config = container(&pod(PodSpec::default()), &subject, &ImageUser::Uid(0))
+            .map_err(|error| error.to_string())?;
+        let seccomp = config.linux.unwrap().security_context.unwrap().seccomp;
+        Ok(seccomp.unwrap().localhost_ref)
+    };
+    let joined: Result<_, String> = Ok("/var/lib/kubelet/seccomp/a/b.json".to_owned());
+    for file in ["a/b.json", "./a/b.json", "a//./b.json/"] {
+        assert_eq!(profile(file), joined, "{file}");
+    }
+    assert_eq!(
+        profile("").unwrap_err(),
+        "localhostProfile must be set if seccompProfile type is Localhost."
+    );
+}
+
+#[test]
 fn spec51_slashes_in_sysctls_become_dots() {
     let context = PodSecurityContext {
         sysctls: Some(vec![k8s_openapi::api::core::v1::Sysctl {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use daemon::ErrorChain;
 use kubelet_config::{Enforcement, Settings};
 use kubelet_core::{cgroup_name, resources::PodCgroupSettings};
-use node_os::cgroups::{CgroupPath, Cgroups, SystemdCgroups};
+use node_os::cgroups::{CgroupPath, Cgroups, SystemdCgroups, Version};
 
 use super::{StartError, machine::Machine};
 use crate::{
@@ -42,7 +42,7 @@ pub(super) async fn start_cgroups(
     let config = CgroupsConfig {
         driver,
         root: CgroupPath::new(root)?,
-        pods: pod_cgroup_settings(settings),
+        pods: pod_cgroup_settings(settings, machine),
         page_sizes: machine.capacity.page_sizes(),
         node_name: node_name.to_owned(),
     };
@@ -62,7 +62,12 @@ pub(super) async fn start_cgroups(
     Ok(cgroups)
 }
 
-pub(super) fn pod_cgroup_settings(settings: &Settings) -> PodCgroupSettings {
+/// Gate `MemoryQoS`, which needs version 2.
+pub(super) fn memory_qos(settings: &Settings, machine: &Machine) -> bool {
+    settings.gates.memory_qos && machine.version == Some(Version::V2)
+}
+
+pub(super) fn pod_cgroup_settings(settings: &Settings, machine: &Machine) -> PodCgroupSettings {
     PodCgroupSettings {
         enforce_cpu_quota: settings.cgroups.cpu_cfs_quota,
         cpu_period_micros: micros(settings.cgroups.cpu_cfs_quota_period),
@@ -70,7 +75,7 @@ pub(super) fn pod_cgroup_settings(settings: &Settings) -> PodCgroupSettings {
             .cgroups
             .pod_pids_limit
             .map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX)),
-        memory_qos: false,
+        memory_qos: memory_qos(settings, machine),
     }
 }
 

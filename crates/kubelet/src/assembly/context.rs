@@ -8,14 +8,17 @@ use std::{
 
 use daemon::Tidy;
 use kubelet_config::{ImagePulls, Settings, SwapBehavior};
-use kubelet_core::resources::ContainerResourceSettings;
 use kubelet_core::{
-    backoff::BackoffPolicy, hostname::HostnameOverride, spec::RestartRules, translate,
+    backoff::BackoffPolicy,
+    hostname::HostnameOverride,
+    resources::{ContainerResourceSettings, MemoryQos},
+    spec::RestartRules,
+    translate,
 };
 use node_os::{cgroups::Version, mounts::KernelMounts, proc};
 
 use super::{
-    cgroups::{micros, pod_cgroup_settings},
+    cgroups::{memory_qos, micros, pod_cgroup_settings},
     machine::Machine,
 };
 use crate::{
@@ -24,9 +27,9 @@ use crate::{
     images::{CredentialPaths, ImagePuller, PullConfig},
     lifecycle::Hooks,
     metrics::Metrics,
-    node::cgroups::PodCgroups,
+    node::{addresses::NodeAddresses, cgroups::PodCgroups},
     pod_dirs::PodDirs,
-    pod_workers::{Gates, NodeFacts, PodContext},
+    pod_workers::{Gates, HostIps, NodeFacts, PodContext},
     probes::Probes,
     runtime::{client::CriClient, health::HealthView, wakes::Wakes},
     status_store::StatusStore,
@@ -53,8 +56,14 @@ pub(super) struct Parts<'a> {
     pub(super) probes: Probes,
     pub(super) hooks: Hooks,
     pub(super) machine: &'a Machine,
-    pub(super) host_ips: Vec<IpAddr>,
+    pub(super) host_ips: Arc<dyn HostIps>,
     pub(super) tidy: Arc<Tidy>,
+}
+
+impl HostIps for NodeAddresses {
+    fn find(&self) -> Vec<IpAddr> {
+        self.find()
+    }
 }
 
 pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
@@ -112,13 +121,18 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
             memory_capacity_bytes: i64::try_from(machine.capacity.memory_bytes).unwrap_or(i64::MAX),
             swap_capacity_bytes: i64::try_from(machine.capacity.swap_bytes).unwrap_or(i64::MAX),
             page_sizes: machine.capacity.page_sizes(),
-            memory_qos: (settings.gates.memory_qos && machine.version == Some(Version::V2)).then(
-                || kubelet_core::resources::MemoryQos {
+            memory_qos: memory_qos(settings, machine).then(|| {
+                let reserved = [
+                    settings.resources.system_reserved,
+                    settings.resources.kube_reserved,
+                ];
+                let left = machine.capacity.node_values(Some(&reserved));
+                MemoryQos {
                     throttling_factor: settings.cgroups.memory_throttling_factor,
                     page_bytes: i64::try_from(proc::page_bytes()).unwrap_or(4096),
-                    allocatable_bytes: machine.allocatable.memory_bytes,
-                },
-            ),
+                    allocatable_bytes: left.memory_max_bytes.unwrap_or_default(),
+                }
+            }),
         },
         cluster_domain: settings.dns.cluster_domain.clone().unwrap_or_default(),
         hostname_override: if settings.gates.hostname_override {
@@ -153,17 +167,11 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
         node: NodeFacts {
             facts,
             cluster_dns: settings.dns.cluster_dns.clone(),
-            ips: settings
-                .node
-                .ips
-                .iter()
-                .copied()
-                .filter(|ip| !ip.is_unspecified())
-                .collect(),
+            ips: settings.node.ips.clone(),
             host_ips: parts.host_ips,
             allocatable: machine.allocatable,
             env_files: settings.gates.env_files,
-            pod_cgroups: pod_cgroup_settings(settings),
+            pod_cgroups: pod_cgroup_settings(settings, machine),
             resolv_conf: settings.dns.resolv_conf.clone(),
             logs_directory: settings.paths.pod_logs_dir.clone(),
             log_links_directory: PathBuf::from(LOG_LINKS),

@@ -1,8 +1,9 @@
 //! A kubelet over the fake runtime, in this process: what tests of the whole drive.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use crate::{
     events::{Events, keeper::EventStore},
     metrics::Metrics,
     node::{capacity::Capacity, cgroups::PodCgroups},
-    pod_workers::PodContext,
+    pod_workers::{HostIps, PodContext},
     runtime::{client::CriClient, health::RuntimeHealth, pleg::Pleg, wakes::Wakes},
     sources::SourceSet,
     status_store::StatusStore,
@@ -40,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) context: Arc<PodContext>,
+    /// The node's addresses.
+    pub(crate) host_ips: Arc<Mutex<Vec<IpAddr>>>,
     /// Every event of this life.
     pub(crate) told: Arc<EventStore>,
     tasks: TaskGroup,
@@ -52,6 +55,17 @@ impl Life {
         root: &Path,
         node: NodeInfo,
         sources: Vec<watch::Receiver<SourceSet>>,
+    ) -> Self {
+        Self::begin_with(fake, root, node, sources, &[])
+    }
+
+    /// The same with flags.
+    pub(crate) fn begin_with(
+        fake: &FakeCri,
+        root: &Path,
+        node: NodeInfo,
+        sources: Vec<watch::Receiver<SourceSet>>,
+        flags: &[&str],
     ) -> Self {
         let registry = daemon::metrics::Metrics::new();
         let metrics = Metrics::register(&registry).unwrap();
@@ -67,7 +81,8 @@ impl Life {
         let told = Arc::<EventStore>::default();
         let control_plane = Arc::new(Standalone::new(told.clone()));
         let events: Events = control_plane.clone();
-        let settings = settings(root);
+        let settings = settings(root, flags);
+        let host_ips = Arc::<Mutex<Vec<IpAddr>>>::default();
         std::fs::create_dir_all(&settings.paths.root_dir).unwrap();
         let statuses = Arc::new(StatusStore::default());
         let (probes, prober, hooks) = probing::build(probing::Needs {
@@ -96,7 +111,7 @@ impl Life {
             metrics: metrics.clone(),
             cgroups: PodCgroups::off(events),
             machine: &machine(node.clone()),
-            host_ips: Vec::new(),
+            host_ips: host_ips.clone(),
         });
         context.node.log_links_directory = root.join("links");
         let context = Arc::new(context);
@@ -114,6 +129,7 @@ impl Life {
         tasks.spawn("sync loop", sync_loop.run(token()));
         Self {
             context,
+            host_ips,
             told,
             tasks,
         }
@@ -159,7 +175,13 @@ pub(crate) fn node(amounts: &[(&str, &str)]) -> NodeInfo {
     }
 }
 
-fn settings(root: &Path) -> Settings {
+impl HostIps for Mutex<Vec<IpAddr>> {
+    fn find(&self) -> Vec<IpAddr> {
+        self.lock().unwrap().clone()
+    }
+}
+
+fn settings(root: &Path, flags: &[&str]) -> Settings {
     std::fs::create_dir_all(root).unwrap();
     let (file, resolver) = (root.join("kubelet.yaml"), root.join("resolv.conf"));
     // Empty, unless a test wrote one.
@@ -174,12 +196,13 @@ fn settings(root: &Path) -> Settings {
         resolver.display()
     );
     std::fs::write(&file, text).unwrap();
-    let words = [
-        format!("--config={}", file.display()),
-        format!("--root-dir={}", root.join("kubelet").display()),
+    let mut words = vec![
+        format!("--config={}", file.display()).into(),
+        format!("--root-dir={}", root.join("kubelet").display()).into(),
     ];
+    words.extend(flags.iter().map(Into::into));
     let host = HostFacts { cgroup_v2: false };
-    match kubelet_config::load(words.map(Into::into).to_vec(), host).unwrap() {
+    match kubelet_config::load(words, host).unwrap() {
         Command::Run(run) => run.settings,
         Command::Print(text) => panic!("{text}"),
     }

@@ -109,6 +109,9 @@ impl Keyring {
     }
 
     /// The credentials to try for an image, in order; none: pull without.
+    ///
+    /// Differs (IMG-30): credentials of Docker Hub are tried for images of Docker Hub only; upstream takes
+    /// `localhost/app` for one of them, too.
     pub(super) fn look_up(&self, image: &Reference) -> Vec<Credential> {
         let name = image.name();
         let found: Vec<Credential> = self
@@ -192,7 +195,8 @@ fn split_port(host: &str) -> (&str, &str) {
     }
 }
 
-/// `*` stands for any text.
+/// `*` stands for any text. Upstream's patterns (`filepath.Match`) know `?`, `[a-z]` and `\` too, but its keys are
+/// hosts of URLs, and Go's parser (1.24.8, 1.25.2 and later) leaves no such character in a host.
 fn wildcard(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();

@@ -13,14 +13,16 @@ struct FakeService {
     images: Mutex<BTreeMap<String, v1::Image>>,
     answers: Mutex<Vec<Result<String, CriError>>>,
     users: Mutex<Vec<Option<String>>>,
-    status_error: Mutex<Option<CriError>>,
+    status_errors: Mutex<Vec<CriError>>,
+    asked: Mutex<Vec<String>>,
     gate: Option<Notify>,
     pulling: Mutex<(u32, u32)>,
 }
 
 impl ImageService for Arc<FakeService> {
     async fn status(&self, image: &str, _: &Annotations) -> Result<Option<v1::Image>, CriError> {
-        if let Some(error) = self.status_error.lock().unwrap().clone() {
+        self.asked.lock().unwrap().push(image.to_owned());
+        if let Some(error) = self.status_errors.lock().unwrap().pop() {
             return Err(error);
         }
         Ok(self.images.lock().unwrap().get(image).cloned())
@@ -227,7 +229,11 @@ async fn user_of_the_image_is_its_number_or_name_or_root() {
         ("b:1", ImageUser::Name("web".to_owned())),
         ("c:1", ImageUser::Uid(0)),
     ] {
-        assert_eq!(setup.ensure(name, None).await.unwrap().user, user, "{name}");
+        assert_eq!(
+            setup.ensure(name, None).await.unwrap().user,
+            Ok(user),
+            "{name}"
+        );
     }
 }
 
@@ -272,12 +278,40 @@ async fn malformed_name_is_said_so_before_any_call() {
 #[tokio::test(start_paused = true)]
 async fn image_that_cannot_be_looked_at_is_an_error() {
     let setup = Setup::new();
-    *setup.service.status_error.lock().unwrap() = Some(refused(Code::Internal, "no"));
+    *setup.service.status_errors.lock().unwrap() = vec![refused(Code::Internal, "no")];
     let error = setup.ensure("app:1", None).await.unwrap_err();
     assert_eq!(error.reason, WaitingReason::ImageInspectError);
     assert_eq!(
         error.message,
         "Failed to inspect image \"app:1\": rpc error: code = Internal desc = no"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn img_20_pulled_image_is_looked_at_by_its_name_and_once() {
+    let setup = Setup::new();
+    let ensured = setup.ensure("app", None).await.unwrap();
+    assert_eq!(ensured.user, Ok(ImageUser::Uid(0)));
+    assert_eq!(*setup.service.asked.lock().unwrap(), ["app:latest"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn spec_40_user_that_the_runtime_does_not_say_after_a_pull_is_asked_for_again() {
+    let failing = |times: usize| {
+        let setup = Setup::new();
+        let error = refused(Code::Internal, "no");
+        *setup.service.status_errors.lock().unwrap() = vec![error; times];
+        setup
+    };
+    let once = failing(1);
+    let ensured = once.ensure("app", None).await.unwrap();
+    assert_eq!(ensured.user, Ok(ImageUser::Uid(0)));
+    assert_eq!(*once.service.asked.lock().unwrap(), ["app:latest", "app"]);
+    assert!(once.events()[1].ends_with("Image size: 0 bytes."));
+    let ensured = failing(2).ensure("app", None).await.unwrap();
+    assert_eq!(
+        ensured.user,
+        Err("rpc error: code = Internal desc = no".to_owned())
     );
 }
 

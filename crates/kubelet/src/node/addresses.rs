@@ -12,6 +12,28 @@ use std::{
 use daemon::ErrorChain;
 use node_os::netns::{self, InterfaceAddress, Scope};
 
+/// Tells the addresses of this node as they are when it is asked: they may come late, and change.
+#[derive(Debug)]
+pub(crate) struct NodeAddresses {
+    /// `--node-ip`.
+    pub(crate) wanted: Vec<IpAddr>,
+    /// The node's name.
+    pub(crate) name: String,
+}
+
+impl NodeAddresses {
+    /// The addresses, best first; none when the machine has no address to speak of.
+    ///
+    /// Reads files and asks the kernel: not for async code.
+    pub(crate) fn find(&self) -> Vec<IpAddr> {
+        let found = choose(&self.wanted, &self.name, &look());
+        if found.is_empty() && self.wanted.iter().any(|ip| !ip.is_unspecified()) {
+            tracing::warn!(wanted = ?self.wanted, "--node-ip names no address of this machine");
+        }
+        found
+    }
+}
+
 /// What the choice is made from.
 #[derive(Debug, Default)]
 struct Host {
@@ -22,10 +44,7 @@ struct Host {
     addresses: Vec<InterfaceAddress>,
 }
 
-/// The addresses of this node, best first; none when the machine has no address to speak of.
-///
-/// Reads files and asks the kernel: not for async code.
-pub(crate) fn find(wanted: &[IpAddr], name: &str) -> Vec<IpAddr> {
+fn look() -> Host {
     let text = |path: &str| {
         let bytes = fs::read(path).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -37,15 +56,14 @@ pub(crate) fn find(wanted: &[IpAddr], name: &str) -> Vec<IpAddr> {
         .unwrap_or_default();
     let mut ways_out = default_routes_v4(&text("/proc/net/route"));
     ways_out.extend(default_routes_v6(&text("/proc/net/ipv6_route")));
-    let host = Host {
+    Host {
         names: text("/etc/hosts"),
         ways_out,
         addresses,
-    };
-    choose(wanted, name, &host)
+    }
 }
 
-/// `--node-ip`, else the name where it is an address, else the name's address in `/etc/hosts`, else
+/// `--node-ip`, which has to be the machine's own, else the name where it is an address, else the name's address in `/etc/hosts`, else
 /// an address of the interface that leads out.
 fn choose(wanted: &[IpAddr], name: &str, host: &Host) -> Vec<IpAddr> {
     let given: Vec<IpAddr> = wanted
@@ -53,18 +71,19 @@ fn choose(wanted: &[IpAddr], name: &str, host: &Host) -> Vec<IpAddr> {
         .copied()
         .filter(|ip| !ip.is_unspecified())
         .collect();
-    if !given.is_empty() {
-        return given;
-    }
-    if let Ok(ip) = name.parse() {
-        return vec![ip];
-    }
-    let prefers_v6 = wanted.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let reachable = |ip: &IpAddr| {
         host.addresses
             .iter()
             .any(|own| own.address == *ip && own.scope == Scope::Global)
     };
+    if !given.is_empty() {
+        let all = given.iter().all(reachable);
+        return if all { given } else { Vec::new() };
+    }
+    if let Ok(ip) = name.parse() {
+        return vec![ip];
+    }
+    let prefers_v6 = wanted.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let named = names::in_hosts_file(&host.names, name);
     let named = named.into_iter().filter(reachable);
     let leading_out = host.ways_out.iter().flat_map(|interface| {
@@ -135,8 +154,11 @@ mod tests {
                 own("eth1", "192.0.2.9", Scope::Global),
             ],
         };
-        let pair = ips(&["10.0.0.1", "fd00::1"]);
+        let pair = ips(&["172.17.0.1", "fd00::2"]);
         assert_eq!(choose(&pair, "n", &host), pair);
+        // Kubernetes kubelet, `validateNodeIP`.
+        let foreign = ips(&["172.17.0.1", "fd00::1"]);
+        assert_eq!(choose(&foreign, "n", &host), ips(&[]));
         assert_eq!(choose(&[], "10.0.0.3", &host), ips(&["10.0.0.3"]));
         assert_eq!(choose(&[], "N", &host), ips(&["192.0.2.9"]));
         assert_eq!(choose(&[], "other", &host), ips(&["192.0.2.2"]));

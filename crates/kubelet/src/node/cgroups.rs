@@ -169,10 +169,10 @@ impl PodCgroups {
             if !inner.kernel.exists(&group) {
                 inner.create(&group, &inner.resources(&node))?;
             }
-            let (burstable, best_effort) = qos_cgroup_values([]);
+            let values = qos_cgroup_values([], &inner.config.pods);
             for (class, values) in [
-                (QosClass::Burstable, burstable),
-                (QosClass::BestEffort, best_effort),
+                (QosClass::Burstable, values.burstable),
+                (QosClass::BestEffort, values.best_effort),
             ] {
                 let group = inner.class(class)?;
                 let mut resources = inner.resources(&values);
@@ -264,8 +264,8 @@ impl PodCgroups {
         .await
     }
 
-    /// Gives the classes their weight from the pods that are active (CG-11, CG-12). Call it when a
-    /// pod comes or goes.
+    /// Gives the classes their weight, and with gate `MemoryQoS` the memory that they keep, from the pods
+    /// that are active (CG-11, CG-12). Call it when a pod comes or goes.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -273,13 +273,19 @@ impl PodCgroups {
         &self,
         active: impl IntoIterator<Item = &'a Pod>,
     ) -> Result<(), PodCgroupError> {
-        let (burstable, best_effort) = qos_cgroup_values(active);
+        let Some(inner) = &self.inner else {
+            return Ok(());
+        };
+        let values = qos_cgroup_values(active, &inner.config.pods);
         self.act(move |inner| {
             for (class, values) in [
-                (QosClass::Burstable, &burstable),
-                (QosClass::BestEffort, &best_effort),
+                (QosClass::Guaranteed, &values.all),
+                (QosClass::Burstable, &values.burstable),
+                (QosClass::BestEffort, &values.best_effort),
             ] {
-                inner.apply(&inner.class(class)?, &inner.resources(values))?;
+                if *values != CgroupValues::default() {
+                    inner.apply(&inner.class(class)?, &inner.resources(values))?;
+                }
             }
             Ok(())
         })

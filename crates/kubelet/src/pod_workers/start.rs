@@ -14,7 +14,7 @@ use kubelet_core::{
     reasons::WaitingReason,
     spec::{self, ContainerKind},
     translate::{
-        ContainerInput, ImageUser, MountPath, MountSource, NodeFacts, OwnMounts, TranslateError,
+        ContainerInput, MountPath, MountSource, NodeFacts, OwnMounts, TranslateError,
         container_config, stop_signal,
     },
 };
@@ -163,16 +163,12 @@ impl PodWorker {
         let node = &self.context.node;
         let own = node.primary_family().of_pod(ips);
         let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
-        let host_ips: Vec<String> = node.host_ips.iter().map(ToString::to_string).collect();
-        let on_node = spec::is_host_network(pod);
+        let on_node = spec::is_host_network(pod) && addresses.is_empty();
+        let host_ips = self.host_ips(container, on_node).await;
         // Differs: a pod on the host's network is told the node's addresses as its own, as in a
         // cluster; upstream tells it none when it stands alone.
         let facts = EnvFacts {
-            pod_ips: if on_node && addresses.is_empty() {
-                host_ips.clone()
-            } else {
-                addresses
-            },
+            pod_ips: if on_node { host_ips.clone() } else { addresses },
             host_ips,
             allocatable: node.allocatable,
             files: if node.env_files {
@@ -209,17 +205,14 @@ impl PodWorker {
                 }
             })
             .collect();
-        let image_user = match &image.user {
-            images::ImageUser::Uid(uid) => ImageUser::Uid(*uid),
-            images::ImageUser::Name(name) => ImageUser::Name(name.clone()),
-        };
+        let image_user = image.user.as_ref().map_err(String::clone)?;
         let facts = self.facts(pod);
         let input = ContainerInput {
             pod,
             container,
             attempt: start.attempt,
             image: &image.id,
-            image_user: &image_user,
+            image_user,
             environment: &environment,
             mounts: &mounts,
             own_mounts: &OwnMounts::default(),
@@ -234,6 +227,24 @@ impl PodWorker {
             ..input
         })
         .map_err(refused)
+    }
+
+    /// The node's addresses, where a variable of the container is one of them; those of the pod are where
+    /// it is `on_node`.
+    async fn host_ips(&self, container: &Container, on_node: bool) -> Vec<String> {
+        const FIELDS: [&str; 4] = [
+            "status.hostIP",
+            "status.hostIPs",
+            "status.podIP",
+            "status.podIPs",
+        ];
+        let fields = if on_node { &FIELDS[..] } else { &FIELDS[..2] };
+        if !env::asks_for(container, fields) {
+            return Vec::new();
+        }
+        let host_ips = self.context.node.host_ips.clone();
+        let found = daemon::blocking(move || host_ips.find()).await;
+        found.iter().map(ToString::to_string).collect()
     }
 
     /// Writes `/etc/hosts`, makes the file for last words and the log directory.

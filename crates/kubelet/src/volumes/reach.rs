@@ -1,19 +1,19 @@
 //! Reaching into volumes that containers write in: files of variables, parts that are mounted.
 
 use std::{
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use daemon::ErrorChain;
 use kubelet_core::env::EnvFile;
-use node_os::beneath::{Beneath, Missing};
+use node_os::beneath::{Beneath, BeneathError, Missing};
 
 use super::{
     config::{Visibility, VolumesConfig},
     host_path,
     prepared::{PreparedVolume, VolumeKind},
-    sub_path,
+    sub_path::{self, SubPathError},
 };
 
 /// Largest file of variables that is read, in bytes (SPEC-33).
@@ -59,7 +59,7 @@ pub(super) fn resolve(
     volume: &PreparedVolume,
     requested: &str,
     target: &Path,
-) -> Result<PathBuf, sub_path::SubPathError> {
+) -> Result<PathBuf, SubPathError> {
     let (found, real) = match volume.kind {
         VolumeKind::Host => find_on_host(config, &volume.path, requested)?,
         VolumeKind::Own | VolumeKind::Content | VolumeKind::Image => (
@@ -82,14 +82,19 @@ fn find_on_host(
     config: &VolumesConfig,
     volume: &Path,
     requested: &str,
-) -> Result<(Beneath, PathBuf), sub_path::SubPathError> {
-    let failed = |source| sub_path::SubPathError::Find {
-        path: volume.display().to_string(),
-        missing: false,
-        source,
+) -> Result<(Beneath, PathBuf), SubPathError> {
+    let failed = |error| match error {
+        BeneathError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            SubPathError::NoVolume(volume.to_owned())
+        }
+        source => SubPathError::Find {
+            path: volume.display().to_string(),
+            missing: false,
+            source,
+        },
     };
     let place = host_path::Place::of(&config.host, volume)
-        .ok_or_else(|| sub_path::SubPathError::OutOfSight(volume.to_owned()))?;
+        .ok_or_else(|| SubPathError::OutOfSight(volume.to_owned()))?;
     let base = place.find().map_err(failed)?;
     let real = place.host_name(&base).unwrap_or_else(|| volume.to_owned());
     let found = sub_path::find(&base.proc_path(), &[volume, &real], requested)?;

@@ -29,6 +29,9 @@ pub(super) enum SubPathError {
     Backstep(String),
     #[error("missing value for {0}")]
     Unresolved(String),
+    /// The volume itself is not there: a host path without a type. In upstream's words.
+    #[error("stat {}: no such file or directory", .0.display())]
+    NoVolume(PathBuf),
     #[error("host path {0} cannot be seen from the kubelet's container")]
     OutOfSight(PathBuf),
     #[error("find {path} in the volume")]
@@ -62,7 +65,9 @@ impl SubPathError {
     /// Upstream's text for a container's waiting message.
     pub(super) fn for_users(&self, volume: &str, container: &str) -> String {
         match self {
-            Self::Absolute(_) | Self::Backstep(_) | Self::Unresolved(_) => self.to_string(),
+            Self::Absolute(_) | Self::Backstep(_) | Self::Unresolved(_) | Self::NoVolume(_) => {
+                self.to_string()
+            }
             Self::Find { missing: true, .. } => format!(
                 "failed to create subPath directory for volumeMount {volume:?} of container \
                  {container:?}"
@@ -150,9 +155,12 @@ fn expand(
 /// those who may write in the one may write in the other.
 pub(super) fn find(volume: &Path, aliases: &[&Path], path: &str) -> Result<Beneath, SubPathError> {
     let mode = fs::metadata(volume)
-        .map_err(|source| SubPathError::Volume {
-            path: volume.to_owned(),
-            source,
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => SubPathError::NoVolume(volume.to_owned()),
+            _ => SubPathError::Volume {
+                path: volume.to_owned(),
+                source,
+            },
         })?
         .permissions()
         .mode()

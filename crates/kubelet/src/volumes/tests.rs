@@ -186,6 +186,33 @@ async fn sub_path_out_of_its_volume_is_refused_without_telling_where_to() {
     assert!(host.join("real/deep").is_dir());
 }
 
+/// Kubernetes kubelet, `makeMounts`: the mode of the volume is asked for, and that error is shown as it is.
+#[tokio::test]
+async fn vol_60_sub_path_of_a_host_path_that_is_not_there_says_so() {
+    let node = node();
+    let host = node.directory.path().join("nope");
+    let pod = pod(vec![host_path("host", &host, "")]);
+    let prepared = node.volumes.prepare(&pod, None, &NoObjects).await.unwrap();
+    let container = container_with_sub_path("host", "a");
+    let variables = BTreeMap::new();
+    let resolve = async || {
+        let mounted = node
+            .volumes
+            .mount_paths(&pod, &container, &prepared, &variables);
+        mounted.await.unwrap_err().to_string()
+    };
+    let message = format!("stat {}: no such file or directory", host.display());
+    assert_eq!(resolve().await, message);
+    symlink("nothing", &host).unwrap();
+    assert_eq!(resolve().await, message);
+    fs::remove_file(&host).unwrap();
+    fs::write(&host, "").unwrap();
+    assert_eq!(
+        resolve().await,
+        "failed to prepare subPath for volumeMount \"host\" of container \"main\""
+    );
+}
+
 #[tokio::test]
 async fn sub_path_is_passed_resolved_where_mounts_are_not_seen() {
     let node = node_seen(Visibility::Private);

@@ -205,6 +205,10 @@ fn plan_properties(version: Version, resources: &Resources) -> Vec<(&'static str
         };
         properties.push((name, bytes(limit)));
     }
+    let least = resources.unified.get("memory.min");
+    if let (Version::V2, Some(Ok(least))) = (version, least.map(|text| text.parse())) {
+        properties.push(("MemoryMin", Value::Number(least)));
+    }
     if let Some(limit) = resources.pids_max {
         properties.push(("TasksMax", bytes(limit)));
     }
@@ -297,6 +301,7 @@ mod tests {
             }),
             memory_max_bytes: Some(Limit::Max),
             pids_max: Some(Limit::At(5)),
+            unified: [("memory.min".to_owned(), "4096".to_owned())].into(),
             ..Resources::default()
         };
         let shown = |version| {
@@ -311,9 +316,11 @@ mod tests {
                 "CPUWeight=Number(39)",
                 "CPUQuotaPerSecUSec=Number(130000)",
                 "MemoryMax=Number(18446744073709551615)",
+                "MemoryMin=Number(4096)",
                 "TasksMax=Number(5)"
             ]
         );
+        assert_eq!(shown(Version::V1).len(), 4);
         assert_eq!(shown(Version::V1)[0], "CPUShares=Number(1024)");
         assert!(shown(Version::V1)[2].starts_with("MemoryLimit"));
     }

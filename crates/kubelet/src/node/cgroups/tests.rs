@@ -78,6 +78,7 @@ impl Cgroups for FakeCgroups {
         known
             .hugetlb_max_bytes
             .extend(resources.hugetlb_max_bytes.clone());
+        known.unified.extend(resources.unified.clone());
         Ok(Vec::new())
     }
 
@@ -130,18 +131,29 @@ struct Setup {
     cgroups: PodCgroups,
 }
 
+const PODS: PodCgroupSettings = PodCgroupSettings {
+    enforce_cpu_quota: true,
+    cpu_period_micros: 100_000,
+    pids_limit: 0,
+    memory_qos: false,
+};
+
 fn setup_with(driver: CgroupDriver, kernel: FakeCgroups, root: &str) -> Setup {
+    setup_for(PODS, driver, kernel, root)
+}
+
+fn setup_for(
+    pods: PodCgroupSettings,
+    driver: CgroupDriver,
+    kernel: FakeCgroups,
+    root: &str,
+) -> Setup {
     let kernel = Arc::new(kernel);
     let events = Arc::new(Recorded::default());
     let config = CgroupsConfig {
         driver,
         root: CgroupPath::new(root).unwrap(),
-        pods: PodCgroupSettings {
-            enforce_cpu_quota: true,
-            cpu_period_micros: 100_000,
-            pids_limit: 0,
-            memory_qos: false,
-        },
+        pods,
         page_sizes: vec![PageSize {
             name: "2MB".to_owned(),
             bytes: 2 << 20,
@@ -372,6 +384,40 @@ fn values_that_say_nothing_are_not_written() {
 }
 
 /// The kernel's own groups, under a root of our own that is removed again.
+/// Kubernetes kubelet, `setMemoryQoS`.
+#[tokio::test]
+async fn cri_76_memory_that_pods_request_is_kept_for_each_group_of_theirs() {
+    let kept = async |memory_qos| {
+        let pods = PodCgroupSettings { memory_qos, ..PODS };
+        let kernel = FakeCgroups::default();
+        let Setup {
+            kernel, cgroups, ..
+        } = setup_for(pods, CgroupDriver::Cgroupfs, kernel, "/");
+        cgroups.start(node_values()).await.unwrap();
+        let mut pod = pod("u", None);
+        let container = &mut pod.spec.as_mut().unwrap().containers[0];
+        let resources = container.resources.as_mut().unwrap();
+        let request = ("memory".to_owned(), Quantity("64Mi".to_owned()));
+        resources.requests = Some([request].into());
+        cgroups.ensure_pod(&pod).await.unwrap();
+        cgroups.refresh_classes([&pod]).await.unwrap();
+        let groups = kernel.groups.lock().unwrap();
+        [
+            "/kubepods",
+            "/kubepods/burstable",
+            "/kubepods/burstable/podu",
+            "/kubepods/besteffort",
+        ]
+        .map(|group| groups[group].unified.get("memory.min").cloned())
+    };
+    let bytes = Some((64 << 20).to_string());
+    assert_eq!(
+        kept(true).await,
+        [bytes.clone(), bytes.clone(), bytes, None]
+    );
+    assert_eq!(kept(false).await, [None, None, None, None]);
+}
+
 #[tokio::test]
 async fn real_groups_are_made_and_removed() {
     let Ok(kernel) = node_os::cgroups::CgroupFs::open() else {
@@ -386,10 +432,8 @@ async fn real_groups_are_made_and_removed() {
         driver: CgroupDriver::Cgroupfs,
         root: root.clone(),
         pods: PodCgroupSettings {
-            enforce_cpu_quota: true,
-            cpu_period_micros: 100_000,
             pids_limit: 100,
-            memory_qos: false,
+            ..PODS
         },
         page_sizes: Vec::new(),
         node_name: "node".to_owned(),

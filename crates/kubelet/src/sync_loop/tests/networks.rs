@@ -86,3 +86,24 @@ async fn life_06_nothing_is_stopped_while_its_successor_would_have_no_network() 
     assert_ne!(bench.fake.container("a-main").unwrap().id, old);
     bench.life.end().await;
 }
+
+/// FLAG-06: `::` gives no address and yet the family, of name servers too where there is no file (SPEC-23).
+#[tokio::test(start_paused = true)]
+async fn stat_20_node_ip_without_an_address_still_chooses_the_family() {
+    let (fake, root) = (FakeCri::start(), tempfile::tempdir().unwrap());
+    let sets = watch::Sender::new(set(&[pod("a", "1", "Always")]));
+    let flags = ["--node-ip=::", "--resolv-conf="];
+    let life = Life::begin_with(
+        &fake,
+        root.path(),
+        node(ROOM),
+        vec![sets.subscribe()],
+        &flags,
+    );
+    tokio::time::sleep(A_WHILE).await;
+    let dns = fake.sandboxes()[0].config.dns_config.clone().unwrap();
+    assert_eq!(dns.servers, ["::1"]);
+    let family = life.context.node.primary_family();
+    assert_eq!(family, kubelet_core::status::IpFamily::V6);
+    life.end().await;
+}

@@ -1,7 +1,9 @@
 //! Containers that cannot be started.
 
+use cri_api::Code;
 use k8s_openapi::api::core::v1::{
-    ConfigMapKeySelector, EnvVar, EnvVarSource, HostPathVolumeSource, Volume, VolumeMount,
+    ConfigMapKeySelector, ContainerStateWaiting, EnvVar, EnvVarSource, HostPathVolumeSource,
+    ObjectFieldSelector, Volume, VolumeMount,
 };
 
 use super::*;
@@ -49,6 +51,108 @@ async fn a_start_that_never_reaches_the_runtime_is_told_of() {
         assert_eq!(event.message, message);
     }
     assert_eq!(bench.fake.call_count(Call::CreateContainer), 0);
+    bench.life.end().await;
+}
+
+/// Kubernetes kubelet, `generatePodSandboxConfig`: the kernel is not told the name of a pod on the host's network.
+#[tokio::test(start_paused = true)]
+async fn spec_01_a_pod_on_the_hosts_network_starts_whatever_the_length_of_its_fqdn() {
+    let mut on_host = pod("a", "1", "Always");
+    let spec = on_host.spec.as_mut().unwrap();
+    spec.subdomain = Some("s".repeat(60));
+    spec.set_hostname_as_fqdn = Some(true);
+    let mut own_network = on_host.clone();
+    own_network.metadata.name = Some("b".to_owned());
+    own_network.metadata.uid = Some("2".to_owned());
+    on_host.spec.as_mut().unwrap().host_network = Some(true);
+    let bench = Bench::start(&[on_host, own_network], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(
+        (bench.phase("1").as_str(), bench.phase("2").as_str()),
+        ("Running", "Pending")
+    );
+    bench.life.end().await;
+}
+
+fn waiting(bench: &Bench) -> ContainerStateWaiting {
+    let status = bench.status("1").container_statuses.unwrap().remove(0);
+    status.state.unwrap().waiting.unwrap()
+}
+
+/// Kubernetes kubelet, `getImageUser`: what keeps a container from being made is not its image.
+#[tokio::test(start_paused = true)]
+async fn spec_40_a_runtime_that_does_not_say_who_the_image_is_keeps_the_container_waiting() {
+    let mut pod = pod("a", "1", "Always");
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.image_pull_policy = Some("Always".to_owned());
+    let bench = Bench::start(&[], ROOM);
+    bench.fake.fail(Call::ImageStatus, Code::Internal, "no");
+    bench.sets.send_replace(set(&[pod]));
+    tokio::time::sleep(A_WHILE).await;
+    let waiting = waiting(&bench);
+    assert_eq!(
+        (waiting.reason.unwrap(), waiting.message.unwrap()),
+        (
+            "CreateContainerConfigError".to_owned(),
+            "rpc error: code = Internal desc = no".to_owned()
+        )
+    );
+    bench.fake.succeed(Call::ImageStatus);
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.is_running("a"));
+    bench.life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn spec_31_a_container_waits_for_the_address_of_its_node_and_has_that_of_its_start() {
+    let variable = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    let mut pod = pod("a", "1", "Always");
+    let spec = pod.spec.as_mut().unwrap();
+    spec.host_network = Some(true);
+    spec.containers[0].env = Some(vec![
+        variable("HOST", "status.hostIP"),
+        variable("HOSTS", "status.hostIPs"),
+        variable("OWN", "status.podIP"),
+    ]);
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(A_WHILE).await;
+    let waiting = waiting(&bench);
+    assert_eq!(
+        (waiting.reason.unwrap(), waiting.message.unwrap()),
+        (
+            "CreateContainerConfigError".to_owned(),
+            "host IP unknown; known addresses: []".to_owned()
+        )
+    );
+    let given = || {
+        let container = bench.fake.container("a-main").unwrap();
+        let variables = container.config.envs.into_iter();
+        variables
+            .map(|variable| (variable.key, String::from_utf8(variable.value).unwrap()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    *bench.life.host_ips.lock().unwrap() = vec!["192.0.2.1".parse().unwrap()];
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(given()["HOST"], "192.0.2.1");
+    let both = vec!["192.0.2.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+    *bench.life.host_ips.lock().unwrap() = both;
+    bench.fake.exit("a-main", 1);
+    tokio::time::sleep(A_WHILE).await;
+    let given = given();
+    assert_eq!(
+        (&*given["HOST"], &*given["HOSTS"], &*given["OWN"]),
+        ("192.0.2.2", "192.0.2.2,fd00::2", "192.0.2.2")
+    );
     bench.life.end().await;
 }
 
