@@ -94,8 +94,15 @@ impl One<'_> {
                 let mut status = self.as_reported(latest);
                 match previous {
                     Some(previous) => status.last_state = self.as_reported(previous).state,
-                    // Of two that have ended the older is removed, and not shown any more.
-                    None if latest.state == observed::ContainerState::Exited => {}
+                    // Of two that have ended the older is removed: it is not shown any more where no third
+                    // will follow.
+                    None if latest.state == observed::ContainerState::Exited
+                        && !should_restart(
+                            self.input.pod,
+                            self.container,
+                            Some(latest),
+                            self.input.rules,
+                        ) => {}
                     // The runtime forgets ended containers; the status need not.
                     None => status.last_state = self.remembered_end(latest),
                 }

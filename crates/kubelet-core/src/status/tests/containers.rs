@@ -159,17 +159,22 @@ fn ended_container_that_was_collected_stays_visible() {
 }
 
 #[test]
-fn the_last_end_goes_with_its_container_once_the_next_has_ended_too() {
+fn the_last_end_goes_with_its_container_once_the_next_has_ended_for_good() {
     let pod = pod("OnFailure", vec![], vec![container("c")]);
     let before = status(&pod, vec![exited("c", 1)]);
-    let mut second = exited("c", 0);
-    second.id = "second".into();
-    let (observed, history) = (world(vec![second]), history());
-    let after = compute_pod_status(&StatusInput {
-        previous: Some(&before),
-        ..input(&pod, &observed, &history)
-    });
-    assert_eq!(last_end(first(&after)), None);
+    let last_code = |code| {
+        let mut second = exited("c", code);
+        second.id = "second".into();
+        let (observed, history) = (world(vec![second]), history());
+        let after = compute_pod_status(&StatusInput {
+            previous: Some(&before),
+            ..input(&pod, &observed, &history)
+        });
+        last_end(first(&after)).map(|end| end.exit_code)
+    };
+    assert_eq!(last_code(0), None);
+    // It runs once more.
+    assert_eq!(last_code(2), Some(1));
 }
 
 /// The container has crashed at second 95, and waits to be started again.
