@@ -1,6 +1,6 @@
 //! One pass of a pod that shall run: read, decide, do, publish (kubelet CTR-01, CTR-02).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,6 +23,8 @@ use super::{
 };
 use crate::{clock, events::EventType, runtime::observe};
 
+/// When upstream sees what it has stopped, at the latest.
+const RELIST: Duration = Duration::from_secs(1);
 /// Starts that may follow from one another in a pass: sandbox, init containers, containers. A pod
 /// that needs more goes on in the next pass.
 const MAX_ROUNDS: usize = 4;
@@ -339,7 +341,12 @@ impl PodWorker {
             let name = wait.name.to_string();
             if wait.reason == WaitingReason::CrashLoopBackOff {
                 let (name, left) = (wait.name.clone(), until(wait.until));
-                let again = jittered(RETRY_AFTER_ERROR);
+                // Upstream's next look: at its relist where it stopped the container itself.
+                let again = if actions.kill.iter().any(|kill| kill.name == wait.name) {
+                    RELIST
+                } else {
+                    jittered(RETRY_AFTER_ERROR)
+                };
                 self.history
                     .note_crash_wait(name, left, again, self.moment());
             }
