@@ -2,7 +2,7 @@
 //!
 //! Called by pod workers, no task of its own. A dropped call ends the command or the request.
 
-use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use daemon::pflag::quote;
 use k8s_openapi::api::core::v1::{ContainerPort, ExecAction, HTTPGetAction, LifecycleHandler, Pod};
@@ -125,8 +125,8 @@ impl Hooks {
         let who = (Purpose::Lifecycle, self.version.as_str());
         let request = HttpRequest::new(action, target.ports, &ip, who)
             .map_err(|error| (error.to_string(), None))?;
-        let (at_once, heard) = (|| std::future::ready(()), AtomicBool::new(false));
-        let mut result = http::get(&request, at_once, &heard).await;
+        let (at_once, progress) = (|| std::future::ready(()), http::Progress::default());
+        let mut result = http::get(&request, at_once, &progress).await;
         let is_plain = |failed: &http::Failed| matches!(failed.error, HttpError::HttpNotTls);
         if result.as_ref().is_err_and(is_plain) {
             let mut plain = request.clone();
@@ -134,7 +134,7 @@ impl Hooks {
             plain
                 .headers
                 .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            let again = http::get(&plain, at_once, &heard).await;
+            let again = http::get(&plain, at_once, &progress).await;
             if again.is_ok() {
                 self.http_fallbacks.inc();
                 self.tell_fallback(target, &request.authority());

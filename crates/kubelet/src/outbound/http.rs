@@ -7,7 +7,7 @@ use std::{
     io,
     pin::pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -91,15 +91,47 @@ pub(crate) struct Failed {
     pub(crate) error: HttpError,
 }
 
-/// Asks, following redirects. No time limit of its own: whoever gives it one sees by `heard` whether
-/// the head of the last answer came. Each answer is looked for after `rest`.
+/// How far a request has come, for whoever ends it before its time.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    heard: AtomicBool,
+    redirected: Mutex<Option<String>>,
+}
+
+impl Progress {
+    /// The head of the last answer came.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// The place that was asked last.
+    pub(crate) fn url(&self, request: &HttpRequest) -> String {
+        let redirected = self.redirected.lock();
+        let redirected = redirected.unwrap_or_else(PoisonError::into_inner);
+        redirected.clone().unwrap_or_else(|| request.url())
+    }
+
+    fn begin(&self, redirected: Option<&HttpRequest>) {
+        self.heard.store(false, Ordering::Relaxed);
+        if let Some(request) = redirected {
+            let mut url = self
+                .redirected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *url = Some(request.url());
+        }
+    }
+}
+
+/// Asks, following redirects. No time limit of its own: whoever gives it one sees by `progress` how far it
+/// came. Each answer is looked for after `rest`.
 ///
 /// # Errors
 /// See [`HttpError`].
 pub(crate) async fn get<F>(
     request: &HttpRequest,
     rest: impl Fn() -> F,
-    heard: &AtomicBool,
+    progress: &Progress,
 ) -> Result<Reply, Failed>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -108,8 +140,8 @@ where
     let mut requests = 0;
     loop {
         let current = redirected.as_deref().unwrap_or(request);
-        heard.store(false, Ordering::Relaxed);
-        let answer = Box::pin(once(current, rest(), heard)).await;
+        progress.begin(redirected.as_deref());
+        let answer = Box::pin(once(current, rest(), &progress.heard)).await;
         let (reply, location) = answer.map_err(|error| Failed {
             url: current.url(),
             error,

@@ -1,13 +1,6 @@
 //! One question to one container: what a probe's handler says, asked within its timeout.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cri_api::v1;
 use k8s_openapi::api::core::v1::{
@@ -143,20 +136,19 @@ impl Question {
             Ok(request) => request,
             Err(error) => return Verdict::unasked(&error.to_string()),
         };
-        let failed =
-            |reason: &str| Verdict::Failure(format!("Get \"{}\": {reason}", request.url()));
         let rest = || self.limits.until(self.answers_from);
-        let heard = AtomicBool::new(false);
-        let get = http::get(&request, rest, &heard);
+        let progress = http::Progress::default();
+        let get = http::get(&request, rest, &progress);
         match self.limits.within(timeout, get).await {
-            Err(Elapsed) if heard.load(Ordering::Relaxed) => Verdict::Unasked {
+            Err(Elapsed) if progress.is_heard() => Verdict::Unasked {
                 state: "failure",
                 error: "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
                     .to_owned(),
             },
-            Err(Elapsed) => {
-                failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")
-            }
+            Err(Elapsed) => Verdict::Failure(format!(
+                "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                progress.url(&request)
+            )),
             Ok(Err(http::Failed {
                 error: HttpError::Body(reason),
                 ..

@@ -437,6 +437,35 @@ async fn answers_count_that_come_at_once_and_that_come_later() {
 }
 
 #[tokio::test]
+async fn probe_10_a_timeout_after_a_redirect_names_where_it_led() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        let answer = "HTTP/1.1 302 Found\r\nLocation: /slow\r\nContent-Length: 0\r\n\r\n";
+        let _ = first.read(&mut [0; 1024]).unwrap();
+        first.write_all(answer.as_bytes()).unwrap();
+        // The second one waits until the probe has given it up.
+        listener.accept().unwrap().0.read_to_end(&mut Vec::new())
+    });
+    let world = world(container(|c| {
+        c.readiness_probe = Some(lone_http_probe(port));
+    }))
+    .await;
+    start(&world);
+    let event = format!(
+        "Unhealthy Readiness probe failed: Get \"http://127.0.0.1:{port}/slow\": context deadline \
+         exceeded (Client.Timeout exceeded while awaiting headers)"
+    );
+    eventually_async(SOON, async || match world.told(&event) {
+        1 => Ok(()),
+        _ => Err(format!("{:?}", world.told.0.lock().unwrap())),
+    })
+    .await;
+    server.join().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_says_nothing_fails_in_time_though_nothing_else_happens() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

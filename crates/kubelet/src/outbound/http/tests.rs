@@ -19,7 +19,7 @@ use kubelet_core::probes::http::Purpose;
 use super::*;
 
 async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
-    let answer = super::get(request, || std::future::ready(()), &AtomicBool::new(false)).await;
+    let answer = super::get(request, || std::future::ready(()), &Progress::default()).await;
     answer.map_err(|failed| failed.error)
 }
 
