@@ -1,6 +1,11 @@
 //! The runtime of a daemon and its small pool for blocking work.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Threads that may block at once. Work beyond it waits its turn: a sweep of `/proc` or a file
 /// tree is one call, so a queue here means the disk is slow, and more threads would not help.
@@ -36,6 +41,49 @@ where
             // Only a runtime that is going away cancels blocking work, and it drops us next.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+/// As [`blocking`], on a thread of its own: for paths that lead to disks of others, where a call may never come back
+/// (a dead NFS server). What hangs there holds up nobody else.
+pub async fn on_own_thread<T, F>(f: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    // A paused clock waits for blocking work, and for no other thread.
+    #[cfg(feature = "test-util")]
+    if tokio::runtime::Handle::current().runtime_flavor()
+        == tokio::runtime::RuntimeFlavor::CurrentThread
+    {
+        return blocking(f).await;
+    }
+    let span = tracing::Span::current();
+    let (done, result) = tokio::sync::oneshot::channel();
+    // Comes back where there is no thread to be had.
+    let work = Arc::new(Mutex::new(Some(f)));
+    let take = |work: &Mutex<Option<F>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = Arc::clone(&work);
+    let thread = std::thread::Builder::new()
+        .name("host-path".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let Some(f) = take(&theirs) else { return };
+            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| span.in_scope(f)));
+            // Nobody may wait any more.
+            let _ = done.send(outcome);
+        });
+    if let Err(error) = thread {
+        tracing::debug!(%error, "no thread for work on the host's paths");
+        if let Some(f) = take(&work) {
+            return blocking(f).await;
+        }
+    }
+    match result.await {
+        Ok(Ok(value)) => value,
+        Ok(Err(payload)) => std::panic::resume_unwind(payload),
+        // The thread sends before it ends.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -108,6 +156,23 @@ mod tests {
             let there = runtime.block_on(blocking(|| std::thread::current().id()));
             assert_ne!(here, there);
         }
+    }
+
+    #[test]
+    fn work_that_hangs_on_threads_of_its_own_holds_up_nobody() {
+        let runtime = runtime(2, "daemon-test").unwrap();
+        let (release, hung) = std::sync::mpsc::channel::<()>();
+        let hung = Arc::new(Mutex::new(hung));
+        runtime.block_on(async {
+            for _ in 0..4 * BLOCKING_THREADS {
+                let hung = Arc::clone(&hung);
+                let hangs = on_own_thread(move || hung.lock().unwrap().recv());
+                let given_up = tokio::time::timeout(Duration::from_millis(1), hangs).await;
+                assert!(given_up.is_err());
+            }
+            assert_eq!(on_own_thread(|| 1).await + blocking(|| 1).await, 2);
+        });
+        drop(release);
     }
 
     #[cfg(feature = "test-util")]

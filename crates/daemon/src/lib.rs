@@ -22,7 +22,7 @@ pub mod versioned;
 
 #[cfg(feature = "test-util")]
 pub use blocking::InlineBlocking;
-pub use blocking::{blocking, runtime};
+pub use blocking::{blocking, on_own_thread, runtime};
 pub use error_chain::ErrorChain;
 pub use readiness::{Readiness, ReadyGuard};
 pub use sd_notify::{Notifier, NotifyError};

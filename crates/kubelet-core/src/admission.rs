@@ -109,7 +109,8 @@ pub struct Shortage {
 impl Shortage {
     /// How much must become free.
     pub fn missing(&self) -> i64 {
-        self.requested - (self.capacity - self.used)
+        let free = self.capacity.saturating_sub(self.used);
+        self.requested.saturating_sub(free)
     }
 
     fn rejection(&self) -> Rejection {

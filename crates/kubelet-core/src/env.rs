@@ -73,6 +73,9 @@ pub enum EnvError {
     /// The node has no address, or none yet.
     #[error("host IP unknown; known addresses: []")]
     NoHostIp,
+    /// Variables made of variables until no message to the runtime can hold them.
+    #[error("the variables take more than {MAX_BYTES} bytes, with {0:?} the first one too many")]
+    TooLong(String),
     /// `fileKeyRef` of a volume that no container mounts.
     #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
     NoVolume(String),
@@ -101,6 +104,9 @@ pub enum EnvError {
 const MAX_FILE_KEY_BYTES: usize = 128;
 /// Longest value of a variable in a file (SPEC-33).
 const MAX_FILE_VALUE_BYTES: usize = 32 * 1024;
+
+/// No container has more variables, nor a longer command: what goes to a runtime in one message (CRI-05).
+pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Data of ConfigMaps and Secrets, by kind and name.
 pub trait EnvObjects {
@@ -170,8 +176,13 @@ pub fn environment(
             }
         }
     }
+    let mut bytes = 0_usize;
     for variable in container.env.iter().flatten() {
         if let Some(value) = value_of(pod, container, variable, &variables, facts, objects)? {
+            bytes = bytes.saturating_add(value.len());
+            if bytes > MAX_BYTES {
+                return Err(EnvError::TooLong(variable.name.clone()));
+            }
             variables.insert(variable.name.clone(), value);
         }
     }
@@ -323,11 +334,13 @@ fn field_value(
 }
 
 /// Replaces `$(NAME)` by the variable's value; `$$` is a dollar sign, and what names no variable
-/// stays as it is (SPEC-30).
+/// stays as it is (SPEC-30). Once it is longer than [`MAX_BYTES`] it grows no more, and is of no use.
 pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(dollar) = rest.find('$') {
+    // Looked for once, not again at each dollar.
+    let last_end = text.rfind(')').map_or(0, |at| text.len() - at);
+    while let Some(dollar) = rest.find('$').filter(|_| expanded.len() <= MAX_BYTES) {
         expanded.push_str(&rest[..dollar]);
         rest = &rest[dollar + 1..];
         if let Some(after) = rest.strip_prefix('$') {
@@ -335,6 +348,7 @@ pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
             rest = after;
         } else if let Some((name, after)) = rest
             .strip_prefix('(')
+            .filter(|inner| last_end > 0 && inner.len() >= last_end)
             .and_then(|inner| inner.split_once(')'))
         {
             if let Some(value) = variables.get(name) {

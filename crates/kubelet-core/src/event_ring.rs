@@ -182,6 +182,8 @@ impl EventRing {
             left: BURST,
             since_seconds: now,
         });
+        // A clock that was set back takes nothing away.
+        budget.since_seconds = budget.since_seconds.min(now);
         let refills = (now - budget.since_seconds) / REFILL_SECONDS;
         if refills > 0 {
             budget.left = budget.left.saturating_add(refills).min(BURST);
@@ -233,6 +235,18 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn an_object_is_heard_again_though_the_clock_was_set_back() {
+        let mut ring = EventRing::default();
+        let mut record = |second, n| ring.record(event("a", "Pulled", &format!("{n}")), at(second));
+        for n in 0..BURST {
+            assert!(record(1_000_000, n));
+        }
+        assert!(!record(1_000_000, BURST));
+        assert!(!record(1000, BURST));
+        assert!(record(1000 + REFILL_SECONDS, BURST));
     }
 
     #[test]

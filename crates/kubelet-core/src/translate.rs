@@ -117,6 +117,12 @@ pub enum TranslateError {
     /// A seccomp profile without its file's name (SPEC-47).
     #[error("localhostProfile must be set if seccompProfile type is Localhost.")]
     SeccompProfile,
+    /// A command that no message to the runtime can hold once its variables are in it.
+    #[error(
+        "command and args take more than {} bytes with their variables",
+        crate::env::MAX_BYTES
+    )]
+    CommandTooLong,
     /// A field that is not acted on yet: refused by name rather than dropped.
     #[error("{0} is not supported yet")]
     NotSupported(String),

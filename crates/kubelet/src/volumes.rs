@@ -31,6 +31,7 @@ use kubelet_core::{
     projection::{ContentKind, Objects},
 };
 use node_os::{mounts::MountError, tree::TreeError};
+use tokio_util::sync::CancellationToken;
 
 use crate::pod_dirs::PodDirError;
 
@@ -186,6 +187,7 @@ impl Volumes {
             objects,
             image_volumes: self.config.image_volumes,
         };
+        let on_host = wanted.iter().any(|volume| volume.host_path.is_some());
         let plans: Vec<_> = wanted
             .into_iter()
             .map(|volume| (volume.name.clone(), plan::plan(volume, &given)))
@@ -193,10 +195,16 @@ impl Volumes {
         let uid = PodUid::of(pod);
         let fs_group = fs_group(pod);
         let config = Arc::clone(&self.config);
-        daemon::blocking(move || {
+        // Whoever gives up waiting may take the pod down next: nothing more is made for it then.
+        let given_up = CancellationToken::new();
+        let _waits = given_up.clone().drop_guard();
+        let work = move || {
             let mut ready = BTreeMap::new();
             let mut failures = Vec::new();
             for (volume, plan) in plans {
+                if given_up.is_cancelled() {
+                    break;
+                }
                 let outcome = plan
                     .map_err(SetUpError::from)
                     .and_then(|plan| set_up(&config, uid.as_str(), &volume, plan, fs_group));
@@ -212,8 +220,12 @@ impl Volumes {
             } else {
                 Err(VolumeError::SetUp(failures))
             }
-        })
-        .await
+        };
+        if on_host {
+            daemon::on_own_thread(work).await
+        } else {
+            daemon::blocking(work).await
+        }
     }
 
     /// The files that the container's variables come from (SPEC-33). What is wrong with one is in its place.
@@ -296,8 +308,13 @@ impl Volumes {
                 .join(index.to_string());
             let config = Arc::clone(&self.config);
             let volume = volume.clone();
-            let found =
-                daemon::blocking(move || resolve(&config, &volume, &requested, &target)).await;
+            let on_host = matches!(volume.kind, VolumeKind::Host);
+            let find = move || resolve(&config, &volume, &requested, &target);
+            let found = if on_host {
+                daemon::on_own_thread(find).await
+            } else {
+                daemon::blocking(find).await
+            };
             paths.push(found.map_err(|error| {
                 tracing::error!(
                     pod.uid = %PodUid::of(pod), container = %container.name,

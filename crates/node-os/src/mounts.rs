@@ -200,6 +200,11 @@ pub trait Mounts: Send + Sync + std::fmt::Debug {
     fn supports_noswap(&self, scratch: &Path) -> Result<bool, MountError> {
         let target = scratch.join(format!(".noswap-probe-{}", std::process::id()));
         let prepare = |error| MountError::Prepare(target.clone(), error);
+        // One of the same number, in a container always the first, may have ended in the middle.
+        if target.exists() {
+            let _ = self.unmount(&target, Unmount::Lazy);
+            fs::remove_dir(&target).map_err(prepare)?;
+        }
         fs::create_dir(&target).map_err(prepare)?;
         let options = TmpfsOptions {
             size_bytes: None,

@@ -201,6 +201,16 @@ pub struct PodActions {
 }
 
 impl PodActions {
+    /// Whether it asks for the same work as another plan, whatever waits and until when.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let work = |plan: &Self| Self {
+            wait: Vec::new(),
+            retry_at: None,
+            ..plan.clone()
+        };
+        work(self) == work(other)
+    }
+
     /// Whether there is nothing to do now.
     pub fn is_empty(&self) -> bool {
         self.kill_pod.is_empty()

@@ -116,7 +116,7 @@ fn subtract(needs: &Needs, pods: &[&Pod]) -> Needs {
                 .iter()
                 .map(|pod| freed(pod, resource))
                 .fold(0, i64::saturating_add);
-            (resource.clone(), needed - freed)
+            (resource.clone(), needed.saturating_sub(freed))
         })
         .filter(|(_, needed)| *needed > 0)
         .collect()
@@ -158,7 +158,7 @@ fn distance(pod: &Pod, needs: &Needs) -> f64 {
     needs
         .iter()
         .map(|(resource, needed)| {
-            let left = (needed - freed(pod, resource)).max(0);
+            let left = needed.saturating_sub(freed(pod, resource)).max(0);
             (left as f64 / *needed as f64).powi(2)
         })
         .sum()

@@ -276,3 +276,31 @@ fn spec31_address_of_the_node_is_waited_for() {
     assert_eq!(none["A"], "");
     assert!(!asks_for(&container("status.podIP"), &["status.hostIP"]));
 }
+
+#[test]
+fn variables_made_of_variables_end_at_what_a_message_holds() {
+    let doubled = |from: usize| format!("$(A{from})$(A{from})");
+    let mut container = Container::default();
+    let value = |index: usize| match index {
+        0 => "x".repeat(1024),
+        index => doubled(index - 1),
+    };
+    let variable = |index| EnvVar {
+        name: format!("A{index}"),
+        value: Some(value(index)),
+        ..EnvVar::default()
+    };
+    container.env = Some((0..60).map(variable).collect());
+    let facts = EnvFacts::default();
+    let error = environment(&Pod::default(), &container, &facts, &NoObjects);
+    assert!(matches!(error, Err(EnvError::TooLong(name)) if name == "A14"));
+}
+
+#[test]
+fn a_value_of_beginnings_without_ends_is_read_once() {
+    let text = "$(".repeat(5_000_000);
+    assert_eq!(expand(&text, &BTreeMap::new()), text);
+    let text = format!("$(A){}", "$(".repeat(100_000));
+    let variables = BTreeMap::from([("A".to_owned(), "b".to_owned())]);
+    assert_eq!(expand(&text, &variables), text.replacen("$(A)", "b", 1));
+}

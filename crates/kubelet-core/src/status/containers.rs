@@ -97,12 +97,7 @@ impl One<'_> {
                     // Of two that have ended the older is removed: it is not shown any more where no third
                     // will follow.
                     None if latest.state == observed::ContainerState::Exited
-                        && !should_restart(
-                            self.input.pod,
-                            self.container,
-                            Some(latest),
-                            self.input.rules,
-                        ) => {}
+                        && !self.runs_again(Some(latest)) => {}
                     // The runtime forgets ended containers; the status need not.
                     None => status.last_state = self.remembered_end(latest),
                 }
@@ -252,23 +247,12 @@ impl One<'_> {
         let StatusInput {
             pod,
             history,
-            rules,
             now,
             moment,
             observed,
             ..
         } = *self.input;
-        // Sidecars are init containers to the original here: one that succeeded, or whose pod's policy
-        // is against another run, is shown as it ended, though it does run again.
-        let done = matches!(self.kind, ContainerKind::Init | ContainerKind::Sidecar)
-            && latest.is_some_and(|latest| {
-                latest.state == observed::ContainerState::Exited && latest.exit_code == 0
-            });
-        let restarts = match (self.kind, latest) {
-            (ContainerKind::Ephemeral, Some(_)) => false,
-            _ => should_restart(pod, self.container, latest, rules),
-        };
-        if done || !restarts {
+        if !self.runs_again(latest) {
             return;
         }
         let name = self.container.name.as_str();
@@ -290,6 +274,20 @@ impl One<'_> {
             status.last_state = status.state.take();
         }
         status.state = Some(waiting(reason, message));
+    }
+
+    /// Whether it is shown as one that will run again. Sidecars are init containers to the original here: one that
+    /// succeeded, or whose pod's policy is against another run, is shown as it ended, though it does run again.
+    fn runs_again(&self, latest: Option<&ObservedContainer>) -> bool {
+        let succeeded = matches!(self.kind, ContainerKind::Init | ContainerKind::Sidecar)
+            && latest.is_some_and(|latest| {
+                latest.state == observed::ContainerState::Exited && latest.exit_code == 0
+            });
+        !succeeded
+            && match (self.kind, latest) {
+                (ContainerKind::Ephemeral, Some(_)) => false,
+                _ => should_restart(self.input.pod, self.container, latest, self.input.rules),
+            }
     }
 
     /// What was shown of the wait for a back-off, where no start has been tried since.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use super::security::{self, ImageUser};
 use super::{NodeFacts, TranslateError};
 use crate::{
-    env::expand,
+    env::{MAX_BYTES, expand},
     hash::container_hash,
     ids::{PodKey, PodUid},
     log_paths,
@@ -105,13 +105,20 @@ pub fn container_config(input: &ContainerInput<'_>) -> Result<v1::ContainerConfi
             container.name
         )));
     }
-    let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
-        words
-            .iter()
-            .flatten()
-            .map(|word| expand(word, environment))
-            .collect()
+    let mut bytes = 0_usize;
+    let mut expanded = |words: &Option<Vec<String>>| {
+        let mut expanded = Vec::new();
+        for word in words.iter().flatten() {
+            let word = expand(word, environment);
+            bytes = bytes.saturating_add(word.len());
+            if bytes > MAX_BYTES {
+                return Err(TranslateError::CommandTooLong);
+            }
+            expanded.push(word);
+        }
+        Ok(expanded)
     };
+    let (command, args) = (expanded(&container.command)?, expanded(&container.args)?);
     let key = PodKey::of(pod);
     let labels = [
         (LABEL_POD_NAME, key.name),
@@ -129,8 +136,8 @@ pub fn container_config(input: &ContainerInput<'_>) -> Result<v1::ContainerConfi
             user_specified_image: container.image.clone().unwrap_or_default(),
             ..v1::ImageSpec::default()
         }),
-        command: expanded(&container.command),
-        args: expanded(&container.args),
+        command,
+        args,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: environment
             .iter()

@@ -186,15 +186,12 @@ impl PodWorker {
         removed
     }
 
-    /// Removes one dead container, its link and its log files (GC-14).
+    /// Removes one dead container, its link and its log files (GC-14). The files go first: what is cut off then is done
+    /// again, for the container is still there (Kubernetes kubelet, `removeContainer`).
     pub(super) async fn remove_container(
         &self,
         container: &ObservedContainer,
     ) -> Result<(), CriError> {
-        self.context
-            .runtime
-            .remove_container(container.id.as_str())
-            .await?;
         let directory = self.context.node.log_links_directory.clone();
         let link = log_paths::legacy_link(&self.key, &container.name, &container.id);
         let log = container.log_path.clone();
@@ -207,7 +204,8 @@ impl PodWorker {
             }
         })
         .await;
-        Ok(())
+        let runtime = &self.context.runtime;
+        runtime.remove_container(container.id.as_str()).await
     }
 }
 

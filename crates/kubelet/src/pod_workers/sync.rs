@@ -75,7 +75,11 @@ impl PodWorker {
             let actions = self.decide(pod, &observed);
             self.publish(pod, &observed, &actions).await;
             self.tell_waits(pod, &actions);
-            if actions.is_empty() {
+            // What changed nothing changes nothing when it is done again at once.
+            let in_vain = done
+                .as_ref()
+                .is_some_and(|done| done.asks_the_same(&actions));
+            if in_vain || actions.is_empty() {
                 self.link_logs(&observed).await;
                 if self.remove_excess(&observed).await {
                     // What is gone is no container's last state any more.
@@ -91,12 +95,9 @@ impl PodWorker {
                 }
                 let shown = self.history.next_shown(self.moment());
                 let shown = shown.map(|left| later(clock::now(), left));
-                let next = [actions.retry_at, self.deadline(pod), shown];
+                let again = in_vain.then(|| later(clock::now(), jittered(RETRY_AFTER_ERROR)));
+                let next = [actions.retry_at, self.deadline(pod), shown, again];
                 return Ok(Outcome::Settled(next.into_iter().flatten().min()));
-            }
-            // What changed nothing changes nothing when it is done again.
-            if done.as_ref() == Some(&actions) {
-                return Ok(Outcome::Retry(RETRY_AFTER_ERROR));
             }
             let applied = Box::pin(self.apply(pod, &observed, &actions)).await;
             self.context.tidy.worked();

@@ -177,6 +177,21 @@ fn the_last_end_goes_with_its_container_once_the_next_has_ended_for_good() {
     assert_eq!(last_code(2), Some(1));
 }
 
+#[test]
+fn the_last_end_of_an_init_container_goes_once_it_has_succeeded() {
+    let pod = pod("Always", vec![container("i")], vec![container("c")]);
+    let before = status(&pod, vec![exited("i", 1)]);
+    let mut second = exited("i", 0);
+    second.id = "second".into();
+    let (observed, history) = (world(vec![second]), history());
+    let after = compute_pod_status(&StatusInput {
+        previous: Some(&before),
+        ..input(&pod, &observed, &history)
+    });
+    let init = &after.init_container_statuses.unwrap()[0];
+    assert_eq!(last_end(init), None);
+}
+
 /// The container has crashed at second 95, and waits to be started again.
 fn crash_looping(pod: &Pod, container: &Container) -> History {
     let mut history = history();

@@ -241,3 +241,37 @@ async fn ctr_44_a_failed_hook_is_shown_before_its_back_off_is() {
     assert_eq!(shown, [failed, "CrashLoopBackOff", failed]);
     bench.life.end().await;
 }
+
+/// Kubernetes kubelet, `pruneInitContainersBeforeStart`: it is tried again at the next look.
+#[tokio::test(start_paused = true)]
+async fn a_dead_init_container_that_stays_is_not_removed_again_and_again_at_once() {
+    let mut pod = pod("a", "1", "Always");
+    let spec = pod.spec.as_mut().unwrap();
+    let mut init = spec.containers[0].clone();
+    init.name = "a-init".to_owned();
+    spec.init_containers = Some(vec![init]);
+    spec.containers[0].image = Some("registry.invalid/none:1".to_owned());
+    let bench = Bench::start(&[], ROOM);
+    bench
+        .fake
+        .refuse_pull("registry.invalid/none:1", Code::NotFound, "not found");
+    bench.sets.send_replace(set(&[pod]));
+    bench.fake.fail(
+        Call::RemoveContainer,
+        Code::Unknown,
+        "device or resource busy",
+    );
+    tokio::time::sleep(A_WHILE).await;
+    bench.fake.exit("a-init", 1);
+    tokio::time::sleep(A_WHILE).await;
+    bench
+        .fake
+        .fail(Call::StartContainer, Code::Unknown, "not now");
+    bench.fake.exit("a-init", 0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = bench.fake.call_count(Call::RemoveContainer);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let tries = bench.fake.call_count(Call::RemoveContainer) - before;
+    assert!((1..40).contains(&tries), "{tries}");
+    bench.life.end().await;
+}
