@@ -160,7 +160,8 @@ async fn sleep_until(when: Option<Instant>) {
     }
 }
 
-/// Carries one connection.
+/// Carries one connection. However it ends the error stream ends with it: clients wait for that,
+/// and each stream left open is one of those that there may be.
 async fn forward<R: Runtime>(
     shared: &Shared<R>,
     request: &PortForward,
@@ -170,9 +171,11 @@ async fn forward<R: Runtime>(
 ) {
     let output = data.output.clone();
     let done = tokio::select! {
-        // Reset by the client: what was under way is dropped, and the pod's connection with it.
-        () = output.ended() => return,
+        biased;
+        // A connection that is done keeps its outcome.
         done = carry(shared, request, port, data) => done,
+        // Reset by the client: what was under way is dropped, and the pod's connection with it.
+        () = output.ended() => Ok(()),
     };
     match done {
         Ok(()) => {
