@@ -1,5 +1,7 @@
 //! Port-forward over SPDY, tunnelled and by channels.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use streaming::{
     PortForward, Request, Side,
@@ -117,6 +119,23 @@ async fn error_stream_ends_when_the_client_resets_in_mid_stream() {
             let told = tokio::time::timeout(SOON, read_all(connection.error)).await;
             assert_eq!(told.as_deref(), Ok(&b""[..]), "{tunnelled} {number}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_stream_without_a_data_stream_is_told_why_it_ends() {
+    for tunnelled in [false, true] {
+        let patience = Duration::from_millis(50);
+        let harness = Harness::with(|config| config.stream_creation = patience).await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let error = forwarder.begin(80).await.unwrap();
+        let told = tokio::time::timeout(SOON, read_all(error.input))
+            .await
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(told).unwrap(),
+            "(request=0) timed out waiting for streams"
+        );
     }
 }
 
