@@ -364,12 +364,15 @@ impl Cni {
     ) -> Vec<CniError> {
         let made_with = NetworkList::parse(&entry.config).ok();
         let Some(list) = made_with.as_ref().or(present) else {
-            tracing::warn!(
-                sandbox.id = pod.id,
-                network = entry.network,
-                "neither the cache nor the directory has the configuration of a network"
-            );
-            return Vec::new();
+            if entry.network == LOOPBACK {
+                // `lo` goes with its namespace (CNI-09).
+                return Vec::new();
+            }
+            // The first words are upstream's (CNI-04).
+            return vec![CniError::NotReady(format!(
+                "cni config uninitialized: the cached result of network {:?} can't be read",
+                entry.network
+            ))];
         };
         let args = if entry.args.is_empty() {
             match args::cni_args(pod) {
