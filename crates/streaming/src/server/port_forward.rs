@@ -154,8 +154,8 @@ async fn pairs<R: Runtime>(
 
 /// Ends a stream whose other half did not come; on an error stream it says so.
 ///
-/// Differs (PFW-02): the text does not name the connection, which upstream does by an address in its
-/// memory, and the stream ends with it.
+/// Differs (PFW-02): the text on an error stream whose data stream did not come does not name the
+/// connection, which upstream does by an address in its memory, and that stream ends with it.
 async fn give_up(request: &str, kind: Kind, output: &Output) {
     let text = format!("(request={request}) timed out waiting for streams");
     tracing::info!(error = text, "port-forward failed");
