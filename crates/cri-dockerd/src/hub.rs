@@ -116,6 +116,13 @@ pub(crate) struct ImageNames {
     image_ref: String,
 }
 
+/// Whether a container is kept back for its log. One that ended before we saw it is not: when
+/// everything is read in all answers would wait for it.
+fn awaits_log(before: Option<&Life>, now: &Life, reading_in: bool) -> bool {
+    let ended = |life: &Life| matches!(life, Life::Exited { .. });
+    ended(now) && before.map_or(!reading_in, |before| !ended(before))
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -445,9 +452,8 @@ impl Hub {
             },
         );
         let before = lock(&self.cache).get(&record.id);
-        let was_ended = before.is_some_and(|b| matches!(b.life, Life::Exited { .. }));
-        if ended
-            && !was_ended
+        let reading_in = self.health() == Health::Syncing;
+        if awaits_log(before.as_deref().map(|b| &b.life), &record.life, reading_in)
             && tokio::time::timeout(DRAIN_WAIT, self.logs.drained(&record.id))
                 .await
                 .is_err()
@@ -473,5 +479,35 @@ impl Hub {
             cache.close(ticket);
             change
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_while_we_watch_waits_for_its_log() {
+        let running = Life::Running {
+            started_at: 1,
+            pid: 1,
+        };
+        let exited = Life::Exited {
+            started_at: 1,
+            finished_at: 2,
+            exit_code: 0,
+            reason: "Completed",
+            message: String::new(),
+        };
+        for reading_in in [false, true] {
+            for before in [&Life::Created, &running] {
+                assert!(awaits_log(Some(before), &exited, reading_in));
+            }
+            assert!(!awaits_log(Some(&exited), &exited, reading_in));
+            assert!(!awaits_log(Some(&running), &running, reading_in));
+        }
+        // Made and ended between two looks, and ended before the first.
+        assert!(awaits_log(None, &exited, false));
+        assert!(!awaits_log(None, &exited, true));
     }
 }

@@ -216,21 +216,34 @@ impl Forwarder {
     /// # Errors
     /// When the server refuses its streams.
     pub async fn connect(&mut self, port: u16) -> Result<Forwarded, Gone> {
-        let headers = |kind: &str| {
-            Headers::new()
-                .with("streamType", kind)
-                .with("port", port.to_string())
-                .with("requestID", self.requests.to_string())
-        };
-        let error = self.mux.open(headers("error")).await?;
-        // We send nothing there.
-        error.output.finish().await?;
-        let data = self.mux.open(headers("data")).await?;
-        self.requests += 1;
+        let error = self.begin(port).await?;
+        // The number is the error stream's.
+        let data = self.open("data", port, self.requests - 1).await?;
         Ok(Forwarded {
             data,
             error: error.input,
         })
+    }
+
+    /// Opens the error stream of a connection, and leaves it at that.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub async fn begin(&mut self, port: u16) -> Result<Stream, Gone> {
+        let request = self.requests;
+        self.requests += 1;
+        let error = self.open("error", port, request).await?;
+        // We send nothing there.
+        error.output.finish().await?;
+        Ok(error)
+    }
+
+    async fn open(&self, kind: &str, port: u16, request: u32) -> Result<Stream, Gone> {
+        let headers = Headers::new()
+            .with("streamType", kind)
+            .with("port", port.to_string())
+            .with("requestID", request.to_string());
+        self.mux.open(headers).await
     }
 
     /// Closes the connection, and with it all forwarded ones.

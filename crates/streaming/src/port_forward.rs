@@ -126,11 +126,11 @@ impl<T> Pairs<T> {
         self.waiting.values().map(|half| half.until).min()
     }
 
-    /// Takes out those that have waited too long, with the ids of their requests.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(String, T)> {
+    /// Takes out those that have waited too long: the id of the request, and which stream came.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<(String, Kind, T)> {
         self.waiting
             .extract_if(|_, half| half.until <= now)
-            .map(|(request, half)| (request, half.stream))
+            .map(|(request, half)| (request, half.kind, half.stream))
             .collect()
     }
 }
@@ -196,6 +196,6 @@ mod tests {
         assert_eq!(pairs.error_stream("7"), Some(&1));
         let late = pairs.next_expiry().unwrap();
         assert!(pairs.expire(now).is_empty());
-        assert_eq!(pairs.expire(late), [("7".to_owned(), 1)]);
+        assert_eq!(pairs.expire(late), [("7".to_owned(), Kind::Error, 1)]);
     }
 }

@@ -263,8 +263,7 @@ impl Decoder {
                     }
                     unfinished.drain(..start);
                     if unfinished.len() > MAX_UNFINISHED {
-                        terminal_line(unfinished, show);
-                        unfinished.clear();
+                        begin_of_line(unfinished, show);
                     }
                 }
             }
@@ -298,6 +297,25 @@ fn terminal_line(line: &[u8], show: &mut impl FnMut(&Record<'_>)) {
         text = &text[at + time.len()..];
     }
     show(&Record::plain(StreamKind::Stdout, stamp, text));
+}
+
+/// Shows the records of a line whose end is still to come, and takes them off it. What stays begins
+/// with the line's time, as its next pieces will: a last piece that may not be whole, or that time
+/// alone.
+fn begin_of_line(line: &mut Vec<u8>, show: &mut impl FnMut(&Record<'_>)) {
+    let Some((_, text)) = stamped(line) else {
+        // No line of Docker's.
+        line.clear();
+        return;
+    };
+    let time = line.len() - text.len();
+    if let Some(at) = memmem::rfind(text, &line[..time]) {
+        terminal_line(&line[..time + at], show);
+        line.drain(..time + at);
+    } else {
+        terminal_line(line, show);
+        line.truncate(time);
+    }
 }
 
 #[cfg(test)]
@@ -351,6 +369,34 @@ mod tests {
                  2026-11-22T16:49:06.000000000Z stdout F said 2026-11-22T16:49:05.1Z \r\n\
                  2026-11-22T16:49:07.000000000Z stdout P end\n"
             );
+        }
+    }
+
+    #[test]
+    fn terminal_line_beyond_the_limit_loses_no_bytes() {
+        const TIME: &str = "2026-11-22T16:49:05.100000000Z";
+        let text = "0123456789".repeat(MAX_UNFINISHED / 8);
+        for piece in [16 << 10, usize::MAX] {
+            let mut data = Vec::new();
+            for part in text.as_bytes().chunks(piece) {
+                data.extend_from_slice(TIME.as_bytes());
+                data.push(b' ');
+                data.extend_from_slice(part);
+            }
+            data.extend_from_slice(b"\r\n");
+            let mut decoder = Decoder::new(true);
+            let mut lines = Vec::new();
+            for part in data.chunks(4093) {
+                let mut show = |record: &Record<'_>| record.write_cri(&mut lines);
+                decoder.push(part, &mut show).unwrap();
+            }
+            let lines = String::from_utf8(lines).unwrap();
+            let got: String = lines
+                .lines()
+                .map(|line| line.strip_prefix(TIME).unwrap())
+                .map(|line| &line[" stdout P ".len()..])
+                .collect();
+            assert!(got.trim_end() == text, "{} of {}", got.len(), text.len());
         }
     }
 

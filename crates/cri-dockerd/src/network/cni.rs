@@ -49,7 +49,8 @@ pub(crate) use pod::{INTERFACE, Pod};
 
 /// Longest set-up or teardown of a pod, all plugins together: upstream's (CNI-11).
 const TOTAL_LIMIT: Duration = Duration::from_secs(220);
-/// Longest call of one plugin. Below the kubelet's two minutes, so that its error names the plugin.
+/// Longest call of one plugin but for ADD, which may take all the time that there is: the kubelet gives
+/// a teardown two minutes, and is to be told which plugin it was.
 const PLUGIN_LIMIT: Duration = Duration::from_secs(110);
 /// The network of `lo`, which upstream builds in and keeps in the cache (CNI-05).
 const LOOPBACK: &str = "cni-loopback";
@@ -81,6 +82,8 @@ pub(crate) struct Cni {
     cache: Cache,
     state: Mutex<State>,
     status: StatusCache,
+    /// [`TOTAL_LIMIT`].
+    limit: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +125,7 @@ impl Cni {
                 ..State::default()
             }),
             status: StatusCache::default(),
+            limit: TOTAL_LIMIT,
         }
     }
 
@@ -264,7 +268,7 @@ impl Cni {
             args: &args,
             capabilities: &capabilities,
         };
-        let deadline = Instant::now() + TOTAL_LIMIT;
+        let deadline = Instant::now() + self.limit;
         if let Some(lo) = self.loopback().await {
             // `lo` is not cached: it goes with its namespace. Differs: upstream deletes it.
             chain::add(&self.plugins, &lo, target, deadline).await?;
@@ -324,7 +328,7 @@ impl Cni {
                 );
             }
         }
-        let deadline = Instant::now() + TOTAL_LIMIT;
+        let deadline = Instant::now() + self.limit;
         let mut errors = Vec::new();
         for entry in entries {
             let failed = self
@@ -360,12 +364,15 @@ impl Cni {
     ) -> Vec<CniError> {
         let made_with = NetworkList::parse(&entry.config).ok();
         let Some(list) = made_with.as_ref().or(present) else {
-            tracing::warn!(
-                sandbox.id = pod.id,
-                network = entry.network,
-                "neither the cache nor the directory has the configuration of a network"
-            );
-            return Vec::new();
+            if entry.network == LOOPBACK {
+                // `lo` goes with its namespace (CNI-09).
+                return Vec::new();
+            }
+            // The first words are upstream's (CNI-04).
+            return vec![CniError::NotReady(format!(
+                "cni config uninitialized: the cached result of network {:?} can't be read",
+                entry.network
+            ))];
         };
         let args = if entry.args.is_empty() {
             match args::cni_args(pod) {

@@ -17,7 +17,7 @@ use super::{config::Shared, remote_command::finish, request::PortForward, runtim
 use crate::{
     mux::{self, Limits},
     negotiate::{self, Upgrade},
-    port_forward::{Added, Pairs, role},
+    port_forward::{Added, Kind, Pairs, role},
     side::Side,
     spdy,
     stream::{Output, Stream},
@@ -144,13 +144,26 @@ async fn pairs<R: Runtime>(
             }
             Some(()) = running.next() => {}
             () = sleep_until(expiry) => {
-                for (id, stream) in pairs.expire(Instant::now()) {
-                    tracing::info!(request = id, "port-forward: timed out waiting for streams");
-                    stream.output.reset().await;
+                for (request, kind, stream) in pairs.expire(Instant::now()) {
+                    give_up(&request, kind, &stream.output).await;
                 }
             }
         }
     }
+}
+
+/// Ends a stream whose other half did not come; on an error stream it says so.
+///
+/// Differs (PFW-02): the text on an error stream whose data stream did not come does not name the
+/// connection, which upstream does by an address in its memory, and that stream ends with it.
+async fn give_up(request: &str, kind: Kind, output: &Output) {
+    let text = format!("(request={request}) timed out waiting for streams");
+    tracing::info!(error = text, "port-forward failed");
+    if kind == Kind::Error {
+        // Gone: nobody to tell.
+        let _ = output.write(text.into()).await;
+    }
+    output.reset().await;
 }
 
 async fn sleep_until(when: Option<Instant>) {
@@ -160,7 +173,8 @@ async fn sleep_until(when: Option<Instant>) {
     }
 }
 
-/// Carries one connection.
+/// Carries one connection. However it ends the error stream ends with it: clients wait for that,
+/// and each stream left open is one of those that there may be.
 async fn forward<R: Runtime>(
     shared: &Shared<R>,
     request: &PortForward,
@@ -170,9 +184,11 @@ async fn forward<R: Runtime>(
 ) {
     let output = data.output.clone();
     let done = tokio::select! {
-        // Reset by the client: what was under way is dropped, and the pod's connection with it.
-        () = output.ended() => return,
+        biased;
+        // A connection that is done keeps its outcome.
         done = carry(shared, request, port, data) => done,
+        // Reset by the client: what was under way is dropped, and the pod's connection with it.
+        () = output.ended() => Ok(()),
     };
     match done {
         Ok(()) => {

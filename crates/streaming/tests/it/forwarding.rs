@@ -1,5 +1,7 @@
 //! Port-forward over SPDY, tunnelled and by channels.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use streaming::{
     PortForward, Request, Side,
@@ -81,6 +83,59 @@ async fn failure_is_told_on_the_error_stream_and_the_next_connection_works() {
         let connection = forwarder.connect(2).await.unwrap();
         connection.data.output.finish().await.unwrap();
         assert_eq!(read_all(connection.data.input).await, b"end of 2");
+    }
+}
+
+/// More forwarded connections than there may be streams at once: one that stays open is noticed.
+const MANY: usize = 1100;
+
+/// As kubectl ends each connection; it then waits for the end of the error stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_stream_ends_when_the_client_resets_after_the_pods_end() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        for number in 0..MANY {
+            let connection = forwarder.connect(99).await.unwrap();
+            assert_eq!(read_all(connection.data.input).await, b"bye");
+            connection.data.output.reset().await;
+            let told = tokio::time::timeout(SOON, read_all(connection.error)).await;
+            assert_eq!(told.as_deref(), Ok(&b""[..]), "{tunnelled} {number}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_stream_ends_when_the_client_resets_in_mid_stream() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        for number in 0..MANY {
+            let mut connection = forwarder.connect(2).await.unwrap();
+            let output = connection.data.output;
+            output.write(Bytes::from_static(b"more")).await.unwrap();
+            assert_eq!(connection.data.input.next().await.unwrap(), "more");
+            output.reset().await;
+            let told = tokio::time::timeout(SOON, read_all(connection.error)).await;
+            assert_eq!(told.as_deref(), Ok(&b""[..]), "{tunnelled} {number}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_stream_without_a_data_stream_is_told_why_it_ends() {
+    for tunnelled in [false, true] {
+        let patience = Duration::from_millis(50);
+        let harness = Harness::with(|config| config.stream_creation = patience).await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let error = forwarder.begin(80).await.unwrap();
+        let told = tokio::time::timeout(SOON, read_all(error.input))
+            .await
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(told).unwrap(),
+            "(request=0) timed out waiting for streams"
+        );
     }
 }
 

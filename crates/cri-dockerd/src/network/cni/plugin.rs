@@ -132,7 +132,7 @@ pub(super) struct Plugins {
     pub(super) directories: Vec<PathBuf>,
     /// What they inherit.
     pub(super) environment: Vec<(OsString, OsString)>,
-    /// The longest that one call may take.
+    /// The longest that one call may take; ADD has its deadline alone.
     pub(super) limit: Duration,
 }
 
@@ -194,7 +194,10 @@ impl Plugins {
         let (plugins, name) = (self.clone(), kind.to_owned());
         let path = daemon::blocking(move || plugins.find(&name)).await?;
         let started = Instant::now();
-        let deadline = deadline.min(started + self.limit);
+        let deadline = match call.verb {
+            Verb::Add => deadline,
+            Verb::Del | Verb::Version | Verb::Status => deadline.min(started + self.limit),
+        };
         let mut child = self.spawn(&path, call, deadline).await?;
         let mut group = Group::of(&child);
         let (mut out, mut err) = (Vec::new(), Vec::new());

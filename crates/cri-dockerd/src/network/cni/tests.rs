@@ -300,6 +300,37 @@ async fn without_configuration_teardown_is_done_and_setup_is_not() {
     assert!(text(&error).contains("uninitialized"));
 }
 
+/// Its addresses would stay taken for good: the kubelet is to try again.
+#[tokio::test]
+async fn teardown_fails_while_neither_cache_nor_directory_has_the_configuration() {
+    let node = Node::new();
+    node.plugin("one", ADDRESS, "");
+    node.configure("net.conflist", &network("1.0.0", &["one"]));
+    node.cni().await.set_up(&pod(), "/x", "").await.unwrap();
+    let results = node.path("cache/results");
+    let entry = format!("net-{ID}-eth0");
+    fs::write(results.join(&entry), "{").unwrap();
+    // The original's, which is not worth an error.
+    let lo = format!("cni-loopback-{ID}-eth0");
+    fs::write(results.join(lo), "{").unwrap();
+    fs::rename(node.path("conf"), node.path("away")).unwrap();
+    node.calls();
+
+    let cni = node.cni().await;
+    let error = text(&cni.tear_down(&pod(), "/x").await.unwrap_err());
+    assert_eq!(
+        error,
+        "cni config uninitialized: the cached result of network \"net\" can't be read"
+    );
+    assert_eq!(node.cached(), [entry]);
+
+    fs::rename(node.path("away"), node.path("conf")).unwrap();
+    cni.reload().await;
+    cni.tear_down(&pod(), "/x").await.unwrap();
+    assert_eq!(node.calls(), ["DEL one"]);
+    assert!(node.cached().is_empty());
+}
+
 #[tokio::test]
 async fn broken_files_yield_to_the_next_and_are_named_when_none_is_left() {
     let node = Node::new();

@@ -73,10 +73,10 @@ async fn hanging_plugin_is_killed_with_its_children_and_named() {
     node.plugin("slow", "sleep 1000 & echo $! > child; sleep 1000", "");
     node.configure("net.conflist", &network("1.0.0", &["slow"]));
     let mut cni = node.cni().await;
-    cni.plugins.limit = Duration::from_secs(2);
+    cni.limit = Duration::from_secs(2);
     let error = text(&cni.set_up(&pod(), "/x", "").await.unwrap_err());
     assert!(
-        error.contains("bin/slow did not end within 2") && error.contains("killed"),
+        error.contains("bin/slow did not end within ") && error.contains("killed"),
         "{error}"
     );
     let child = node.path("calls/child");
@@ -88,6 +88,23 @@ async fn hanging_plugin_is_killed_with_its_children_and_named() {
         }
     })
     .await;
+}
+
+/// A plugin that gets its network from a slow server may use all the time that there is (CNI-11).
+#[tokio::test]
+async fn limit_of_one_plugin_is_for_teardown_alone() {
+    let node = Node::new();
+    let add = format!("sleep 2; {ADDRESS}");
+    node.plugin("slow", &add, "sleep 1000");
+    node.configure("net.conflist", &network("1.0.0", &["slow"]));
+    let mut cni = node.cni().await;
+    cni.plugins.limit = Duration::from_secs(1);
+    cni.set_up(&pod(), "/x", "").await.unwrap();
+    let error = text(&cni.tear_down(&pod(), "/x").await.unwrap_err());
+    assert!(
+        error.contains("bin/slow did not end within 1") && error.contains("killed"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
