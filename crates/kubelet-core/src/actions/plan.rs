@@ -203,12 +203,25 @@ pub struct PodActions {
 impl PodActions {
     /// Whether it asks for the same work as another plan, whatever waits and until when.
     pub fn asks_the_same(&self, other: &Self) -> bool {
-        let work = |plan: &Self| Self {
-            wait: Vec::new(),
-            retry_at: None,
-            ..plan.clone()
-        };
-        work(self) == work(other)
+        // All fields are named: a new one has to be thought of.
+        let Self {
+            kill_pod,
+            kill,
+            remove,
+            create_sandbox,
+            sandbox,
+            start,
+            wait: _,
+            done,
+            retry_at: _,
+        } = other;
+        self.kill_pod == *kill_pod
+            && self.kill == *kill
+            && self.remove == *remove
+            && self.create_sandbox == *create_sandbox
+            && self.sandbox == *sandbox
+            && self.start == *start
+            && self.done == *done
     }
 
     /// Whether there is nothing to do now.
