@@ -107,6 +107,15 @@ fn joined(failures: &[SetUpFailure]) -> String {
         .join("; ")
 }
 
+/// Does work on volumes; where a path of the host is among them it may never come back.
+async fn on_disk<T: Send + 'static>(on_host: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if on_host {
+        daemon::on_own_thread(work).await
+    } else {
+        daemon::blocking(work).await
+    }
+}
+
 /// Sets up and removes volumes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Volumes {
@@ -221,11 +230,7 @@ impl Volumes {
                 Err(VolumeError::SetUp(failures))
             }
         };
-        if on_host {
-            daemon::on_own_thread(work).await
-        } else {
-            daemon::blocking(work).await
-        }
+        on_disk(on_host, work).await
     }
 
     /// The files that the container's variables come from (SPEC-33). What is wrong with one is in its place.
@@ -310,11 +315,7 @@ impl Volumes {
             let volume = volume.clone();
             let on_host = matches!(volume.kind, VolumeKind::Host);
             let find = move || resolve(&config, &volume, &requested, &target);
-            let found = if on_host {
-                daemon::on_own_thread(find).await
-            } else {
-                daemon::blocking(find).await
-            };
+            let found = on_disk(on_host, find).await;
             paths.push(found.map_err(|error| {
                 tracing::error!(
                     pod.uid = %PodUid::of(pod), container = %container.name,

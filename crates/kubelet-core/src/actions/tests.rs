@@ -513,6 +513,22 @@ fn a_clock_that_is_set_neither_ends_nor_lengthens_the_wait_for_a_retry() {
     }
 }
 
+/// What was in vain is known by it: the times in a plan are others at each look.
+#[test]
+fn plans_ask_the_same_whatever_waits_and_until_when() {
+    let waiting = |seconds| {
+        let mut history = history();
+        let name = ContainerName::from("c");
+        history.note_failure(name, no_image(seconds));
+        plan_with(&one("Always"), &in_ready_sandbox(vec![]), &history)
+    };
+    let (soon, later) = (waiting(1010), waiting(1011));
+    assert_ne!(soon, later);
+    assert!(soon.asks_the_same(&later));
+    let started = plan(&one("Always"), &in_ready_sandbox(vec![]));
+    assert!(!started.asks_the_same(&soon));
+}
+
 #[test]
 fn an_edited_pod_does_not_wait_for_what_failed_before() {
     let mut history = history();
