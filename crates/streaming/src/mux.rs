@@ -30,7 +30,7 @@ use tokio::{
 
 use self::table::Table;
 use crate::{
-    protocol::{Decode, Encode, Event, Outgoing, ProtocolError},
+    protocol::{Decode, Encode, Event, NORMAL, Outgoing, ProtocolError},
     side::Side,
     spdy::Headers,
     stream::{Gone, Stream},
@@ -44,7 +44,7 @@ const WRITE: usize = 32 << 10;
 const OUTPUT_MESSAGES: usize = 8;
 /// Answers to pings and refusals that wait for the socket.
 const CONTROL_MESSAGES: usize = 16;
-/// How long the peer may take to close after we did.
+/// How long the peer may take to read that we close, and to close after it.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// `RST_STREAM`: the stream's number is out of order.
@@ -132,7 +132,7 @@ impl Mux {
     /// Closes the connection once all that was sent before is with the kernel.
     pub async fn close(&self) {
         // Closed already.
-        let _ = self.queue.send(Outgoing::Close).await;
+        let _ = self.queue.send(Outgoing::Close(Some(NORMAL))).await;
     }
 }
 
@@ -197,22 +197,28 @@ where
             side: self.side,
             most: self.limits.streams,
             opened: self.incoming,
-            control,
+            control: control.clone(),
         };
         let mut reading = pin!(reader.run(read, self.decoder, &activity));
-        let writing = write_all(
+        let mut writing = pin!(write_all(
             write,
             self.encoder,
             self.outgoing,
             controls,
             &self.table,
             &activity,
-        );
+        ));
         tokio::select! {
             // All three are dropped together with the connection, or carried on below.
             ended = &mut reading => return ended.map(|()| End::Closed),
-            written = writing => written?,
-            () = activity.idle(self.limits.idle) => return Ok(End::Idle),
+            written = &mut writing => written?,
+            () = activity.idle(self.limits.idle) => {
+                // Full: it doesn't read.
+                if control.try_send(Outgoing::Close(Some(NORMAL))).is_ok() {
+                    let _ = tokio::time::timeout(CLOSE_WAIT, writing).await;
+                }
+                return Ok(End::Idle);
+            }
         }
         // We have closed. Input that nobody has read would make the kernel reset the connection, and
         // with it what the peer has not read yet: so it is read, for a while.
@@ -245,23 +251,53 @@ impl Incoming<'_> {
     async fn run(
         self,
         mut io: impl AsyncRead + Unpin,
-        mut decoder: impl Decode,
+        decoder: impl Decode,
         activity: &Activity,
     ) -> Result<(), ConnectionError> {
+        let ended = self.until_closed(&mut io, decoder, activity).await;
+        let status = match &ended {
+            Ok(status) => *status,
+            Err(ConnectionError::Protocol(error)) => error.status(),
+            // Nobody is left to be told.
+            Err(ConnectionError::Io(_)) => return ended.map(drop),
+        };
+        // A peer that does not read, or does not close, has had its time.
+        let _ = tokio::time::timeout(CLOSE_WAIT, self.close(io, status)).await;
+        ended.map(drop)
+    }
+
+    /// Takes all events; the status with which the peer closes.
+    async fn until_closed(
+        &self,
+        io: &mut (impl AsyncRead + Unpin),
+        mut decoder: impl Decode,
+        activity: &Activity,
+    ) -> Result<Option<u16>, ConnectionError> {
         let mut buffer = BytesMut::new();
         loop {
             while let Some(event) = decoder.decode(&mut buffer)? {
-                if event == Event::Closed {
-                    return Ok(());
+                if let Event::Closed(status) = event {
+                    return Ok(status);
                 }
                 self.take(event).await;
             }
             buffer.reserve(READ);
             if io.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
+                return Ok(Some(NORMAL));
             }
             activity.happened();
         }
+    }
+
+    /// Closes after the peer, or because of it: behind what is being written, before all that waits.
+    /// Then reads on to the peer's own end, for the reason that [`Driver::run`] has.
+    async fn close(&self, mut io: impl AsyncRead + Unpin, status: Option<u16>) {
+        if self.control.send(Outgoing::Close(status)).await.is_ok() {
+            // The writer has ended.
+            self.control.closed().await;
+        }
+        // Broken: ended.
+        let _ = tokio::io::copy(&mut io, &mut tokio::io::sink()).await;
     }
 
     async fn take(&self, event: Event) {
@@ -306,7 +342,7 @@ impl Incoming<'_> {
             }
             Event::Reset { stream } => self.table.end(stream),
             Event::Ping(bytes) => self.answer(Outgoing::Pong(bytes)),
-            Event::Closed | Event::Nothing => {}
+            Event::Closed(_) | Event::Nothing => {}
         }
     }
 
@@ -354,7 +390,7 @@ async fn write_all(
             biased;
             // cancel-safe, both: a message is taken only when it is returned.
             Some(message) = control.recv() => message,
-            message = outgoing.recv() => message.unwrap_or(Outgoing::Close),
+            message = outgoing.recv() => message.unwrap_or(Outgoing::Close(Some(NORMAL))),
         };
         let mut next = Some(first);
         let mut closing = false;
@@ -366,7 +402,7 @@ async fn write_all(
                 } => table.finish(stream, |entry| entry.own_open = false),
                 Outgoing::Reset { stream, .. } => table.end(stream),
                 Outgoing::Flush(told) => flushed.push(told),
-                Outgoing::Close => closing = true,
+                Outgoing::Close(_) => closing = true,
                 _ => {}
             }
             next = if closing || out.len() >= WRITE {

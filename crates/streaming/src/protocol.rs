@@ -11,6 +11,9 @@ use crate::{
 /// `RST_STREAM`: no longer needed; what the Go implementation sends for every reset.
 pub(crate) const CANCEL: u32 = 5;
 
+/// Status of a WebSocket that has done its work.
+pub(crate) const NORMAL: u16 = 1000;
+
 /// What the peer did.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Event {
@@ -28,8 +31,8 @@ pub(crate) enum Event {
     Reset { stream: u32 },
     /// Asks for an answer with the same bytes.
     Ping(Bytes),
-    /// Closes.
-    Closed,
+    /// Closes, and is answered; a WebSocket with the status that it gave, if any.
+    Closed(Option<u16>),
     /// Nothing that concerns us.
     Nothing,
 }
@@ -56,7 +59,8 @@ pub(crate) enum Outgoing {
     Pong(Bytes),
     /// Tells when all before it is in the kernel.
     Flush(oneshot::Sender<()>),
-    Close,
+    /// Closes. The status is for a WebSocket; SPDY has no words for it.
+    Close(Option<u16>),
 }
 
 /// The peer doesn't speak the protocol.
@@ -68,6 +72,16 @@ pub enum ProtocolError {
     /// Its WebSocket is broken.
     #[error("websocket")]
     WebSocket(#[from] WebSocketError),
+}
+
+impl ProtocolError {
+    /// What the peer is told when the connection is closed for it.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Spdy(_) => None,
+            Self::WebSocket(error) => Some(error.status()),
+        }
+    }
 }
 
 /// A protocol's way in.

@@ -56,7 +56,7 @@ impl Decode for Reader {
                 Event::Ping(Bytes::copy_from_slice(&id.to_be_bytes()))
             }
             // The Go implementation reads nothing behind it either.
-            Frame::GoAway { .. } => Event::Closed,
+            Frame::GoAway { .. } => Event::Closed(None),
             Frame::Ping(_)
             | Frame::Headers { .. }
             | Frame::WindowUpdate { .. }
@@ -104,7 +104,7 @@ impl Encode for Writer {
                 let mut id = id.clone();
                 Frame::Ping(id.try_get_u32().unwrap_or_default())
             }
-            Outgoing::Close => Frame::GoAway { last: 0, status: 0 },
+            Outgoing::Close(_) => Frame::GoAway { last: 0, status: 0 },
             Outgoing::Flush(_) => return,
         };
         self.encoder.encode(&frame, out);

@@ -13,8 +13,6 @@ use crate::side::Side;
 /// Channel of the close signal in `v5.channel.k8s.io`: its one byte of payload names the channel
 /// whose sender has sent all.
 const CLOSE_SIGNAL: u8 = 255;
-/// Close code for an orderly end.
-const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
 /// How messages are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +131,7 @@ impl Decode for Reader {
             },
             Received::Ping(bytes) => Event::Ping(bytes),
             Received::Pong => Event::Nothing,
-            Received::Close => Event::Closed,
+            Received::Close(status) => Event::Closed(status),
         }))
     }
 }
@@ -184,7 +182,10 @@ impl Encode for Writer {
 pub(super) fn control(side: Side, message: &Outgoing, out: &mut BytesMut) {
     match message {
         Outgoing::Pong(bytes) => frame::encode(out, Opcode::Pong, mask(side), &[bytes]),
-        Outgoing::Close => frame::encode(out, Opcode::Close, mask(side), &[&NORMAL]),
+        Outgoing::Close(Some(status)) => {
+            frame::encode(out, Opcode::Close, mask(side), &[&status.to_be_bytes()]);
+        }
+        Outgoing::Close(None) => frame::encode(out, Opcode::Close, mask(side), &[]),
         // Streams are neither opened nor reset: they stand and fall with the connection.
         _ => {}
     }

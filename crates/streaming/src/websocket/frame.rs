@@ -48,6 +48,27 @@ pub enum WebSocketError {
     /// Text where bytes are due.
     #[error("text message where binary ones are due")]
     Text,
+    /// A close frame that says why in no way that there is.
+    #[error("close frame with half a status, one that is none, or a reason that is no text")]
+    Close,
+}
+
+impl WebSocketError {
+    /// The status with which the peer is told (RFC 6455, 7.4.1).
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::Reserved
+            | Self::Opcode(_)
+            | Self::Mask
+            | Self::Control
+            | Self::Length
+            | Self::Continuation
+            | Self::CloseSignal
+            | Self::Close => 1002,
+            Self::Text => 1003,
+            Self::Base64 => 1007,
+        }
+    }
 }
 
 /// What a frame is.
@@ -114,8 +135,8 @@ pub enum Received {
     Ping(Bytes),
     /// An answer.
     Pong,
-    /// The peer closes.
-    Close,
+    /// The peer closes; with a status, if it gives one.
+    Close(Option<u16>),
 }
 
 /// Cuts the peer's bytes into pieces. After an error the connection is of no use.
@@ -182,7 +203,7 @@ impl Decoder {
                 return Ok(Some(match head.opcode {
                     Opcode::Ping => Received::Ping(payload.freeze()),
                     Opcode::Pong => Received::Pong,
-                    _ => Received::Close,
+                    _ => Received::Close(close_status(&payload)?),
                 }));
             }
             match (head.opcode, &self.message) {
@@ -284,6 +305,26 @@ fn head(buffer: &[u8], side: Side) -> Result<Option<Head>, WebSocketError> {
         mask: Mask { key },
         size: buffer.len() - rest.len(),
     }))
+}
+
+/// What a close frame says: nothing, or a status and a reason.
+fn close_status(payload: &[u8]) -> Result<Option<u16>, WebSocketError> {
+    let Some((status, reason)) = payload.split_first_chunk::<2>() else {
+        return if payload.is_empty() {
+            Ok(None)
+        } else {
+            Err(WebSocketError::Close)
+        };
+    };
+    // The others are never sent, or mean nothing yet.
+    match u16::from_be_bytes(*status) {
+        status @ (1000..=1003 | 1007..=1014 | 3000..=4999)
+            if std::str::from_utf8(reason).is_ok() =>
+        {
+            Ok(Some(status))
+        }
+        _ => Err(WebSocketError::Close),
+    }
 }
 
 /// The mask of a frame, turned so that its first byte is the next one's.

@@ -33,7 +33,7 @@ impl Decode for TunnelReader {
             },
             Received::Ping(bytes) => Event::Ping(bytes),
             Received::Pong => Event::Nothing,
-            Received::Close => Event::Closed,
+            Received::Close(status) => Event::Closed(status),
         }))
     }
 }

@@ -86,6 +86,12 @@ fn what_is_against_the_rules_is_refused() {
     assert_eq!(refused(&[0x89, 126, 0, 126]), WebSocketError::Control);
     assert_eq!(refused(&[0x80, 0]), WebSocketError::Continuation);
     assert_eq!(refused(&[0x01, 0, 0x82, 0]), WebSocketError::Continuation);
+    // Half a status, one that stands for none, one without meaning, a reason that is no text.
+    for payload in [&[3][..], &[3, 0xed], &[0xff, 0xff], &[3, 0xe8, 0xff]] {
+        let length = u8::try_from(payload.len()).unwrap();
+        let wire = [&[0x88, length], payload].concat();
+        assert_eq!(refused(&wire), WebSocketError::Close, "{payload:?}");
+    }
     let endless = [0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     assert_eq!(refused(&endless), WebSocketError::Length);
     assert_eq!(

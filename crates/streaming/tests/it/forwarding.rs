@@ -143,26 +143,8 @@ async fn error_stream_without_a_data_stream_is_told_why_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn channels_carry_the_ports_of_the_request() {
     let harness = Harness::start().await;
-    let target = harness.target(request(&[513, 1]));
-    let mut io = harness.connect().await;
-    let head = format!(
-        "GET {} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\
-         Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n",
-        target.path
-    );
-    io.write_all(head.as_bytes()).await.unwrap();
-    let mut buffer = BytesMut::new();
-    let end = loop {
-        io.read_buf(&mut buffer).await.unwrap();
-        if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-            break end;
-        }
-    };
-    let answer = buffer.split_to(end + 4);
-    let answer = String::from_utf8_lossy(&answer).to_lowercase();
-    assert!(answer.starts_with("http/1.1 101"), "{answer}");
-    assert!(answer.contains("sec-websocket-protocol: v4.channel.k8s.io"));
+    let ports = request(&[513, 1]);
+    let (mut io, mut buffer) = harness.websocket(ports, "v4.channel.k8s.io").await;
     let mut out = BytesMut::new();
     encode(&mut out, Opcode::Binary, Some([1, 2, 3, 4]), &[&[0], b"hi"]);
     io.write_all(&out).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use daemon::TaskGroup;
 use streaming::{
     Attach, Config, Exec, Input, Outcome, Output, Request, Runtime, Server, Streams, TerminalSize,
@@ -18,7 +18,10 @@ use streaming::{
     remote_command::Version,
     server::Failure,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// Longest wait for something that should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -203,6 +206,35 @@ impl Harness {
 
     pub(crate) fn target(&self, request: Request) -> Target {
         Target::from_url(&self.urls.insert(request).unwrap()).unwrap()
+    }
+
+    /// A connection that has been upgraded to WebSocket by hand, and what came behind the answer.
+    pub(crate) async fn websocket(
+        &self,
+        request: Request,
+        protocol: &str,
+    ) -> (TcpStream, BytesMut) {
+        let mut io = self.connect().await;
+        let head = format!(
+            "GET {} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\
+             Sec-WebSocket-Protocol: {protocol}\r\n\r\n",
+            self.target(request).path
+        );
+        io.write_all(head.as_bytes()).await.unwrap();
+        let mut buffer = BytesMut::new();
+        let end = loop {
+            assert_ne!(io.read_buf(&mut buffer).await.unwrap(), 0);
+            if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break end;
+            }
+        };
+        let answer = buffer.split_to(end + 4);
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        let chosen = format!("sec-websocket-protocol: {}\r\n", protocol.to_lowercase());
+        assert!(answer.contains(&chosen), "{answer}");
+        (io, buffer)
     }
 
     /// Opens a command; the connection is moved by a task of the harness.
