@@ -400,7 +400,7 @@ async fn write_all(
                 Outgoing::Data {
                     stream, fin: true, ..
                 } => table.finish(stream, |entry| entry.own_open = false),
-                Outgoing::Reset { stream, .. } => table.end(stream),
+                Outgoing::Reset { stream, .. } | Outgoing::Forget { stream } => table.end(stream),
                 Outgoing::Flush(told) => flushed.push(told),
                 Outgoing::Close(_) => closing = true,
                 _ => {}

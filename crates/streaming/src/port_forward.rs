@@ -115,6 +115,11 @@ impl<T> Pairs<T> {
         }
     }
 
+    /// Drops those that are of no use any more.
+    pub(crate) fn retain(&mut self, mut is_of_use: impl FnMut(&T) -> bool) {
+        self.waiting.retain(|_, half| is_of_use(&half.stream));
+    }
+
     /// The error stream that waits under a request's id.
     pub(crate) fn error_stream(&self, request: &str) -> Option<&T> {
         let half = self.waiting.get(request)?;
@@ -194,8 +199,13 @@ mod tests {
             "error processing stream for request 7: error stream already assigned"
         );
         assert_eq!(pairs.error_stream("7"), Some(&1));
+        pairs.retain(|stream| *stream == 1);
+        assert_eq!(pairs.error_stream("7"), Some(&1));
         let late = pairs.next_expiry().unwrap();
         assert!(pairs.expire(now).is_empty());
         assert_eq!(pairs.expire(late), [("7".to_owned(), Kind::Error, 1)]);
+        pairs.add(&error, 5, now);
+        pairs.retain(|stream| *stream == 1);
+        assert_eq!(pairs.next_expiry(), None);
     }
 }

@@ -56,6 +56,10 @@ pub(crate) enum Outgoing {
         stream: u32,
         status: u32,
     },
+    /// Nothing to the peer: the stream is over here, whatever it still sends.
+    Forget {
+        stream: u32,
+    },
     Pong(Bytes),
     /// Tells when all before it is in the kernel.
     Flush(oneshot::Sender<()>),

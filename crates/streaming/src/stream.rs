@@ -46,6 +46,7 @@ pub struct Output {
     stream: u32,
     queue: mpsc::Sender<Outgoing>,
     ended: CancellationToken,
+    cut_off: CancellationToken,
     finished: Arc<AtomicBool>,
 }
 
@@ -54,11 +55,13 @@ impl Output {
         stream: u32,
         queue: mpsc::Sender<Outgoing>,
         ended: CancellationToken,
+        cut_off: CancellationToken,
     ) -> Self {
         Self {
             stream,
             queue,
             ended,
+            cut_off,
             finished: Arc::default(),
         }
     }
@@ -119,9 +122,27 @@ impl Output {
             .await;
     }
 
-    /// Waits until the stream has ended: finished by both sides, reset by one, or lost. Cancel-safe.
-    pub async fn ended(&self) {
-        self.ended.cancelled().await;
+    /// Finishes, and is done with the stream: what the peer still sends there is dropped, and it need
+    /// not finish itself. For when its input is not read any more.
+    pub(crate) async fn leave(&self) {
+        // Ended already, here and below.
+        let _ = self.finish().await;
+        let _ = self
+            .send(Outgoing::Forget {
+                stream: self.stream,
+            })
+            .await;
+    }
+
+    /// Waits until the stream is reset by one side, or lost with its connection: not for an orderly
+    /// end, behind which input may wait to be read. Cancel-safe.
+    pub(crate) async fn cut_off(&self) {
+        self.cut_off.cancelled().await;
+    }
+
+    /// Whether [`Self::cut_off`] would wait no more.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.is_cancelled()
     }
 }
 

@@ -39,7 +39,10 @@ pub(super) struct Entry {
     pub(super) accepted: Option<oneshot::Sender<()>>,
     pub(super) peer_open: bool,
     pub(super) own_open: bool,
+    /// Both have finished, or it is cut off.
     pub(super) ended: CancellationToken,
+    /// Reset by one of them, or lost with the connection; the parent of `ended`.
+    pub(super) cut_off: CancellationToken,
 }
 
 impl Table {
@@ -72,7 +75,7 @@ impl Table {
 
     pub(super) fn end(&self, stream: u32) {
         if let Some(entry) = self.lock().open.remove(&stream) {
-            entry.ended.cancel();
+            entry.cut_off.cancel();
         }
     }
 
@@ -80,7 +83,7 @@ impl Table {
         let mut streams = self.lock();
         streams.ended = true;
         for (_, entry) in streams.open.drain() {
-            entry.ended.cancel();
+            entry.cut_off.cancel();
         }
     }
 }
@@ -94,16 +97,18 @@ impl Streams {
         queue: &mpsc::Sender<Outgoing>,
     ) -> Stream {
         let (sender, receiver) = mpsc::channel(INPUT_PIECES);
-        let ended = CancellationToken::new();
+        let cut_off = CancellationToken::new();
+        let ended = cut_off.child_token();
         let entry = Entry {
             input: Some(sender),
             accepted: None,
             peer_open: true,
             own_open: true,
             ended: ended.clone(),
+            cut_off: cut_off.clone(),
         };
         if self.ended {
-            ended.cancel();
+            cut_off.cancel();
         } else {
             self.open.insert(id, entry);
         }
@@ -111,7 +116,7 @@ impl Streams {
             id,
             headers,
             input: Input::new(receiver),
-            output: Output::new(id, queue.clone(), ended),
+            output: Output::new(id, queue.clone(), ended, cut_off),
         }
     }
 }

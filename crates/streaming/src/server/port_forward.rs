@@ -128,10 +128,13 @@ async fn pairs<R: Runtime>(
                 if stream.accept().await.is_err() {
                     continue;
                 }
+                // Or they would pile up: a stream that was reset is none of those that there may be.
+                pairs.retain(|half: &Stream| !half.output.is_cut_off());
                 match pairs.add(&role, stream, Instant::now()) {
                     Added::Waits => {}
                     Added::Pair { data, error } => {
-                        running.push(forward(shared, request, role.port.get(), data, error));
+                        let port = role.port.get();
+                        running.push(forward(shared, request, port, data, error.output));
                     }
                     Added::Twice { stream, text } => {
                         if let Some(error) = pairs.error_stream(&role.request) {
@@ -173,14 +176,14 @@ async fn sleep_until(when: Option<Instant>) {
     }
 }
 
-/// Carries one connection. However it ends the error stream ends with it: clients wait for that,
-/// and each stream left open is one of those that there may be.
+/// Carries one connection. However it ends both streams end with it, whatever the client does:
+/// clients wait for the error stream's end, and each that stays is one of those that there may be.
 async fn forward<R: Runtime>(
     shared: &Shared<R>,
     request: &PortForward,
     port: u16,
     data: Stream,
-    error: Stream,
+    error: Output,
 ) {
     let output = data.output.clone();
     let done = tokio::select! {
@@ -188,19 +191,18 @@ async fn forward<R: Runtime>(
         // A connection that is done keeps its outcome.
         done = carry(shared, request, port, data) => done,
         // Reset by the client: what was under way is dropped, and the pod's connection with it.
-        () = output.ended() => Ok(()),
+        () = output.cut_off() => Ok(()),
     };
     match done {
         Ok(()) => {
-            // Gone: nobody to tell.
-            let _ = output.finish().await;
-            let _ = error.output.finish().await;
+            output.leave().await;
+            error.leave().await;
         }
         Err(text) => {
             // Clients give the connection up when a stream is reset after its error (PFW-04).
-            let _ = error.output.write(text.into()).await;
+            let _ = error.write(text.into()).await;
             output.reset().await;
-            error.output.reset().await;
+            error.reset().await;
         }
     }
 }

@@ -105,7 +105,7 @@ impl Encode for Writer {
                 Frame::Ping(id.try_get_u32().unwrap_or_default())
             }
             Outgoing::Close(_) => Frame::GoAway { last: 0, status: 0 },
-            Outgoing::Flush(_) => return,
+            Outgoing::Forget { .. } | Outgoing::Flush(_) => return,
         };
         self.encoder.encode(&frame, out);
     }

@@ -1,6 +1,6 @@
 //! Port-forward over SPDY, tunnelled and by channels.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use streaming::{
@@ -83,6 +83,29 @@ async fn failure_is_told_on_the_error_stream_and_the_next_connection_works() {
         let connection = forwarder.connect(2).await.unwrap();
         connection.data.output.finish().await.unwrap();
         assert_eq!(read_all(connection.data.input).await, b"end of 2");
+    }
+}
+
+/// The client has sent all, and so has the pod: what is on its way still belongs to the pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn pod_that_ended_first_gets_all_that_the_client_sent() {
+    for tunnelled in [false, true] {
+        let harness = Harness::start().await;
+        let mut forwarder = forwarder(&harness, tunnelled).await;
+        let connection = forwarder.connect(98).await.unwrap();
+        assert_eq!(read_all(connection.data.input).await, b"");
+        for _ in 0..8 {
+            let piece = Bytes::from_static(b"1234");
+            connection.data.output.write(piece).await.unwrap();
+        }
+        connection.data.output.finish().await.unwrap();
+        // The server reads in order: it has seen the end when this goes through.
+        let other = forwarder.connect(99).await.unwrap();
+        assert_eq!(read_all(other.data.input).await, b"bye");
+        harness.seen.may_read.notify_one();
+        let told = tokio::time::timeout(SOON, read_all(connection.error)).await;
+        assert_eq!(told.as_deref(), Ok(&b""[..]));
+        assert_eq!(harness.seen.read.load(Ordering::SeqCst), 32, "{tunnelled}");
     }
 }
 

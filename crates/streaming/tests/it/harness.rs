@@ -50,6 +50,10 @@ pub(crate) struct Seen {
     pub(crate) running: AtomicUsize,
     /// Bytes of output that were taken.
     pub(crate) written: AtomicUsize,
+    /// Lets port 98 read.
+    pub(crate) may_read: tokio::sync::Notify,
+    /// Bytes that it read.
+    pub(crate) read: AtomicUsize,
 }
 
 /// The commands are made up: see [`Fake::exec`].
@@ -140,8 +144,9 @@ impl Runtime for Fake {
         Ok(())
     }
 
-    /// Port 1 refuses, port 99 says "bye" and no more, every other one sends back what comes, and
-    /// its own number behind the end.
+    /// Port 1 refuses, port 97 says "bye" and is done, port 98 ends its output and then reads when it
+    /// may, port 99 says "bye" and no more, every other one sends back what comes, and its own number
+    /// behind the end.
     async fn port_forward(
         &self,
         sandbox: &str,
@@ -153,9 +158,20 @@ impl Runtime for Fake {
         if port == 1 {
             return Err(Failure(format!("{sandbox}: connection refused")));
         }
-        if port == 99 {
+        if port == 98 {
+            output.finish().await.map_err(|e| Failure(e.to_string()))?;
+            self.0.may_read.notified().await;
+            while let Some(data) = input.next().await {
+                self.0.read.fetch_add(data.len(), Ordering::SeqCst);
+            }
+            return Ok(());
+        }
+        if port == 97 || port == 99 {
             // Gone, here and below: nobody to tell.
             let _ = output.write(Bytes::from_static(b"bye")).await;
+            if port == 97 {
+                return Ok(());
+            }
             let _ = output.finish().await;
             while input.next().await.is_some() {}
             return Ok(());

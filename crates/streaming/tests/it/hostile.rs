@@ -34,6 +34,8 @@ fn exec(command: &str) -> Request {
 /// A connection that has been upgraded to SPDY by hand.
 async fn upgraded(harness: &Harness, request: Request) -> TcpStream {
     let mut io = harness.connect().await;
+    // Frame by frame, without the kernel's waiting for more.
+    io.set_nodelay(true).unwrap();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
          X-Stream-Protocol-Version: v4.channel.k8s.io\r\n\
@@ -47,6 +49,29 @@ async fn upgraded(harness: &Harness, request: Request) -> TcpStream {
     }
     assert!(answer.starts_with(b"HTTP/1.1 101"));
     io
+}
+
+/// Opens a stream of a port-forward.
+fn open(encoder: &mut Encoder, stream: u32, kind: &str, port: &str, request: &str) -> BytesMut {
+    let headers = Headers::new()
+        .with("streamtype", kind)
+        .with("port", port)
+        .with("requestid", request);
+    let mut out = BytesMut::new();
+    let frame = Frame::SynStream {
+        stream,
+        headers,
+        fin: false,
+    };
+    encoder.encode(&frame, &mut out);
+    out
+}
+
+fn forward() -> Request {
+    Request::PortForward(streaming::PortForward {
+        sandbox: "pod".to_owned(),
+        ports: Vec::new(),
+    })
 }
 
 /// Reads until the server closes.
@@ -148,30 +173,14 @@ async fn garbage_closes_its_connection_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_beyond_the_limit_and_without_sense_are_refused() {
     let harness = Harness::start().await;
-    let forward = Request::PortForward(streaming::PortForward {
-        sandbox: "pod".to_owned(),
-        ports: Vec::new(),
-    });
-    let mut io = upgraded(&harness, forward).await;
+    let mut io = upgraded(&harness, forward()).await;
     let mut encoder = Encoder::new();
-    let mut out = BytesMut::new();
-    let mut open = |stream: u32, kind: &str, out: &mut BytesMut| {
-        let headers = Headers::new()
-            .with("streamtype", kind)
-            .with("port", "80")
-            .with("requestid", stream.to_string());
-        let frame = Frame::SynStream {
-            stream,
-            headers,
-            fin: false,
-        };
-        encoder.encode(&frame, out);
-    };
     // No such kind, then an even number, then more than may be open.
-    open(1, "stdin", &mut out);
-    open(2, "data", &mut out);
+    let mut out = open(&mut encoder, 1, "stdin", "80", "1");
+    out.extend_from_slice(&open(&mut encoder, 2, "data", "80", "2"));
     for stream in (3..).step_by(2).take(1025) {
-        open(stream, "data", &mut out);
+        let request = stream.to_string();
+        out.extend_from_slice(&open(&mut encoder, stream, "data", "80", &request));
     }
     let (mut reader, mut writer) = io.split();
     let mut decoder = Decoder::new();
@@ -193,4 +202,94 @@ async fn streams_beyond_the_limit_and_without_sense_are_refused() {
         .unwrap();
     refused.sort_unstable();
     assert_eq!(refused, [(1, 5), (2, 1), (2051, 3)]);
+}
+
+/// Waits until the server has ended these streams; none is reset.
+async fn until_finished(
+    io: &mut TcpStream,
+    decoder: &mut Decoder,
+    buffer: &mut BytesMut,
+    streams: &[u32],
+) {
+    let mut left = streams.to_vec();
+    while !left.is_empty() {
+        match decoder.decode(buffer).unwrap() {
+            Some(Frame::Data {
+                stream, fin: true, ..
+            }) => left.retain(|own| *own != stream),
+            Some(Frame::Reset { stream, status }) => panic!("{stream} was reset: {status}"),
+            Some(_) => {}
+            None => {
+                let read = tokio::time::timeout(SOON, io.read_buf(buffer)).await;
+                assert_ne!(read.unwrap().unwrap(), 0);
+            }
+        }
+    }
+}
+
+/// More forwarded connections, one after the other, than there may be streams at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_the_client_never_ends_are_gone_with_their_connection() {
+    let harness = Harness::start().await;
+    let mut io = upgraded(&harness, forward()).await;
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let mut buffer = BytesMut::new();
+    for error in (1_u32..).step_by(4).take(1100) {
+        let (data, request) = (error + 2, error.to_string());
+        let mut out = open(&mut encoder, error, "error", "97", &request);
+        out.extend_from_slice(&open(&mut encoder, data, "data", "97", &request));
+        io.write_all(&out).await.unwrap();
+        until_finished(&mut io, &mut decoder, &mut buffer, &[error, data]).await;
+        // Nobody listens any more.
+        out.clear();
+        for stream in [error, data] {
+            let late = Frame::Data {
+                stream,
+                data: Bytes::from_static(b"late"),
+                fin: false,
+            };
+            encoder.encode(&late, &mut out);
+        }
+        io.write_all(&out).await.unwrap();
+    }
+}
+
+/// Nobody reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_that_writes_to_the_error_stream_holds_nothing_up() {
+    let harness = Harness::start().await;
+    let mut io = upgraded(&harness, forward()).await;
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let mut out = open(&mut encoder, 1, "error", "80", "a");
+    out.extend_from_slice(&open(&mut encoder, 3, "data", "80", "a"));
+    for _ in 0..100 {
+        let data = Bytes::from_static(b"hello?");
+        let (stream, fin) = (1, false);
+        encoder.encode(&Frame::Data { stream, data, fin }, &mut out);
+    }
+    let (stream, data, fin) = (3, Bytes::new(), true);
+    encoder.encode(&Frame::Data { stream, data, fin }, &mut out);
+    io.write_all(&out).await.unwrap();
+    until_finished(&mut io, &mut decoder, &mut BytesMut::new(), &[1, 3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_pair_that_was_reset_is_forgotten() {
+    let harness = Harness::start().await;
+    let mut io = upgraded(&harness, forward()).await;
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+    let mut buffer = BytesMut::new();
+    let out = open(&mut encoder, 1, "error", "97", "a");
+    io.write_all(&out).await.unwrap();
+    while decoder.decode(&mut buffer).unwrap().is_none() {
+        // The server's acceptance.
+        assert_ne!(io.read_buf(&mut buffer).await.unwrap(), 0);
+    }
+    let mut out = BytesMut::new();
+    let (stream, status) = (1, 5);
+    encoder.encode(&Frame::Reset { stream, status }, &mut out);
+    out.extend_from_slice(&open(&mut encoder, 3, "error", "97", "a"));
+    out.extend_from_slice(&open(&mut encoder, 5, "data", "97", "a"));
+    io.write_all(&out).await.unwrap();
+    until_finished(&mut io, &mut decoder, &mut buffer, &[3, 5]).await;
 }
