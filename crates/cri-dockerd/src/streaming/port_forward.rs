@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    sync::watch,
 };
 
 use crate::{
@@ -26,9 +27,9 @@ use crate::{
 
 /// How long a connect on the pod's loopback may take: a full queue of the listener makes it wait.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long the client may go on sending to a pod that has sent its all, as upstream's socat: many
-/// clients wait for the end of the error stream before they close. The other way round there is no
-/// limit: an answer may take its time.
+/// How long a client is waited for that sends nothing to a pod that has sent its all, as upstream's
+/// socat: many clients wait for the end of the error stream before they close. The other way round
+/// there is no limit: an answer may take its time.
 const LATE: Duration = Duration::from_millis(500);
 /// Bytes read at once.
 const PIECE: usize = 16 << 10;
@@ -77,19 +78,31 @@ pub(super) enum ForwardError {
 pub(super) async fn forward(
     sandbox: &Record,
     port: u16,
-    mut input: Input,
+    input: Input,
     output: Output,
 ) -> Result<(), ForwardError> {
     let Life::Running { pid, .. } = sandbox.life else {
         return Err(ForwardError::NoProcess);
     };
     let pid = i32::try_from(pid).map_err(|_| ForwardError::NoProcess)?;
-    let mut stream = connect(pid, &sandbox.id, port).await?;
+    let stream = connect(pid, &sandbox.id, port).await?;
+    exchange(stream, port, input, output).await
+}
+
+/// Carries both directions to their ends.
+async fn exchange(
+    mut stream: TcpStream,
+    port: u16,
+    mut input: Input,
+    output: Output,
+) -> Result<(), ForwardError> {
     let broken = |source| ForwardError::Broken { port, source };
     let (mut read, mut write) = stream.split();
+    let (moved, mut moves) = watch::channel(());
     let inward = async {
         while let Some(data) = input.next().await {
             write.write_all(&data).await?;
+            moved.send_replace(());
         }
         write.shutdown().await
     };
@@ -118,8 +131,14 @@ pub(super) async fn forward(
         }
         received = &mut outward => {
             received.map_err(broken)?;
-            // An error now is the pod's last word.
-            let _ = tokio::time::timeout(LATE, inward).await;
+            let still = async {
+                while let Ok(Ok(())) = tokio::time::timeout(LATE, moves.changed()).await {}
+            };
+            tokio::select! {
+                // An error now is the pod's last word.
+                _ = inward => {}
+                () = still => {}
+            }
             Ok(())
         }
     }
@@ -179,3 +198,6 @@ fn socket_of(pid: i32, sandbox: &str, family: AddressFamily) -> Result<OwnedFd, 
         Err(ForwardError::NotVisible(pid))
     }
 }
+
+#[cfg(test)]
+mod tests;
