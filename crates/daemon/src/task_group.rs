@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::CatchUnwind};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -298,8 +298,9 @@ impl Spawner {
             name: name.clone(),
             receiver,
         };
+        let future = apart(future);
         let work = async move {
-            match AssertUnwindSafe(future).catch_unwind().await {
+            match future.await {
                 Ok(value) => {
                     // Nobody waits for it any more: the work was the point.
                     drop(sender.send(Ok(value)));
@@ -332,13 +333,14 @@ impl Spawner {
         let span = tracing::debug_span!("task", task = %name);
         let entry = State::enter(&self.state, name.clone());
         let state = Arc::clone(&self.state);
+        let future = apart(future);
         let task = async move {
             let _entry = entry;
             let outcome = tokio::select! {
                 biased;
                 // cancel-safe: dropping the task where it stands is what this branch is for.
                 () = state.abort.cancelled() => return,
-                outcome = AssertUnwindSafe(future).catch_unwind() => outcome,
+                outcome = future => outcome,
             };
             let failure = match outcome {
                 Err(payload) => Some(TaskError::Panicked {
@@ -360,6 +362,14 @@ impl Spawner {
         #[expect(clippy::disallowed_methods, reason = "the one place that may")]
         drop(tokio::spawn(task.instrument(span)));
     }
+}
+
+/// A task's own work, in a place of its own, and its panics caught.
+///
+/// A future that waits for one it was given has room for it twice: where it was put, and where it
+/// is polled. A task lives long, and there are hundreds, so what moves is a pointer.
+fn apart<F: Future>(future: F) -> Pin<Box<CatchUnwind<AssertUnwindSafe<F>>>> {
+    Box::pin(AssertUnwindSafe(future).catch_unwind())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -104,7 +104,8 @@ struct State {
 struct PodProbes {
     pod: Arc<Pod>,
     ip: String,
-    containers: BTreeMap<String, Entry>,
+    /// Each apart: the map makes room for eleven at once, and most pods have one.
+    containers: BTreeMap<String, Box<Entry>>,
 }
 
 #[derive(Debug)]
@@ -193,7 +194,7 @@ impl Probes {
                         probes,
                         queued: None,
                     };
-                    known.containers.insert(name.to_owned(), entry);
+                    known.containers.insert(name.to_owned(), Box::new(entry));
                 }
                 Some(entry) if *entry.container != *container => {
                     entry.probes.edit(&entry.container, container, first_tick);

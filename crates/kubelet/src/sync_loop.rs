@@ -420,7 +420,7 @@ impl SyncLoop {
     }
 
     fn start(&mut self, uid: PodUid, wanted: Wanted, task: Task, news: &mpsc::Sender<News>) {
-        let worker = PodWorker::new(uid.clone(), &wanted, self.context.clone());
+        let worker = Box::new(PodWorker::new(uid.clone(), &wanted, self.context.clone()));
         let key = worker.key().clone();
         let (sender, receiver) = watch::channel(wanted);
         let token = self.tasks.token().clone();

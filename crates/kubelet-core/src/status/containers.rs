@@ -39,7 +39,7 @@ pub(super) fn fill(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodSta
     let list = |containers: &mut dyn Iterator<Item = (ContainerKind, Container)>,
                 before: &Option<Vec<ContainerStatus>>| {
         let before = before.as_deref().unwrap_or(&[]);
-        let statuses: Vec<_> = containers
+        let mut statuses: Vec<_> = containers
             .map(|(kind, container)| {
                 let before = before.iter().find(|status| status.name == container.name);
                 One {
@@ -51,6 +51,8 @@ pub(super) fn fill(status: &mut PodStatus, input: &StatusInput<'_>, old: &PodSta
                 .status()
             })
             .collect();
+        // It is kept as long as the pod, and a vector begins with room for four.
+        statuses.shrink_to_fit();
         (!statuses.is_empty()).then_some(statuses)
     };
     status.container_statuses = list(&mut regular.into_iter(), &old.container_statuses);

@@ -26,7 +26,7 @@ impl PodWorker {
         pod: Option<&Arc<Pod>>,
         grace_override: Option<i64>,
     ) -> Outcome {
-        match self.try_terminate(pod, grace_override).await {
+        match Box::pin(self.try_terminate(pod, grace_override)).await {
             Ok(()) => {
                 tracing::info!("pod is gone");
                 Outcome::Finished
