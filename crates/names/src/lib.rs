@@ -2,6 +2,8 @@
 //! `/etc/hosts`, then from the name servers of `/etc/resolv.conf`. Both are read for each name, so
 //! that a change counts at once; nothing is kept between names.
 //!
+//! Beside them, [`registry`]: names of registries as files of credentials have them.
+//!
 //! The C library's resolver cannot be linked statically and is never asked.
 //!
 //! Differs (SRC-10, PROBE-10): `/etc/nsswitch.conf` is not read: files come before DNS, and nothing after. IPv4
@@ -11,6 +13,7 @@ mod dial;
 mod dns;
 mod domain;
 mod hosts;
+pub mod registry;
 mod resolv_conf;
 
 use std::{

@@ -42,9 +42,16 @@ struct Server {
 impl Server {
     /// Knows these names, and of others that there are none.
     async fn start(ip: &str, port: u16, names: &[(&str, Says)]) -> Self {
-        let udp = UdpSocket::bind((ip, port)).await.unwrap();
-        let port = udp.local_addr().unwrap().port();
-        let tcp = TcpListener::bind((ip, port)).await.unwrap();
+        let (port, udp, tcp) = loop {
+            let udp = UdpSocket::bind((ip, port)).await.unwrap();
+            let own = udp.local_addr().unwrap().port();
+            match TcpListener::bind((ip, own)).await {
+                Ok(tcp) => break (own, udp, tcp),
+                // The kernel's choice for UDP is another's for TCP.
+                Err(error) if port == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => panic!("{error}"),
+            }
+        };
         let names: BTreeMap<String, Says> = names
             .iter()
             .map(|(name, says)| ((*name).to_owned(), says.clone()))

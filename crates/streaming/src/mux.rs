@@ -392,6 +392,7 @@ async fn write_all(
             Some(message) = control.recv() => message,
             message = outgoing.recv() => message.unwrap_or(Outgoing::Close(Some(NORMAL))),
         };
+        let is_last_word = matches!(first, Outgoing::Close(_));
         let mut next = Some(first);
         let mut closing = false;
         while let Some(message) = next {
@@ -411,8 +412,11 @@ async fn write_all(
                 outgoing.try_recv().ok()
             };
         }
-        io.write_all(&out).await?;
-        io.flush().await?;
+        match send(&mut io, &out, closing).await {
+            // Gone already: it has closed, too.
+            Err(_) if is_last_word => return Ok(()),
+            sent => sent?,
+        }
         activity.happened();
         // A quiet connection keeps no buffer.
         out = BytesMut::new();
@@ -420,10 +424,18 @@ async fn write_all(
             let _ = told.send(());
         }
         if closing {
-            io.shutdown().await?;
             return Ok(());
         }
     }
+}
+
+async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8], is_last: bool) -> io::Result<()> {
+    io.write_all(bytes).await?;
+    io.flush().await?;
+    if is_last {
+        io.shutdown().await?;
+    }
+    Ok(())
 }
 
 /// When something was last sent or received.
@@ -457,3 +469,6 @@ impl Activity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

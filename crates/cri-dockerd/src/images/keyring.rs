@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use names::registry;
 use serde::Deserialize;
 
 use super::{pull::user_and_password, reference::Reference};
@@ -95,7 +96,7 @@ impl Keyring {
                     // image store keeps credentials from all hosts but the one that it names.
                     ..RegistryAuth::default()
                 };
-                (pattern(&server), auth)
+                (registry::key(&server), auth)
             })
             .collect();
         // Longer paths of one registry come first this way round.
@@ -105,53 +106,16 @@ impl Keyring {
 
     /// All credentials for an image, to be tried in turn.
     pub(super) fn lookup(&self, image: &Reference) -> Vec<RegistryAuth> {
-        let host = if image.domain == "docker.io" {
-            HUB
-        } else {
-            &image.domain
+        let name = format!("{}/{}", image.domain, image.path);
+        let all = |is_for: &dyn Fn(&str) -> bool| -> Vec<RegistryAuth> {
+            let found = self.0.iter().filter(|(key, _)| is_for(key));
+            found.map(|(_, auth)| auth.clone()).collect()
         };
-        let name = format!("{host}/{}", image.path);
-        let found = self.0.iter().filter(|(pattern, _)| matches(pattern, &name));
-        found.map(|(_, auth)| auth.clone()).collect()
-    }
-}
-
-/// `host[:port][/path]` of a registry's URL.
-fn pattern(server: &str) -> String {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let host = if host == "docker.io" { HUB } else { host };
-    // What registries call their own root says nothing about repositories.
-    match path.trim_end_matches('/') {
-        "" | "v1" | "v2" => host.to_owned(),
-        path => format!("{host}/{path}"),
-    }
-}
-
-/// `*` stands for one part of a host name; a path is a prefix.
-fn matches(pattern: &str, name: &str) -> bool {
-    let split = |text: &str| -> (Vec<String>, String) {
-        let (host, path) = text.split_once('/').unwrap_or((text, ""));
-        (
-            host.split(['.', ':']).map(ToOwned::to_owned).collect(),
-            path.to_owned(),
-        )
-    };
-    let ((pattern, prefix), (host, path)) = (split(pattern), split(name));
-    pattern.len() == host.len()
-        && pattern
-            .iter()
-            .zip(&host)
-            .all(|(pattern, part)| glob(pattern, part))
-        && path.starts_with(&prefix)
-}
-
-fn glob(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((head, tail)) => {
-            text.len() >= head.len() + tail.len() && text.starts_with(head) && text.ends_with(tail)
+        let found = all(&|key| registry::covers(key, &name));
+        if found.is_empty() && image.domain == "docker.io" {
+            return all(&|key| key == HUB);
         }
+        found
     }
 }
 
@@ -172,6 +136,8 @@ mod tests {
                 "r.io":{"username":"all","password":"x"},
                 "r.io/team":{"username":"team","password":"x"},
                 "*.gcr.io":{"username":"any","password":"x"},
+                "*-docker.pkg.*":{"username":"part","password":"x"},
+                "*.dkr.*-*.example.com":{"username":"parts","password":"x"},
                 "r.io:5000":{"identitytoken":"t"}
             },"credsStore":"ignored"}"#,
         )
@@ -181,6 +147,9 @@ mod tests {
         assert_eq!(users(&keyring, "r.io/other"), ["all"]);
         assert_eq!(users(&keyring, "eu.gcr.io/pause"), ["any"]);
         assert_eq!(users(&keyring, "gcr.io/pause"), [""; 0]);
+        let image = "1.dkr.eu-west-1.example.com/pause";
+        assert_eq!(users(&keyring, image), ["parts"]);
+        assert_eq!(users(&keyring, "eu-docker.pkg.dev/pause"), ["part"]);
         assert_eq!(users(&keyring, "r.io:5000/pause"), [""]);
     }
 

@@ -167,10 +167,9 @@ impl Cni {
         let cache = self.cache.clone();
         daemon::blocking(move || cache.remove_leftovers()).await;
         loop {
-            let mut directories = self.plugins.directories.clone();
-            directories.push(self.conf_dir.clone());
+            let (conf_dir, bin_dirs) = (self.conf_dir.clone(), self.plugins.directories.clone());
             // Watch first, look second: a change in between is seen by one or the other.
-            let watch = daemon::blocking(move || watch::Watch::begin(&directories)).await;
+            let watch = daemon::blocking(move || watch::Watch::begin(&conf_dir, &bin_dirs)).await;
             self.reload().await;
             let changed = async {
                 match watch {
