@@ -24,6 +24,7 @@ pub mod projection;
 pub mod proxies;
 pub mod qos;
 pub mod quantity;
+pub mod quote;
 pub mod reasons;
 pub mod resources;
 pub mod spec;
