@@ -3,7 +3,7 @@
 //!
 //! Source of behaviour: Kubernetes `fieldpath.ExtractFieldPathAsString`, `resource.ExtractContainerResourceValue`.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use thiserror::Error;
@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     ids::{PodKey, PodUid},
     quantity::{self, Quantity},
+    quote::quote,
     resources, spec,
 };
 
@@ -100,47 +101,9 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
         }
         text.push_str(key);
         text.push('=');
-        quote(value, &mut text);
+        text.push_str(&quote(value));
     }
     text
-}
-
-/// As Go's `strconv.Quote`.
-fn quote(value: &str, out: &mut String) {
-    out.push('"');
-    for c in value.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            ' ' => out.push(' '),
-            // Writing to a string cannot fail.
-            c if c < ' ' || c == '\x7f' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c if !is_printable(c) && u32::from(c) > 0xffff => {
-                let _ = write!(out, "\\U{:08x}", u32::from(c));
-            }
-            c if !is_printable(c) => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// What Go prints as it is: letters, marks, numbers, punctuation and symbols, not spaces and controls. Rust's debug
-/// form escapes the same (and quotes and backslashes, which are done before); behind another letter it also leaves
-/// the marks that join what stands before them.
-fn is_printable(c: char) -> bool {
-    format!("a{c}").escape_debug().count() == 2 || c == '\''
 }
 
 /// A request or limit in units of the divisor, rounded up. A limit that is not set is `allocatable`'s.

@@ -8,13 +8,13 @@ use daemon::pflag::quote;
 use k8s_openapi::api::core::v1::{ContainerPort, ExecAction, HTTPGetAction, LifecycleHandler, Pod};
 use kubelet_core::{
     ids::pod_in_message,
-    probes::http::{HttpRequest, Purpose},
+    probes::http::{self, Purpose},
 };
 use prometheus::IntCounter;
 
 use crate::{
     events::{EventType, Events, ObjectRef},
-    outbound::http::{self, HttpError},
+    outbound::http::{Failed, HttpError, Progress, get},
     runtime::client::CriClient,
 };
 
@@ -123,31 +123,30 @@ impl Hooks {
         }
         let ip = ip.unwrap_or_default();
         let who = (Purpose::Lifecycle, self.version.as_str());
-        let request = HttpRequest::new(action, target.ports, &ip, who)
+        let request = http::request(action, target.ports, &ip, who)
             .map_err(|error| (error.to_string(), None))?;
-        let (at_once, progress) = (|| std::future::ready(()), http::Progress::default());
-        let mut result = http::get(&request, at_once, &progress).await;
-        let is_plain = |failed: &http::Failed| matches!(failed.error, HttpError::HttpNotTls);
+        let (at_once, progress) = (|| std::future::ready(()), Progress::default());
+        let mut result = get(&request, at_once, &progress).await;
+        let is_plain = |failed: &Failed| {
+            let Failed::Get { error, .. } = failed else {
+                return false;
+            };
+            matches!(error, HttpError::HttpNotTls)
+        };
         if result.as_ref().is_err_and(is_plain) {
             let mut plain = request.clone();
-            plain.https = false;
-            plain
-                .headers
-                .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            let again = http::get(&plain, at_once, &progress).await;
+            "http".clone_into(&mut plain.url.scheme);
+            plain.remove("Authorization");
+            let again = get(&plain, at_once, &progress).await;
             if again.is_ok() {
                 self.http_fallbacks.inc();
-                self.tell_fallback(target, &request.authority());
+                self.tell_fallback(target, &request.url.host);
                 result = again;
             }
         }
         match result {
             // Any answer is a good one.
-            Ok(_)
-            | Err(http::Failed {
-                error: HttpError::Body(_),
-                ..
-            }) => Ok(()),
+            Ok(_) | Err(Failed::Body(_)) => Ok(()),
             Err(failed) => Err((failed.to_string(), None)),
         }
     }

@@ -4,3 +4,4 @@
 pub(crate) mod connection;
 pub(crate) mod dial;
 pub(crate) mod http;
+pub(crate) mod proxy;

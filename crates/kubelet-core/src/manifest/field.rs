@@ -1,8 +1,10 @@
 //! Errors of fields with upstream's wording (`k8s.io/apimachinery/pkg/util/validation/field`).
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::Value;
+
+use crate::quote::quote;
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,43 +66,6 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Go's `strconv.Quote`.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\x07' => quoted.push_str("\\a"),
-            '\x08' => quoted.push_str("\\b"),
-            '\t' => quoted.push_str("\\t"),
-            '\n' => quoted.push_str("\\n"),
-            '\x0B' => quoted.push_str("\\v"),
-            '\x0C' => quoted.push_str("\\f"),
-            '\r' => quoted.push_str("\\r"),
-            c if is_printable(c) => quoted.push(c),
-            c => {
-                // Writing to a string cannot fail.
-                let _ = match u32::from(c) {
-                    code @ ..0x80 => write!(quoted, "\\x{code:02x}"),
-                    code @ ..0x1_0000 => write!(quoted, "\\u{code:04x}"),
-                    code => write!(quoted, "\\U{code:08x}"),
-                };
-            }
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// Go's `unicode.IsPrint`, as far as Rust's own idea of it goes.
-pub(super) fn is_printable(c: char) -> bool {
-    if c.is_control() || c.is_whitespace() {
-        return c == ' ';
-    }
-    // Behind a letter a mark is shown as it is.
-    !format!("{:?}", format!("a{c}")).contains("\\u{")
-}
-
 /// Path of a field.
 #[derive(Debug, Clone)]
 pub(super) struct Path(String);
@@ -134,7 +99,7 @@ impl Errors {
 
     fn add(&mut self, path: &Path, kind: Kind, value: Option<Value>, detail: impl Into<String>) {
         let value = value.map(|value| match value {
-            Value::String(text) => quoted(&text),
+            Value::String(text) => quote(&text),
             other => other.to_string(),
         });
         self.0.push(FieldError {

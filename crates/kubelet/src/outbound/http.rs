@@ -1,5 +1,5 @@
-//! One GET over a connection of its own (PROBE-10, CTR-45): certificates are not checked, there is no
-//! proxy, redirects lead to the same host only, and of the body a bounded part is read.
+//! One GET over a connection of its own. Of probes and hooks (PROBE-10, CTR-45): certificates are not checked, there
+//! is no proxy, redirects lead to the same host only, and of the body a bounded part is read.
 
 use std::{
     error::Error as _,
@@ -13,18 +13,24 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use daemon::ErrorChain;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request, Response,
+    Response,
     body::{Bytes, Incoming},
     client::conn::http1,
-    header::{self, HeaderValue},
+    ext::ReasonPhrase,
+    header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use kubelet_core::probes::http::{HttpRequest, Redirect};
+use kubelet_core::{
+    quote::quote,
+    request::{Astray, Chase, Follow, Next, NoPlace, Place, Request},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsConnector,
+    client::TlsStream,
     rustls::{
         self, ClientConfig, DigitallySignedStruct, SignatureScheme,
         client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -33,14 +39,15 @@ use tokio_rustls::{
     },
 };
 
-use super::dial::{self, DialError};
+use super::{
+    dial::{self, DialError},
+    proxy::ProxyError,
+};
 
-/// Of a body no more is read.
+/// Of a probe's or hook's body no more is read.
 const MAX_BODY_BYTES: usize = 10 * 1024;
-/// So many requests are made for one, redirects included.
-const MAX_REQUESTS: usize = 10;
 
-/// An answer.
+/// An answer to a probe or hook.
 #[derive(Debug)]
 pub(crate) struct Reply {
     /// The status code.
@@ -49,15 +56,34 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
-/// No answer.
+/// An answer to one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) status: u16,
+    /// The code with the server's words for it.
+    pub(crate) status_line: String,
+    /// Where it leads.
+    pub(crate) location: Option<String>,
+    /// What of it was asked for, or why it did not come.
+    pub(crate) body: Result<Vec<u8>, String>,
+}
+
+/// No answer, in Go's words.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
+    /// The URL leads nowhere.
+    #[error(transparent)]
+    Place(#[from] NoPlace),
     /// Nobody there.
     #[error(transparent)]
     Dial(#[from] DialError),
     /// TLS was asked for, HTTP was spoken.
     #[error("http: server gave HTTP response to HTTPS client")]
     HttpNotTls,
+    /// Nobody's certificate would do.
+    #[error("no certificate to trust: install ca-certificates, or name a file with SSL_CERT_FILE")]
+    NoRoots,
     /// TLS failed.
     #[error("tls: {0}")]
     Tls(String),
@@ -67,28 +93,52 @@ pub(crate) enum HttpError {
     /// The peer does not speak HTTP, or broke off.
     #[error("{0}")]
     Protocol(String),
-    /// The manifest's headers cannot be sent. Upstream's words.
-    #[error("net/http: invalid header field value for {0:?}")]
-    Header(String),
+    /// The caller's headers cannot be sent.
+    #[error("net/http: invalid header field {part} {}", quote(.name))]
+    Header { part: &'static str, name: String },
     /// Nor the rest of its request.
     #[error("invalid request: {0}")]
     Request(String),
-    /// Redirects without end.
-    #[error("stopped after {MAX_REQUESTS} redirects")]
-    Redirects,
-    /// The answer began and its body did not end well.
+    /// Redirects lead nowhere.
+    #[error("{0}")]
+    Astray(String),
+    /// No answer in time.
+    #[error("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")]
+    Timeout,
+    /// No way through a proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    /// There is none: what could not be asked, and why.
+    #[error("Get {}: {}", quote(.url), ErrorChain(.error))]
+    Get {
+        /// The place that was asked last.
+        url: String,
+        /// Why it gave no answer.
+        error: HttpError,
+    },
+    /// It began and its body did not end well.
     #[error("{0}")]
     Body(String),
 }
 
-/// What could not be asked, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("Get {url:?}: {error}")]
-pub(crate) struct Failed {
-    /// The place that was asked last.
-    pub(crate) url: String,
-    /// Why it gave no answer.
-    pub(crate) error: HttpError,
+impl Failed {
+    /// Of a request that got no answer.
+    pub(crate) fn get(request: &Request, error: HttpError) -> Self {
+        let url = request.url.without_password();
+        Self::Get { url, error }
+    }
+}
+
+impl From<Astray> for Failed {
+    fn from(Astray { url, reason }: Astray) -> Self {
+        let error = HttpError::Astray(reason);
+        Self::Get { url, error }
+    }
 }
 
 /// How far a request has come, for whoever ends it before its time.
@@ -99,27 +149,31 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// The head of the last answer came.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    /// The place that was asked last.
-    pub(crate) fn url(&self, request: &HttpRequest) -> String {
-        let redirected = self.redirected.lock();
-        let redirected = redirected.unwrap_or_else(PoisonError::into_inner);
-        redirected.clone().unwrap_or_else(|| request.url())
-    }
-
-    fn begin(&self, redirected: Option<&HttpRequest>) {
-        self.heard.store(false, Ordering::Relaxed);
-        if let Some(request) = redirected {
-            let mut url = self
-                .redirected
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            *url = Some(request.url());
+    /// What to say where there is no time left.
+    pub(crate) fn out_of_time(self, first: &Request) -> Failed {
+        if self.heard.into_inner() {
+            let why = "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
+            return Failed::Body(why.to_owned());
         }
+        let redirected = self.redirected.into_inner();
+        let redirected = redirected.unwrap_or_else(PoisonError::into_inner);
+        Failed::Get {
+            url: redirected.unwrap_or_else(|| first.url.without_password()),
+            error: HttpError::Timeout,
+        }
+    }
+
+    /// The head of an answer came.
+    pub(crate) fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Another place is asked next.
+    pub(crate) fn redirect(&self, next: &Request) {
+        self.heard.store(false, Ordering::Relaxed);
+        let redirected = self.redirected.lock();
+        let mut redirected = redirected.unwrap_or_else(PoisonError::into_inner);
+        *redirected = Some(next.url.without_password());
     }
 }
 
@@ -127,68 +181,67 @@ impl Progress {
 /// came. Each answer is looked for after `rest`.
 ///
 /// # Errors
-/// See [`HttpError`].
+/// See [`Failed`].
 pub(crate) async fn get<F>(
-    request: &HttpRequest,
+    request: &Request,
     rest: impl Fn() -> F,
     progress: &Progress,
 ) -> Result<Reply, Failed>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut redirected: Option<Box<HttpRequest>> = None;
-    let mut requests = 0;
+    let mut chase = Chase::new(request, Follow::SameHost);
     loop {
-        let current = redirected.as_deref().unwrap_or(request);
-        progress.begin(redirected.as_deref());
-        let answer = Box::pin(once(current, rest(), &progress.heard)).await;
-        let (reply, location) = answer.map_err(|error| Failed {
-            url: current.url(),
-            error,
-        })?;
-        requests += 1;
-        let location = location.filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308));
-        let Some(location) = location else {
-            return Ok(reply);
-        };
-        redirected = match current.redirected(&location, request) {
-            Redirect::End => return Ok(reply),
-            Redirect::Failed { url, reason } => {
-                let error = HttpError::Protocol(reason);
-                return Err(Failed { url, error });
-            }
-            Redirect::To(_) if requests == MAX_REQUESTS => {
-                let error = HttpError::Redirects;
-                return Err(Failed {
-                    url: location,
-                    error,
+        let current = chase.request();
+        let answer = Box::pin(once(current, rest(), progress)).await;
+        let answer = answer.map_err(|error| Failed::get(current, error))?;
+        match chase.answered(answer.status, answer.location.as_deref())? {
+            Next::Ask => progress.redirect(chase.request()),
+            Next::Done => {
+                let body = answer.body.map_err(Failed::Body)?;
+                return Ok(Reply {
+                    status: answer.status,
+                    body: String::from_utf8_lossy(&body).into_owned(),
                 });
             }
-            Redirect::To(next) => Some(next),
-        };
+        }
     }
 }
 
 async fn once(
-    request: &HttpRequest,
+    request: &Request,
     rest: impl Future<Output = ()> + Send + 'static,
-    heard: &AtomicBool,
-) -> Result<(Reply, Option<String>), HttpError> {
-    let message = message(request)?;
-    let stream = dial::connect(&request.host, request.port)
-        .await?
-        .first_resting(rest);
-    if !request.https {
-        return exchange(message, stream, heard).await;
+    progress: &Progress,
+) -> Result<Answer, HttpError> {
+    let message = message(request, &request.url.target())?;
+    let Place { https, host, port } = request.place()?;
+    let stream = dial::connect(&host, port).await?.first_resting(rest);
+    if !https {
+        return exchange(message, stream, MAX_BODY_BYTES, progress).await;
     }
-    let name = if request.host.is_empty() {
-        "localhost"
+    let host = if host.is_empty() {
+        "localhost".to_owned()
     } else {
-        &request.host
+        host
     };
-    let name = ServerName::try_from(name.to_owned())
-        .map_err(|error| HttpError::Request(error.to_string()))?;
-    let stream = connector().connect(name, stream).await.map_err(|error| {
+    let stream = begin_tls(&connector(), host, stream).await?;
+    exchange(message, stream, MAX_BODY_BYTES, progress).await
+}
+
+/// Speaks TLS over a connection.
+///
+/// # Errors
+/// When the peer does not, or not well.
+pub(crate) async fn begin_tls<S>(
+    connector: &TlsConnector,
+    host: String,
+    stream: S,
+) -> Result<TlsStream<S>, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = ServerName::try_from(host).map_err(|error| HttpError::Request(error.to_string()))?;
+    connector.connect(name, stream).await.map_err(|error| {
         let cause = error
             .get_ref()
             .and_then(|cause| cause.downcast_ref::<rustls::Error>());
@@ -200,15 +253,19 @@ async fn once(
             None if error.kind() == io::ErrorKind::UnexpectedEof => HttpError::Closed,
             None => HttpError::Protocol(error.to_string()),
         }
-    })?;
-    exchange(message, stream, heard).await
+    })
 }
 
-async fn exchange<S>(
-    message: Request<Empty<Bytes>>,
+/// Sends a request and reads its answer, of the body no more than so many bytes.
+///
+/// # Errors
+/// When there is no answer.
+pub(crate) async fn exchange<S>(
+    message: hyper::Request<Empty<Bytes>>,
     stream: S,
-    heard: &AtomicBool,
-) -> Result<(Reply, Option<String>), HttpError>
+    max_body_bytes: usize,
+    progress: &Progress,
+) -> Result<Answer, HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -223,105 +280,90 @@ where
             .send_request(message)
             .await
             .map_err(|error| broken(&error))?;
-        heard.store(true, Ordering::Relaxed);
+        progress.hear();
         let location = response
             .headers()
             .get(header::LOCATION)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let reply = Reply {
+        Ok(Answer {
             status: response.status().as_u16(),
-            body: read_body(response).await?,
-        };
-        Ok((reply, location))
+            status_line: status_line(&response),
+            location,
+            body: read_body(response, max_body_bytes).await,
+        })
     };
     // The connection is for this request alone: it ends by being closed, without more ado.
     let mut connection = poll_fn(|context| connection.poll_without_shutdown(context));
     let mut work = pin!(work);
     tokio::select! {
         biased;
+        // cancel-safe: dropped for good with this exchange.
         result = &mut work => result,
         // The answer may lie in the connection's buffers although the peer has gone.
         _ = &mut connection => work.await,
     }
 }
 
-fn message(request: &HttpRequest) -> Result<Request<Empty<Bytes>>, HttpError> {
-    let mut builder =
-        Request::get(request.target.as_str()).header(header::HOST, request.host_header.as_str());
-    for (name, value) in &request.headers {
-        let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| HttpError::Header(name.clone()))?;
-        builder = builder.header(name.as_str(), value);
-    }
-    let names = |wanted: &str| {
-        let mut names = request.headers.iter().map(|(name, _)| name);
-        names.any(|name| name.eq_ignore_ascii_case(wanted))
-    };
-    if let Some(user) = &request.user
-        && !names("Authorization")
-    {
-        builder = builder.header(header::AUTHORIZATION, basic(user));
-    }
-    if let Some(referer) = &request.referer
-        && !names("Referer")
-    {
-        builder = builder.header(header::REFERER, referer);
-    }
-    builder
+/// A request as it is sent, to the place itself or, with a whole URL for a target, to a proxy.
+///
+/// # Errors
+/// When it cannot be sent.
+pub(crate) fn message(
+    request: &Request,
+    target: &str,
+) -> Result<hyper::Request<Empty<Bytes>>, HttpError> {
+    let refused = |error: http::Error| HttpError::Request(error.to_string());
+    let mut message = hyper::Request::get(target)
+        .header(header::HOST, request.host_header())
         .body(Empty::new())
-        .map_err(|error| HttpError::Request(error.to_string()))
-}
-
-/// `user:password` of a URL, as a header.
-pub(crate) fn basic(user: &str) -> String {
-    let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let mut plain = unescaped(name);
-    plain.push(b':');
-    plain.extend(unescaped(password));
-    format!("Basic {}", STANDARD.encode(plain))
-}
-
-/// `%40` as `@`.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match tail {
-            [high, low, ..] if *first == b'%' => {
-                let digit = |byte: u8| {
-                    char::from(byte)
-                        .to_digit(16)
-                        .and_then(|d| u8::try_from(d).ok())
-                };
-                digit(*high).zip(digit(*low))
-            }
-            _ => None,
+        .map_err(refused)?;
+    let headers = message.headers_mut();
+    for (name, value) in request.sent_headers() {
+        let wrong = |part| HttpError::Header {
+            part,
+            name: name.to_owned(),
         };
-        if let Some((high, low)) = escaped {
-            bytes.push(high * 16 + low);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong("value for"))?;
+        let name: HeaderName = name.parse().map_err(|_| wrong("name"))?;
+        headers.append(name, value);
     }
-    bytes
+    if let Some(user) = request.credentials() {
+        headers.insert(header::AUTHORIZATION, basic(&user));
+    }
+    Ok(message)
 }
 
-async fn read_body(response: Response<Incoming>) -> Result<String, HttpError> {
+/// `name:password`, as a header.
+pub(crate) fn basic(user: &[u8]) -> HeaderValue {
+    let text = format!("Basic {}", STANDARD.encode(user));
+    HeaderValue::try_from(text).expect("base64 is plain text")
+}
+
+fn status_line<B>(response: &Response<B>) -> String {
+    let status = response.status();
+    match response.extensions().get::<ReasonPhrase>() {
+        Some(reason) => {
+            let reason = String::from_utf8_lossy(reason.as_bytes());
+            format!("{} {reason}", status.as_u16())
+        }
+        None => status.to_string(),
+    }
+}
+
+async fn read_body(response: Response<Incoming>, max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut body = response.into_body();
     let mut bytes: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| HttpError::Body(words(&error)))?;
+        let frame = frame.map_err(|error| words(&error))?;
         if let Some(data) = frame.data_ref() {
-            let room = MAX_BODY_BYTES - bytes.len();
+            let room = max_bytes - bytes.len();
             bytes.extend_from_slice(&data[..data.len().min(room)]);
-            if bytes.len() == MAX_BODY_BYTES {
+            if bytes.len() == max_bytes {
                 break;
             }
         }
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 /// Differs (PROBE-10): what breaks HTTP or TLS is told in other words, and what a server said in their place is not
@@ -336,7 +378,7 @@ fn broken(error: &hyper::Error) -> HttpError {
     } else if error.is_parse() {
         HttpError::Protocol(format!(
             "net/http: HTTP/1.x transport connection broken: {}",
-            daemon::ErrorChain(error)
+            ErrorChain(error)
         ))
     } else {
         HttpError::Protocol(words(error))
@@ -346,10 +388,7 @@ fn broken(error: &hyper::Error) -> HttpError {
 /// What went wrong on the connection, without who was told of it on the way; else all of it.
 fn words(error: &hyper::Error) -> String {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.map_or_else(
-        || daemon::ErrorChain(error).to_string(),
-        io::Error::to_string,
-    )
+    cause.map_or_else(|| ErrorChain(error).to_string(), io::Error::to_string)
 }
 
 /// Made when the first HTTPS request is made: most nodes never need it.

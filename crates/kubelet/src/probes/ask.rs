@@ -12,7 +12,7 @@ use kubelet_core::{
     ids::ContainerId,
     probes::{
         ProbeKind, Timing,
-        http::{HttpRequest, Purpose, authority, resolve_port},
+        http::{self, Purpose, authority, resolve_port},
     },
 };
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::outbound::{
     dial,
-    http::{self, HttpError},
+    http::{Failed, Progress, get},
 };
 
 /// What of a command's output counts.
@@ -132,32 +132,21 @@ impl Question {
     async fn http(&self, action: &HTTPGetAction, timeout: Duration) -> Verdict {
         let ports = self.container.ports.as_deref().unwrap_or_default();
         let who = (Purpose::Probe, self.config.version.as_str());
-        let request = match HttpRequest::new(action, ports, &self.pod_ip, who) {
+        let request = match http::request(action, ports, &self.pod_ip, who) {
             Ok(request) => request,
             Err(error) => return Verdict::unasked(&error.to_string()),
         };
         let rest = || self.limits.until(self.answers_from);
-        let progress = http::Progress::default();
-        let get = http::get(&request, rest, &progress);
-        match self.limits.within(timeout, get).await {
-            Err(Elapsed) if progress.is_heard() => Verdict::Unasked {
+        let progress = Progress::default();
+        let get = get(&request, rest, &progress);
+        let answer = self.limits.within(timeout, get).await;
+        match answer.unwrap_or_else(|Elapsed| Err(progress.out_of_time(&request))) {
+            Err(Failed::Body(error)) => Verdict::Unasked {
                 state: "failure",
-                error: "context deadline exceeded (Client.Timeout or context cancellation while reading body)"
-                    .to_owned(),
+                error,
             },
-            Err(Elapsed) => Verdict::Failure(format!(
-                "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
-                progress.url(&request)
-            )),
-            Ok(Err(http::Failed {
-                error: HttpError::Body(reason),
-                ..
-            })) => Verdict::Unasked {
-                state: "failure",
-                error: reason,
-            },
-            Ok(Err(failed)) => Verdict::Failure(failed.to_string()),
-            Ok(Ok(reply)) => match reply.status {
+            Err(failed) => Verdict::Failure(failed.to_string()),
+            Ok(reply) => match reply.status {
                 200..=299 => Verdict::Success,
                 300..=399 => Verdict::Warning(format!(
                     "Probe terminated redirects, Response body: {}",

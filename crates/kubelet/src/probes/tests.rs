@@ -387,6 +387,7 @@ async fn nothing_is_asked_of_a_container_that_does_not_run() {
 fn lone_http_probe(port: u16) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
+            path: Some("/".to_owned()),
             port: IntOrString::Int(port.into()),
             ..HTTPGetAction::default()
         }),

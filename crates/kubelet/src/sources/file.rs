@@ -34,7 +34,7 @@ use self::events::Events;
 use super::{ManifestFile, SourcePod, SourceSet, unchanged_or_new};
 
 /// Largest manifest, in bytes (SRC-03).
-pub(crate) const MAX_MANIFEST_BYTES: u64 = 10 * 1024 * 1024;
+pub(crate) const MAX_MANIFEST_BYTES: usize = 10 * 1024 * 1024;
 /// Wait before a vanished directory is looked for again: doubling from here (SRC-06).
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait.
@@ -480,7 +480,7 @@ fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileE
         .map_err(FileError::Read)?;
     let metadata = file.metadata().map_err(FileError::Read)?;
     stamp(&metadata)?;
-    if metadata.len() > MAX_MANIFEST_BYTES {
+    if metadata.len() > MAX_MANIFEST_BYTES as u64 {
         return Err(FileError::TooLarge {
             bytes: metadata.len(),
         });
@@ -488,10 +488,10 @@ fn load(path: &Path, source: &StaticSource) -> Result<manifest::LoadedPod, FileE
     let mut bytes = Vec::new();
     // A file may grow while it is read: never more than the limit and one.
     file.by_ref()
-        .take(MAX_MANIFEST_BYTES + 1)
+        .take(MAX_MANIFEST_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(FileError::Read)?;
-    if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+    if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(FileError::TooLarge {
             bytes: bytes.len() as u64,
         });

@@ -10,8 +10,6 @@
 //! is not called a success.
 
 mod fetch;
-mod proxy;
-mod target;
 mod trust;
 
 use std::{sync::Arc, time::Duration};
@@ -25,15 +23,13 @@ use kubelet_core::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{fetch::FetchError, target::Headers};
+use self::fetch::{FetchError, Headers};
 pub(crate) use self::{fetch::Way, trust::TrustStores};
 use super::{ManifestFile, SourcePod, SourceSet, unchanged_or_new};
 use crate::events::{EventType, Events, ObjectRef};
 
 /// Failures that are told as such (SRC-12).
 const TOLD_FAILURES: u32 = 3;
-/// The whole exchange takes no longer (SRC-10).
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the URL source is told.
 #[derive(Debug, Clone)]
@@ -57,8 +53,6 @@ pub(crate) struct HttpSourceConfig {
 enum SourceError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    #[error("{url}: no whole answer within {}s", REQUEST_TIMEOUT.as_secs())]
-    Timeout { url: String },
     #[error("zero-length data received from {url}")]
     Empty { url: String },
     #[error(transparent)]
@@ -139,10 +133,7 @@ impl HttpSource {
     /// upstream takes that for no news, and they stay away until it says something else.
     async fn look(&mut self) -> Result<bool, SourceError> {
         let url = self.config.url.clone();
-        let asked = fetch::get(&url, &self.config.headers, &self.config.way);
-        let body = tokio::time::timeout(REQUEST_TIMEOUT, asked)
-            .await
-            .map_err(|_| SourceError::Timeout { url: url.clone() })??;
+        let body = fetch::get(&url, &self.config.headers, &self.config.way).await?;
         if body.is_empty() {
             // Said as a failure, and still a set: the source is ready and wants nothing (SRC-11).
             self.last = Vec::new();

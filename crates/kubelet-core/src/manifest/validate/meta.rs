@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference,
 };
 
-use super::super::field::{Errors, Path, is_printable};
+use crate::quote::is_printable;
+
+use super::super::field::{Errors, Path};
 use super::names;
 use super::values::{json, not_negative, text};
 

@@ -14,13 +14,16 @@ use tokio_rustls::{
     },
 };
 
-use kubelet_core::probes::http::Purpose;
+use kubelet_core::probes::http::{self, Purpose};
 
 use super::*;
 
-async fn get(request: &HttpRequest) -> Result<Reply, HttpError> {
+async fn get(request: &Request) -> Result<Reply, HttpError> {
     let answer = super::get(request, || std::future::ready(()), &Progress::default()).await;
-    answer.map_err(|failed| failed.error)
+    answer.map_err(|failed| match failed {
+        Failed::Get { error, .. } => error,
+        Failed::Body(why) => panic!("{why}"),
+    })
 }
 
 /// Answers each connection with the next of these texts and notes what it was asked.
@@ -91,14 +94,14 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) ->
     String::from_utf8_lossy(&request).into_owned()
 }
 
-fn request(port: u16, path: &str, scheme: &str) -> HttpRequest {
+fn request(port: u16, path: &str, scheme: &str) -> Request {
     let action = HTTPGetAction {
         path: Some(path.to_owned()),
         port: IntOrString::Int(port.into()),
         scheme: Some(scheme.to_owned()),
         ..HTTPGetAction::default()
     };
-    HttpRequest::new(&action, &[], "127.0.0.1", (Purpose::Probe, "1.34")).unwrap()
+    http::request(&action, &[], "127.0.0.1", (Purpose::Probe, "1.34")).unwrap()
 }
 
 fn ok(body: &str) -> String {

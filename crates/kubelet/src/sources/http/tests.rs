@@ -170,6 +170,65 @@ async fn src_12_a_failure_keeps_the_last_set_and_a_first_one_gives_none() {
     assert_eq!(names(&sets.borrow()), ["a-node"]);
 }
 
+/// Go's `http.Client` names what it could not get; a status and an empty answer are upstream's own words.
+#[tokio::test]
+async fn src_12_failures_are_told_in_the_words_of_gos_client() {
+    let failure = async |url: &str| {
+        let (mut source, _sets) = source(url);
+        let error = source.look().await.unwrap_err();
+        ErrorChain(&error).to_string()
+    };
+    let web = Web::start(500, "").await;
+    let with_user = web.url.replace("http://", "http://user:word@");
+    // Of a redirect's answer too the URL of the configuration is told.
+    web.redirects_to("/elsewhere");
+    assert_eq!(failure(&with_user).await, format!("{with_user}: 500 X"));
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    for (url, told) in [
+        (
+            format!("http://user:word@{closed}/a b"),
+            format!(
+                "Get \"http://user:***@{closed}/a%20b\": dial tcp {closed}: connect: connection refused"
+            ),
+        ),
+        (
+            "ftp://h/".to_owned(),
+            "Get \"ftp://h/\": unsupported protocol scheme \"ftp\"".to_owned(),
+        ),
+        (
+            "/pods".to_owned(),
+            "Get \"/pods\": unsupported protocol scheme \"\"".to_owned(),
+        ),
+        (
+            "http://a b/".to_owned(),
+            "parse \"http://a b/\": invalid character \" \" in host name".to_owned(),
+        ),
+    ] {
+        assert_eq!(failure(&url).await, told);
+    }
+    web.answers(302, "");
+    web.redirects_to("pods2");
+    let told = "Get \"pods2\": stopped after 10 redirects";
+    assert_eq!(failure(&web.url).await, told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn src_10_a_server_that_does_not_answer_is_waited_for_ten_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/pods", listener.local_addr().unwrap());
+    let (mut source, _sets) = source(&url);
+    let error = source.look().await.unwrap_err();
+    assert_eq!(
+        ErrorChain(&error).to_string(),
+        format!(
+            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        )
+    );
+}
+
 #[tokio::test]
 async fn what_the_url_is_good_for_is_shown() {
     let web = Web::start(200, "kind: [").await;

@@ -2,31 +2,44 @@
 //!
 //! Differs (SRC-10): a proxy that is itself spoken to over TLS or SOCKS is refused.
 
+use http_body_util::Empty;
 use hyper::{
-    Request,
+    body::Bytes,
     header::{self, HeaderValue},
 };
-use kubelet_core::proxies::Proxies;
+use kubelet_core::{
+    probes::http::authority,
+    proxies::Proxies,
+    request::{Place, Request},
+    url::Url,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::target::Target;
+use super::{
+    connection::Connection,
+    dial::{self, DialError},
+    http::{self, HttpError},
+};
 
 /// A proxy says no more before the tunnel is open.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Whom to ask in a target's place.
+/// Whom to ask in a place's stead.
 #[derive(Debug)]
-pub(super) struct Proxy {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Proxy {
+    host: String,
+    port: u16,
     authorization: Option<HeaderValue>,
 }
 
 /// No way through a proxy.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub(crate) enum ProxyError {
     #[error("proxy {0}: only proxies of http are supported")]
     Scheme(String),
+    /// In Go's words.
+    #[error("proxyconnect tcp: {0}")]
+    Dial(DialError),
     #[error("proxy {proxy}: CONNECT {target}: {answer}")]
     Refused {
         proxy: String,
@@ -42,42 +55,63 @@ pub(super) enum ProxyError {
 }
 
 impl Proxy {
-    /// `None`: the target itself is asked.
-    pub(super) fn of(proxies: &Proxies, target: &Target) -> Result<Option<Self>, ProxyError> {
-        let Some(url) = proxies.of(target.https, &target.host, target.port) else {
+    /// `None`: the place itself is asked.
+    ///
+    /// # Errors
+    /// When the proxy is one of another kind.
+    pub(crate) fn of(proxies: &Proxies, place: &Place) -> Result<Option<Self>, ProxyError> {
+        let Some(text) = proxies.of(place.https, &place.host, place.port) else {
             return Ok(None);
         };
-        let Some(proxy) = Target::parse(&url).filter(|proxy| !proxy.https) else {
-            // It may hold a password.
-            let url = url.rsplit_once('@').map_or(url.as_str(), |(_, host)| host);
-            return Err(ProxyError::Scheme(url.to_owned()));
-        };
-        let authorization = proxy.basic();
-        Ok(Some(Self {
-            authorization: authorization.and_then(|value| HeaderValue::try_from(value).ok()),
-            host: proxy.host,
-            port: proxy.port,
-        }))
+        let proxy = Url::parse(&text).ok().and_then(|url| {
+            let authorization = url.credentials().map(|user| http::basic(&user));
+            let Place { https, host, port } = Place::of(&url).ok()?;
+            (!https).then_some(Self {
+                host,
+                port,
+                authorization,
+            })
+        });
+        // The URL may hold a password.
+        let shown = || text.rsplit_once('@').map_or(&*text, |(_, host)| host);
+        let refused = || ProxyError::Scheme(shown().to_owned());
+        proxy.ok_or_else(refused).map(Some)
     }
 
-    /// A request to the target, as the proxy is asked it.
-    pub(super) fn instead_of<B>(
+    /// Connects to the proxy.
+    ///
+    /// # Errors
+    /// When that is not to be had.
+    pub(crate) async fn connect(&self) -> Result<Connection, ProxyError> {
+        let connection = dial::connect(&self.host, self.port).await;
+        connection.map_err(ProxyError::Dial)
+    }
+
+    /// A request as the proxy is asked it.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub(crate) fn message(
         &self,
-        target: &Target,
-        mut request: Request<B>,
-    ) -> Result<Request<B>, http::Error> {
-        *request.uri_mut() = target.plain_url().parse()?;
+        request: &Request,
+    ) -> Result<hyper::Request<Empty<Bytes>>, HttpError> {
+        let (host, target) = (request.host_header(), request.url.target());
+        let whole = format!("{}://{host}{target}", request.url.scheme);
+        let mut message = http::message(request, &whole)?;
         if let Some(authorization) = self.authorization.clone() {
-            let headers = request.headers_mut();
+            let headers = message.headers_mut();
             headers.insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        Ok(request)
+        Ok(message)
     }
 
-    /// Opens a tunnel to the target through a connection with the proxy.
-    pub(super) async fn tunnel(
+    /// Opens a tunnel to the place through a connection with the proxy.
+    ///
+    /// # Errors
+    /// When the proxy does not let anybody through.
+    pub(crate) async fn tunnel(
         &self,
-        target: &Target,
+        place: &Place,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     ) -> Result<(), ProxyError> {
         let proxy = format!("{}:{}", self.host, self.port);
@@ -85,7 +119,7 @@ impl Proxy {
             proxy: proxy.clone(),
             source,
         };
-        let peer = target.host_and_port();
+        let peer = authority(&place.host, place.port);
         let mut head = format!("CONNECT {peer} HTTP/1.1\r\nHost: {peer}\r\n").into_bytes();
         if let Some(value) = &self.authorization {
             head.extend_from_slice(b"Proxy-Authorization: ");
@@ -117,12 +151,20 @@ impl Proxy {
 mod tests {
     use super::*;
 
+    fn place() -> Place {
+        Place {
+            https: true,
+            host: "h".to_owned(),
+            port: 443,
+        }
+    }
+
     #[test]
     fn src_10_a_proxy_is_asked_with_the_user_of_its_url() {
         let by = |proxy: &str| {
             let variable = |name: &str| (name == "HTTPS_PROXY").then(|| proxy.to_owned());
             let proxies = Proxies::new(variable);
-            Proxy::of(&proxies, &Target::parse("https://h/").unwrap())
+            Proxy::of(&proxies, &place())
         };
         let proxy = by("user:word@[fd00::1]:3128").unwrap().unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port), ("fd00::1", 3128));
@@ -147,7 +189,7 @@ mod tests {
             port: 80,
             authorization: Some(HeaderValue::from_static("Basic eA==")),
         };
-        let target = Target::parse("https://h/x").unwrap();
+        let target = place();
         let open = async |answer: &str| {
             let (mut ours, mut theirs) = tokio::io::duplex(1024);
             theirs.write_all(answer.as_bytes()).await.unwrap();
