@@ -27,7 +27,7 @@ use crate::{
     output,
     tool::{HELP, Tool},
 };
-use manifests::Broken;
+use manifests::{Broken, Manifests};
 use pods::Pod;
 
 /// `berth status`.
@@ -59,8 +59,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 struct Seen {
     health: Health,
     pods: Pods,
-    /// Manifests that are not used as they are.
-    broken: Vec<Broken>,
+    manifests: Manifests,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -163,14 +162,14 @@ fn look(settings: &Settings) -> Seen {
         },
     };
     // Other kubelets have no such path.
-    let broken = match settings.servers.read_only.map(|at| get(at, "/manifests")) {
+    let manifests = match settings.servers.read_only.map(|at| get(at, "/manifests")) {
         Some(Ok(answer)) if answer.is_success() => manifests::parse(&answer.body),
-        _ => Ok(Vec::new()),
+        _ => Ok(Manifests::default()),
     };
     Seen {
         health,
         pods,
-        broken: broken.unwrap_or_default(),
+        manifests: manifests.unwrap_or_default(),
     }
 }
 
@@ -211,9 +210,11 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
         Pods::Listed(pods) => pods.as_slice(),
         Pods::Off | Pods::Unknown(_) => &[],
     };
-    let told = pods::node_name(listed).map(str::to_owned);
-    // A node that was started with --hostname-override tells it itself.
-    let name = told.or_else(|| settings.node_name(&node_os::proc::hostname()));
+    let Manifests { node, broken } = &seen.manifests;
+    // A node that was started with --hostname-override tells it itself; another kubelet by its pods.
+    let told = node.as_deref().or_else(|| pods::node_name(listed));
+    let otherwise = || settings.node_name(&node_os::proc::hostname());
+    let name = told.map(str::to_owned).or_else(otherwise);
     let name = name.unwrap_or_default();
     let port = |address: Option<SocketAddr>| {
         address.map_or("no port".to_owned(), |address| address.to_string())
@@ -250,7 +251,7 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
         }
         Pods::Listed(pods) => {
             text.push('\n');
-            text.push_str(&pods::table(pods, &seen.broken, now));
+            text.push_str(&pods::table(pods, broken, now));
         }
         Pods::Off => text.push_str(
             "pods     unknown: the read-only port is off (set readOnlyPort: 10255 and address: \
@@ -262,7 +263,7 @@ fn screen(settings: &Settings, seen: &Seen, runtime: &str, now: Timestamp) -> St
         }
     }
     let is_shown = |file: &&Broken| listed.iter().any(|pod| pod.is_kept_by(file));
-    let without_pod = seen.broken.iter().filter(|file| !is_shown(file));
+    let without_pod = broken.iter().filter(|file| !is_shown(file));
     text.push_str(&manifests::table(without_pod));
     text
 }
@@ -281,7 +282,7 @@ mod tests {
         let seen = Seen {
             health: Health::Silent,
             pods: Pods::Unknown("refused".to_owned()),
-            broken: Vec::new(),
+            manifests: Manifests::default(),
         };
         let text = screen(&settings, &seen, "ready", Timestamp::UNIX_EPOCH);
         assert!(
@@ -298,7 +299,7 @@ mod tests {
         let seen = Seen {
             health: Health::Healthy,
             pods: Pods::Listed(Vec::new()),
-            broken: Vec::new(),
+            manifests: Manifests::default(),
         };
         let away = "NOT ready: docker is down";
         let text = screen(&settings, &seen, away, Timestamp::UNIX_EPOCH);
@@ -313,17 +314,19 @@ mod tests {
     #[test]
     fn a_broken_manifest_without_pod_is_told_below() {
         let settings = settings(&["--hostname-override=n1", "--pod-manifest-path=/m"]);
-        let files = br#"{"items":[{"path":"/m/a.yaml","errors":["kind: missing"]}]}"#;
+        let files = br#"{"node":"n2","items":[{"path":"/m/a.yaml","errors":["kind: missing"]}]}"#;
         let seen = Seen {
             health: Health::Healthy,
             pods: Pods::Listed(Vec::new()),
-            broken: manifests::parse(files).unwrap(),
+            manifests: manifests::parse(files).unwrap(),
         };
         let text = screen(&settings, &seen, "ready", Timestamp::UNIX_EPOCH);
         assert!(
             text.ends_with("no pod  /m/a.yaml: kind: missing\n"),
             "{text}"
         );
+        // It was started with other flags than this tool.
+        assert!(text.starts_with("node       n2  healthy"), "{text}");
     }
 
     #[test]
@@ -331,12 +334,12 @@ mod tests {
         assert!(!answers(&Seen {
             health: Health::Off,
             pods: Pods::Off,
-            broken: Vec::new(),
+            manifests: Manifests::default(),
         }));
         assert!(answers(&Seen {
             health: Health::Healthy,
             pods: Pods::Off,
-            broken: Vec::new(),
+            manifests: Manifests::default(),
         }));
     }
 

@@ -42,13 +42,6 @@ pub fn legacy_link(key: &PodKey, container: &ContainerName, id: &ContainerId) ->
     format!("{}{LINK_SUFFIX}", &stem[..stem.floor_char_boundary(room)])
 }
 
-/// The container's id in a link's name; `None` when the name is not a link of ours.
-pub fn id_of_link(name: &str) -> Option<ContainerId> {
-    let stem = name.strip_suffix(LINK_SUFFIX)?;
-    let (_, id) = stem.rsplit_once('-')?;
-    (!id.is_empty()).then(|| ContainerId::from(id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,8 +56,6 @@ mod tests {
         assert_eq!(container_log(&ContainerName::from("app"), 3), "app/3.log");
         let link = legacy_link(&key, &ContainerName::from("app"), &ContainerId::from("abc"));
         assert_eq!(link, "web-node_default_app-abc.log");
-        assert_eq!(id_of_link(&link), Some(ContainerId::from("abc")));
-        assert_eq!(id_of_link("other.txt"), None);
     }
 
     #[test]

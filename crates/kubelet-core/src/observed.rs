@@ -165,7 +165,7 @@ pub struct ObservedContainer {
     pub state: ContainerState,
     /// When it was created.
     pub created_at: Option<Timestamp>,
-    /// When it was started, unless only created.
+    /// When it was started, as the runtime says it, unless only created.
     pub started_at: Option<Timestamp>,
     /// When it ended, when ended.
     pub finished_at: Option<Timestamp>,
@@ -260,10 +260,9 @@ impl ObservedPod {
     /// does not save the next start from waiting.
     pub fn latest_end(&self, name: &str) -> Option<Timestamp> {
         let exited = self.latest_exited(name)?;
-        exited
-            .finished_at
-            .or(exited.started_at)
-            .or(exited.created_at)
+        let times = [exited.finished_at, exited.started_at, exited.created_at];
+        let mut known = times.into_iter().flatten();
+        known.find(|time| *time > Timestamp::UNIX_EPOCH)
     }
 
     /// The newest sandbox, if it is ready.

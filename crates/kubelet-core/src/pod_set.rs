@@ -101,7 +101,7 @@ pub enum Step {
 /// anew after its end (SRC-42). Of two that want one name, the one that is there already has it.
 ///
 /// Differs: a pod that keeps its uid and changes its name is ended and started anew; upstream goes on with it under
-/// its old name until the kubelet is restarted.
+/// its old name until the kubelet is restarted. `/pods` names it anew from the edit on, before the old one has ended.
 pub fn plan_workers(view: &View<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (uid, (key, task)) in &view.workers {

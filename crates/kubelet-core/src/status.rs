@@ -433,7 +433,9 @@ fn normalise(pod: &Pod, status: &mut PodStatus) {
 
 fn truncate_time(time: &mut Option<Time>) {
     if let Some(Time(time)) = time {
-        *time = Timestamp::from_second(time.as_second()).unwrap_or(*time);
+        let nanos = time.as_nanosecond();
+        let begun = nanos - nanos.rem_euclid(1_000_000_000);
+        *time = Timestamp::from_nanosecond(begun).unwrap_or(*time);
     }
 }
 

@@ -174,7 +174,9 @@ fn route(
         (Surface::ReadOnly, "/events") if get => {
             events::events(&answers.events, &answers.node_name)
         }
-        (Surface::ReadOnly, "/manifests") if get => manifests::manifests(&answers.manifests),
+        (Surface::ReadOnly, "/manifests") if get => {
+            manifests::manifests(&answers.manifests, &answers.node_name)
+        }
         (Surface::ReadOnly, "/metrics") if get => metrics(answers),
         (Surface::ReadOnly, "/metrics/probes") if get => rendered(&answers.probe_registry),
         (Surface::ReadOnly, _) if is_debugging(path) => text(

@@ -1,4 +1,4 @@
-//! The files of `/manifests` that something is wrong with. Pure.
+//! What `/manifests` tells: the node's name, and the files that something is wrong with. Pure.
 
 use serde::Deserialize;
 
@@ -20,19 +20,24 @@ struct Name {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct List {
-    items: Vec<Broken>,
+/// The list.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Manifests {
+    /// What the node calls itself.
+    pub(super) node: Option<String>,
+    /// Manifests that are not used as they are.
+    #[serde(rename = "items")]
+    pub(super) broken: Vec<Broken>,
 }
 
-/// Those of the list with something wrong.
+/// Of its files those with something wrong.
 ///
 /// # Errors
 /// When it is no such list.
-pub(super) fn parse(body: &[u8]) -> Result<Vec<Broken>, serde_json::Error> {
-    let mut list: List = serde_json::from_slice(body)?;
-    list.items.retain(|file| !file.errors.is_empty());
-    Ok(list.items)
+pub(super) fn parse(body: &[u8]) -> Result<Manifests, serde_json::Error> {
+    let mut list: Manifests = serde_json::from_slice(body)?;
+    list.broken.retain(|file| !file.errors.is_empty());
+    Ok(list)
 }
 
 impl Broken {
@@ -72,7 +77,8 @@ mod tests {
             {"path":"/m/a.yaml","errors":[],"pod":{"namespace":"default","name":"a-n","uid":"1"}},
             {"path":"/m/b.yaml","errors":["x: Required value","y"],"pod":{"namespace":"default","name":"b-n","uid":"2"}},
             {"path":"/m/c.yaml","errors":["couldn't parse as pod: it\n is no map"]}]}"#;
-        let broken = parse(list.as_bytes()).unwrap();
+        let Manifests { node, broken } = parse(list.as_bytes()).unwrap();
+        assert_eq!(node, None);
         assert_eq!(broken.len(), 2);
         assert!(broken[0].keeps("default", "b-n") && !broken[0].keeps("other", "b-n"));
         assert_eq!(

@@ -347,7 +347,7 @@ default/b-n1  Pending  1/2    3         65s  d: CrashLoopBackOff: back-off 10s (
     fn a_broken_edit_is_told_beside_the_pod_that_goes_on() {
         let files = r#"{"items":[{"path":"/m/a.yaml","errors":["kind: missing"],
             "pod":{"namespace":"default","name":"a-n1"}}]}"#;
-        let broken = manifests::parse(files.as_bytes()).unwrap();
+        let broken = manifests::parse(files.as_bytes()).unwrap().broken;
         let pods = parse(LIST.as_bytes()).unwrap();
         let text = table(&pods, &broken, Timestamp::UNIX_EPOCH);
         let rows: Vec<_> = text.lines().collect();

@@ -254,6 +254,9 @@ impl Record {
 }
 
 /// Docker's state as a [`Life`].
+///
+/// Differs (STS-06): what has not run yet has 0 for its times, and what ended without having run began when it was
+/// created; upstream tells Docker's zero time, which shows as 1754-08-30.
 fn life(state: &State, created_at: i64) -> Life {
     let started_at = nanoseconds(&state.started_at);
     let exit_code = i32::try_from(state.exit_code).unwrap_or(i32::MAX);

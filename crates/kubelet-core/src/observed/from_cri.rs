@@ -29,6 +29,12 @@ pub fn time_from_nanos(nanos: i64) -> Option<Timestamp> {
         .flatten()
 }
 
+/// Nanoseconds of the epoch as a time, whatever they are: 0 and Go's zero time are shown as upstream shows them
+/// (Kubernetes kubelet, `toKubeContainerStatus`).
+fn time_as_told(nanos: i64) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(nanos)).ok()
+}
+
 /// The pod that labels name; `None` for sandboxes and containers that are not a pod's (CRI-05).
 pub fn pod_of_labels(labels: &BTreeMap<String, String>) -> Option<(PodUid, PodKey)> {
     let uid = labels.get(LABEL_POD_UID).filter(|uid| !uid.is_empty())?;
@@ -154,10 +160,10 @@ pub fn container_from_status(
     container.image_id = image_id(&status.image_id, &status.image_ref);
     container.log_path.clone_from(&status.log_path);
     if state != ContainerState::Created {
-        container.started_at = time_from_nanos(status.started_at);
+        container.started_at = time_as_told(status.started_at);
     }
     if state == ContainerState::Exited {
-        container.finished_at = time_from_nanos(status.finished_at);
+        container.finished_at = time_as_told(status.finished_at);
         container.exit_code = status.exit_code;
         container.reason.clone_from(&status.reason);
         container.message.clone_from(&status.message);

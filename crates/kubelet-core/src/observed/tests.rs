@@ -89,20 +89,31 @@ fn broken_or_missing_annotations_fall_back_to_the_metadata() {
     assert_eq!(container.name, ContainerName::from("app"));
 }
 
+/// Kubernetes kubelet, `toKubeContainerStatus`: containerd says 0 of a container that never ran, the original
+/// cri-dockerd Go's zero time as it comes.
 #[test]
-fn zero_times_of_go_and_of_containerd_mean_no_time() {
+fn times_are_what_the_runtime_says_though_nothing_can_have_been_then() {
     let mut status = status();
     status.state = v1::ContainerState::ContainerExited as i32;
     status.created_at = 1_700_000_000_123_456_789;
     status.started_at = -6_795_364_578_871_345_152;
     status.finished_at = 0;
     let container = container_from_status(&status, None).unwrap();
-    assert_eq!(container.started_at, None);
-    assert_eq!(container.finished_at, None);
+    let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
     assert_eq!(
-        container.created_at.unwrap().as_nanosecond(),
-        1_700_000_000_123_456_789
+        text(container.started_at).as_deref(),
+        Some("1754-08-30T22:43:41.128654848Z")
     );
+    assert_eq!(
+        text(container.finished_at).as_deref(),
+        Some("1970-01-01T00:00:00Z")
+    );
+    let created = container.created_at;
+    assert_eq!(created.unwrap().as_nanosecond(), 1_700_000_000_123_456_789);
+    // Such an end saves nobody from waiting.
+    let name = container.name.to_string();
+    let pod = ObservedPod::new(container.pod_uid.clone(), Vec::new(), vec![container]);
+    assert_eq!(pod.latest_end(&name), created);
 }
 
 #[test]

@@ -213,8 +213,8 @@ async fn once(
     rest: impl Future<Output = ()> + Send + 'static,
     progress: &Progress,
 ) -> Result<Answer, HttpError> {
-    let message = message(request, &request.url.target())?;
     let Place { https, host, port } = request.place()?;
+    let message = message(request, &request.url.target())?;
     let stream = dial::connect(&host, port).await?.first_resting(rest);
     if !https {
         return exchange(message, stream, MAX_BODY_BYTES, progress).await;

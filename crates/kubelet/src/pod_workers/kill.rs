@@ -156,6 +156,9 @@ impl PodWorker {
     /// `preStop`, the wait for others, and the signal share the grace; the signal gets its least in any
     /// case (CTR-40). A hook that takes longer than the grace goes on beside the signal. Source of
     /// behaviour: Kubernetes kubelet, `executePreStopHook`.
+    ///
+    /// Differs (CTR-40): a `terminationGracePeriodSeconds` of more than 292 years is as long as it says; upstream's
+    /// overflows, and with 2^63-1 the signal comes at once, beside the `preStop` hook.
     pub(super) async fn kill_container(
         &self,
         pod: &Pod,

@@ -73,6 +73,9 @@ impl PodWorker {
 
     /// What the sandbox is made from; warnings of the resolver settings become events.
     ///
+    /// Differs (SPEC-21, SPEC-24): the events `DNSConfigForming` and `MissingClusterDNS` come when a sandbox or a
+    /// container is to be started; upstream's come at each pass, so each minute or so.
+    ///
     /// # Errors
     /// Why there can be no sandbox, in upstream's words.
     pub(super) async fn sandbox_config(

@@ -112,6 +112,8 @@ impl PodWorker {
         Ok(())
     }
 
+    /// Differs (ADM-09): a preempted pod's directory goes with its containers; upstream keeps it, without the volumes,
+    /// as long as the pod's manifest stands.
     async fn remove_files(&self) -> Result<(), Failure> {
         let (dirs, key, uid) = (
             self.context.dirs.clone(),

@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use super::{Answer, with_type};
 use crate::sources::ManifestFile;
 
-/// All files by path, then the URL, once for each of its pods.
-pub(super) fn manifests(sources: &[watch::Receiver<Vec<ManifestFile>>]) -> Answer {
+/// All files by path, then the URL, once for each of its pods; and what the node is called.
+pub(super) fn manifests(sources: &[watch::Receiver<Vec<ManifestFile>>], node_name: &str) -> Answer {
     let items: Vec<Value> = sources
         .iter()
         .flat_map(|files| files.borrow().iter().map(item).collect::<Vec<_>>())
         .collect();
-    let list = json!({"items": items});
+    let list = json!({"node": node_name, "items": items});
     with_type(StatusCode::OK, "application/json", list.to_string())
 }
 

@@ -185,7 +185,7 @@ async fn manifests_of_all_sources_are_shown() {
     let (status, body) = ask(Surface::ReadOnly, &answers, "/manifests").await;
     assert_eq!(status, 200);
     let list: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let expected = serde_json::json!({"items": [
+    let expected = serde_json::json!({"node": "node", "items": [
         {"path": "/m/a.yaml", "errors": []},
         {"path": "http://x/pods", "errors": ["http://x/pods: 500 X"]},
     ]});

@@ -30,6 +30,19 @@ fn stat_06_order_and_seconds() {
     assert_eq!(running.started_at.as_ref().unwrap().0, at(11));
 }
 
+/// Go's zero time, which the original cri-dockerd passes on, has nanoseconds.
+#[test]
+fn stat_06_seconds_of_long_ago_are_those_that_had_begun() {
+    let pod = pod("Never", vec![], vec![container("c")]);
+    let mut never_ran = exited("c", 127);
+    let go_zero = Timestamp::from_nanosecond(-6_795_364_578_871_345_152).unwrap();
+    never_ran.started_at = Some(go_zero);
+    let status = status(&pod, vec![never_ran]);
+    let state = first(&status).state.as_ref().unwrap();
+    let shown = state.terminated.as_ref().unwrap().started_at.as_ref();
+    assert_eq!(shown.unwrap().0.to_string(), "1754-08-30T22:43:41Z");
+}
+
 #[test]
 fn stat_07_what_the_runtime_says() {
     let pod = pod("Always", vec![], vec![container("c")]);

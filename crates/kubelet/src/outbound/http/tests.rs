@@ -35,6 +35,10 @@ struct Server {
 
 async fn server(answers: Vec<String>, tls: bool) -> Server {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    serve_on(listener, answers, tls)
+}
+
+fn serve_on(listener: TcpListener, answers: Vec<String>, tls: bool) -> Server {
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let tasks = TaskGroup::new("server");
@@ -147,6 +151,33 @@ async fn probe_10_redirects_to_the_same_host_are_followed_and_no_others() {
     let server = self::server(vec![redirect("http://example.org/")], false).await;
     let reply = get(&request(server.port, "/", "HTTP")).await.unwrap();
     assert_eq!(reply.status, 302);
+}
+
+/// A URL without a path is asked for its root, and the one that led there is told whole, but for its user.
+#[tokio::test]
+async fn probe_10_a_redirect_without_a_path_is_sent_as_gos_client_sends_it() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let server = serve_on(
+        listener,
+        vec![redirect(&format!("http://u:p@{host}")), ok("there")],
+        false,
+    );
+    let first = request(server.port, "/S%41x y#top", "HTTP");
+    assert_eq!(get(&first).await.unwrap().body, "there");
+    let asked = server.asked.lock().unwrap().clone();
+    assert!(
+        asked[0].starts_with("GET /SAx%20y HTTP/1.1\r\n"),
+        "{}",
+        asked[0]
+    );
+    assert!(asked[1].starts_with("GET / HTTP/1.1\r\n"), "{}", asked[1]);
+    for line in [
+        &format!("Referer: http://{host}/SAx%20y#top"),
+        "Authorization: Basic dTpw",
+    ] {
+        assert!(asked[1].lines().any(|sent| sent == line), "{}", asked[1]);
+    }
 }
 
 #[tokio::test]

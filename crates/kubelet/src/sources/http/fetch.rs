@@ -101,8 +101,8 @@ async fn follow(first: &Request, way: &Way, progress: &Progress) -> Result<Answe
 }
 
 async fn once(request: &Request, way: &Way, progress: &Progress) -> Result<Answer, HttpError> {
-    let message = http::message(request, &request.url.target())?;
     let place = request.place()?;
+    let message = http::message(request, &request.url.target())?;
     let proxy = Proxy::of(&way.proxies, &place)?;
     let mut stream = match &proxy {
         Some(proxy) => proxy.connect().await?,

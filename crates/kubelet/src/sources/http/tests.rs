@@ -199,8 +199,8 @@ async fn src_12_failures_are_told_in_the_words_of_gos_client() {
             "Get \"ftp://h/\": unsupported protocol scheme \"ftp\"".to_owned(),
         ),
         (
-            "/pods".to_owned(),
-            "Get \"/pods\": unsupported protocol scheme \"\"".to_owned(),
+            "a/pods".to_owned(),
+            "Get \"a/pods\": unsupported protocol scheme \"\"".to_owned(),
         ),
         (
             "http://a b/".to_owned(),
