@@ -112,7 +112,10 @@ pub fn pod_cgroup_values(pod: &Pod, settings: &PodCgroupSettings) -> CgroupValue
     }
     values.memory_max_bytes = bound_memory.then_some(memory);
     values.pids_max = (settings.pids_limit > 0).then_some(settings.pids_limit);
-    values.unified = memory_min(settings, bytes(&requests, "memory"));
+    values.unified = memory_min(
+        settings,
+        Some(bytes(&requests, "memory")).filter(|bytes| *bytes > 0),
+    );
     values
 }
 
@@ -128,6 +131,9 @@ pub struct ClassValues {
 }
 
 /// Values of the classes' groups (CG-11, CG-12), from the pods that are active. Kubernetes kubelet, `UpdateCgroups`.
+///
+/// Differs (CRI-76): with gate `MemoryQoS`, once no pod of a class asks for memory any more, `memory.min` of its group
+/// is set to 0; upstream leaves what the last one asked for.
 pub fn qos_cgroup_values<'a>(
     active: impl IntoIterator<Item = &'a Pod>,
     settings: &PodCgroupSettings,
@@ -146,22 +152,22 @@ pub fn qos_cgroup_values<'a>(
             burstable_bytes = burstable_bytes.saturating_add(memory);
         }
     }
-    let values = |cpu_shares, memory_min_bytes| CgroupValues {
+    let values = |cpu_shares, memory_min_bytes: Option<i64>| CgroupValues {
         cpu_shares,
         unified: memory_min(settings, memory_min_bytes),
         ..CgroupValues::default()
     };
     ClassValues {
-        all: values(None, all_bytes),
-        burstable: values(Some(cpu_shares(millicores)), burstable_bytes),
-        best_effort: values(Some(MIN_SHARES), 0),
+        all: values(None, Some(all_bytes)),
+        burstable: values(Some(cpu_shares(millicores)), Some(burstable_bytes)),
+        best_effort: values(Some(MIN_SHARES), None),
     }
 }
 
 /// What the kernel is not to reclaim, with gate `MemoryQoS`.
-fn memory_min(settings: &PodCgroupSettings, bytes: i64) -> BTreeMap<String, String> {
-    let wanted = settings.memory_qos && bytes > 0;
-    let file = wanted.then(|| ("memory.min".to_owned(), bytes.to_string()));
+fn memory_min(settings: &PodCgroupSettings, bytes: Option<i64>) -> BTreeMap<String, String> {
+    let bytes = bytes.filter(|_| settings.memory_qos);
+    let file = bytes.map(|bytes| ("memory.min".to_owned(), bytes.to_string()));
     file.into_iter().collect()
 }
 

@@ -195,19 +195,21 @@ fn cri_76_groups_keep_the_memory_that_their_pods_request() {
     let guaranteed = pod(vec![], vec![container("c", &both, &both)]);
     let best_effort = pod(vec![], vec![container("c", &[], &[])]);
     let pods = [&burstable, &burstable, &guaranteed, &best_effort];
-    let kept = |memory_qos| {
+    let kept = |pods: &[&Pod], memory_qos| {
         let settings = PodCgroupSettings {
             memory_qos,
             ..settings()
         };
-        let values = qos_cgroup_values(pods, &settings);
+        let values = qos_cgroup_values(pods.iter().copied(), &settings);
         let own = pod_cgroup_values(&burstable, &settings);
         [values.all, values.burstable, values.best_effort, own]
             .map(|values| values.unified.get("memory.min").cloned())
     };
     let bytes = |mebibytes: u64| Some((mebibytes << 20).to_string());
-    assert_eq!(kept(true), [bytes(192), bytes(128), None, bytes(64)]);
-    assert_eq!(kept(false), [None, None, None, None]);
+    assert_eq!(kept(&pods, true), [bytes(192), bytes(128), None, bytes(64)]);
+    assert_eq!(kept(&pods, false), [None, None, None, None]);
+    // Nothing is kept for pods that have gone.
+    assert_eq!(kept(&[], true), [bytes(0), bytes(0), None, bytes(64)]);
 }
 
 #[test]
