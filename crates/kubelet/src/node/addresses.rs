@@ -63,8 +63,8 @@ fn look() -> Host {
     }
 }
 
-/// `--node-ip`, which has to be the machine's own, else the name where it is an address, else the name's address in `/etc/hosts`, else
-/// an address of the interface that leads out.
+/// `--node-ip`, which has to be the machine's own, else the name where it is an address, else the name's address in
+/// `/etc/hosts`, else an address of the interface that leads out.
 fn choose(wanted: &[IpAddr], name: &str, host: &Host) -> Vec<IpAddr> {
     let given: Vec<IpAddr> = wanted
         .iter()

@@ -383,7 +383,6 @@ fn values_that_say_nothing_are_not_written() {
     );
 }
 
-/// The kernel's own groups, under a root of our own that is removed again.
 /// Kubernetes kubelet, `setMemoryQoS`.
 #[tokio::test]
 async fn cri_76_memory_that_pods_request_is_kept_for_each_group_of_theirs() {
@@ -418,6 +417,7 @@ async fn cri_76_memory_that_pods_request_is_kept_for_each_group_of_theirs() {
     assert_eq!(kept(false).await, [None, None, None, None]);
 }
 
+/// The kernel's own groups, under a root of our own that is removed again.
 #[tokio::test]
 async fn real_groups_are_made_and_removed() {
     let Ok(kernel) = node_os::cgroups::CgroupFs::open() else {
