@@ -1,6 +1,9 @@
 //! Where a CRI server listens, and how to reach it.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -81,7 +84,12 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, ConnectError> {
     let path = endpoint.path.clone();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        async move {
+            let stream = UnixStream::connect(&path).await;
+            stream
+                .map(TokioIo::new)
+                .map_err(|error| in_gos_words(&path, &error))
+        }
     });
     // The URI only fills the :authority header; the connector above decides where to go.
     tonic::transport::Endpoint::from_static("http://localhost")
@@ -93,9 +101,36 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, ConnectError> {
         })
 }
 
+/// As gRPC's Go client tells that nobody answers, which is how users know it from events.
+fn in_gos_words(path: &Path, error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let text = text
+        .split_once(" (os error")
+        .map_or(&*text, |(text, _)| text);
+    let (path, text) = (path.display(), text.to_lowercase());
+    let text = format!(
+        "connection error: desc = \"transport: Error while dialing: dial unix {path}: connect: {text}\""
+    );
+    io::Error::new(error.kind(), text)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn that_nobody_listens_is_told_in_the_words_of_gos_client() {
+        let endpoint = Endpoint::parse("/nowhere/x.sock").unwrap();
+        let error = connect(&endpoint).await.unwrap_err();
+        let told: Vec<_> = std::iter::successors(error.source(), |error| (*error).source())
+            .map(ToString::to_string)
+            .collect();
+        let words = "connection error: desc = \"transport: Error while dialing: dial unix /nowhere/x.sock: connect: \
+                     no such file or directory\"";
+        assert!(told.iter().any(|text| text == words), "{told:?}");
+    }
 
     #[test]
     fn unix_urls_and_bare_paths_name_the_same_socket() {

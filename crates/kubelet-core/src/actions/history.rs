@@ -140,6 +140,12 @@ impl History {
         self.start_failures.remove(container);
     }
 
+    /// Whether its latest start failed after the container ran: its `postStart` hook did, and it was stopped.
+    pub fn hook_failed(&self, name: &ContainerName) -> bool {
+        let failure = self.start_failures.get(name);
+        failure.is_some_and(|failure| failure.reason == WaitingReason::PostStartHookError)
+    }
+
     /// The pod was edited in place: what failed before may go well now, so nothing waits for it. The
     /// delays of crashes and image pulls have keys that change with what they are about.
     pub fn pod_changed(&mut self) {

@@ -1,6 +1,9 @@
 //! Who is asked first, and who has to wait for whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
@@ -33,10 +36,15 @@ pub fn admission_order<'a>(
     pods.into_iter().map(|(uid, _)| uid.clone()).collect()
 }
 
-/// Whether a new pod may not start while an old one still ends: it wants a host port of it, or
-/// writes to a directory of the host that the old one writes to. One manifest edited, with the pod's
-/// name among what changed, is such a pair. Differs: upstream starts the new pod at once and lets it
-/// fail until the port is free.
+/// What is everybody's: that two pods write there does not make one the other's successor.
+const SHARED: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/var/run"];
+
+/// Whether a new pod may not start while an old one still ends.
+///
+/// Differs: a pod waits for one that ends if it wants a host port of it, or if both write to one `hostPath` (other than
+/// `/` and what is in `/dev`, `/proc`, `/run`, `/sys` and `/var/run`, such as Docker's socket): one manifest edited, with
+/// the pod's name among what changed, is such a pair. Upstream starts the new pod at once; it fails until the port is
+/// free, or writes beside the old one.
 pub fn must_wait_for(new: &Pod, old: &Pod) -> bool {
     let held = super::host_ports(old);
     let wanted = super::host_ports(new);
@@ -47,7 +55,7 @@ pub fn must_wait_for(new: &Pod, old: &Pod) -> bool {
     }
 }
 
-/// Directories of the host that a container may write to.
+/// Directories of the host that a container may write to, but for those that are everybody's.
 fn written_paths(pod: &Pod) -> BTreeSet<&str> {
     let volumes = pod
         .spec
@@ -55,8 +63,11 @@ fn written_paths(pod: &Pod) -> BTreeSet<&str> {
         .flat_map(|spec| spec.volumes.iter().flatten());
     let paths: BTreeMap<&str, &str> = volumes
         .filter_map(|volume: &Volume| {
-            let path = &volume.host_path.as_ref()?.path;
-            Some((volume.name.as_str(), path.trim_end_matches('/')))
+            let path = volume.host_path.as_ref()?.path.trim_end_matches('/');
+            let within = |shared: &&str| Path::new(path).starts_with(shared);
+            // Without its slashes the root is empty.
+            let shared = path.is_empty() || SHARED.iter().any(within);
+            (!shared).then_some((volume.name.as_str(), path))
         })
         .collect();
     spec::containers(pod)
@@ -140,5 +151,19 @@ mod tests {
             &pod("b", None, Some(("/other", false))),
             &writer
         ));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_place_that_is_everybodys() {
+        let both_write = |path: &str| {
+            let pods = ["a", "b"].map(|name| pod(name, None, Some((path, false))));
+            must_wait_for(&pods[1], &pods[0])
+        };
+        for shared in ["/", "/dev", "/run/", "/var/run/docker.sock", "/sys/fs/bpf"] {
+            assert!(!both_write(shared), "{shared}");
+        }
+        for own in ["/var/lib/db", "/runs", "/var", "/srv/dev"] {
+            assert!(both_write(own), "{own}");
+        }
     }
 }

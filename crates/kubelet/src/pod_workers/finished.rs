@@ -84,9 +84,15 @@ impl PodWorker {
     }
 
     /// Writes down how the pod ended before anybody is shown: from then on nothing of it starts again,
-    /// however long it takes to stop what is left, and whatever is removed meanwhile.
+    /// however long it takes to stop what is left, and whatever is removed meanwhile. What is shown after that of its
+    /// containers' ends is written down too.
     pub(super) async fn record_end(&mut self, status: &PodStatus) {
-        if self.end == End::Open && spec::is_terminal_phase(status.phase.as_deref()) {
+        let news = match self.end {
+            End::Open => true,
+            End::Recorded => self.status.as_ref() != Some(status),
+            End::Unknown | End::Settled => false,
+        };
+        if news && spec::is_terminal_phase(status.phase.as_deref()) {
             self.write_record(status).await;
             self.end = End::Recorded;
         }

@@ -343,7 +343,9 @@ impl PodWorker {
             if wait.reason == WaitingReason::CrashLoopBackOff {
                 let (name, left) = (wait.name.clone(), until(wait.until));
                 // Upstream's next look: at its relist where it stopped the container itself.
-                let again = if actions.kill.iter().any(|kill| kill.name == wait.name) {
+                let stopped = actions.kill.iter().any(|kill| kill.name == wait.name)
+                    || self.history.hook_failed(&wait.name);
+                let again = if stopped {
                     RELIST
                 } else {
                     jittered(RETRY_AFTER_ERROR)

@@ -134,3 +134,29 @@ async fn ctr_43_a_hook_that_runs_is_not_run_again_when_the_manifest_goes_meanwhi
     assert!(bench.fake.containers().is_empty());
     bench.life.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_containers_ended_is_on_record_before_what_their_pod_held_is_given_back() {
+    let mut pod = pod("a", "1", "Never");
+    pod.spec.as_mut().unwrap().active_deadline_seconds = Some(30);
+    let bench = Bench::start(&[pod], ROOM);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(bench.is_running("a"));
+    bench.fake.fail(Call::StopPodSandbox, Code::Unknown, "busy");
+    tokio::time::sleep(A_WHILE).await;
+    let state = |bench: &Bench| {
+        let mut containers = bench.status("1").container_statuses.unwrap_or_default();
+        containers
+            .remove(0)
+            .state
+            .and_then(|state| state.terminated)
+    };
+    let ended = state(&bench).expect("it was stopped");
+    assert!(ended.container_id.is_some(), "{ended:?}");
+    let bench = bench.restart_after(ROOM, |fake, _| fake.prune()).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(bench.fake.containers().is_empty());
+    assert_eq!(bench.reason("1"), "DeadlineExceeded");
+    assert_eq!(state(&bench), Some(ended));
+    bench.life.end().await;
+}
