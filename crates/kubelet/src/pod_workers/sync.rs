@@ -147,7 +147,7 @@ impl PodWorker {
     ///
     /// Differs (CTR-53): a pod that still waits for its volumes fails at its deadline; upstream looks again only
     /// after two minutes. A pod that succeeded stays so; upstream calls it failed where the deadline passes while
-    /// it is taken down.
+    /// it is taken down. A pod that was not admitted keeps the reason why; upstream writes `DeadlineExceeded` over it.
     fn judge_deadline(&mut self, pod: &Pod) {
         let passed = self.deadline(pod).is_some_and(|at| at <= clock::now());
         if passed && self.verdict.is_none() && !self.is_finished() {
