@@ -324,6 +324,7 @@ impl PodWorker {
             primary_family: self.context.node.primary_family(),
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
+            supplemental_groups: self.context.node.gates.supplemental_groups,
             in_place_resize: self.context.node.gates.in_place_resize,
             recursive_read_only: self.handler_features(pod).recursive_read_only,
             conditions: match end {
