@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::ids::NodeName;
 use crate::quantity::Amounts;
 use crate::reasons::RejectReason;
-use crate::resources::{Overhead, has_pod_level_resources, pod_requests};
+use crate::resources::{Overhead, has_pod_level_resources, overhead_of, pod_requests};
 use crate::spec;
 
 pub use order::{admission_order, must_wait_for};
@@ -292,15 +292,17 @@ pub fn shortages(pod: &Pod, node: &NodeInfo, others: &[&TakenPod]) -> Vec<Shorta
             capacity,
         });
     }
-    let requests = pod_requests(pod, Overhead::Include);
+    let (requests, overhead) = (pod_requests(pod, Overhead::Include), overhead_of(pod));
     let fixed = ["cpu", "memory", "ephemeral-storage"];
     let further = requests
         .keys()
         .map(String::as_str)
         .filter(|name| !fixed.contains(name));
     for resource in fixed.into_iter().chain(further) {
-        let requested = amount(&requests, resource);
-        if requested <= 0 || (is_extended(resource) && !node.allocatable.contains_key(resource)) {
+        // What containers want of a resource that the node does not know is left out (ADM-10); the overhead is not.
+        let unknown = is_extended(resource) && !node.allocatable.contains_key(resource);
+        let requested = amount(if unknown { &overhead } else { &requests }, resource);
+        if requested <= 0 {
             continue;
         }
         let used = others

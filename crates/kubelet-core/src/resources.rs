@@ -149,7 +149,8 @@ fn raise(sum: &mut Amounts, other: &Amounts) {
     }
 }
 
-fn overhead_of(pod: &Pod) -> Amounts {
+/// What the pod's runtime handler takes beside its containers.
+pub(crate) fn overhead_of(pod: &Pod) -> Amounts {
     pod.spec
         .as_ref()
         .and_then(|spec| spec.overhead.as_ref())

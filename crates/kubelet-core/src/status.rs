@@ -101,6 +101,8 @@ pub struct StatusInput<'a> {
     pub host_ips: &'a [IpAddr],
     /// Gate `ContainerStopSignals`: stop signals are shown (CTR-46).
     pub stop_signals: bool,
+    /// Gate `SupplementalGroupsPolicy`: who a container runs as is shown (STAT-07).
+    pub supplemental_groups: bool,
     /// Gate `InPlacePodVerticalScaling`: resources are shown (STAT-07).
     pub in_place_resize: bool,
     /// Whether the runtime can mount read-only recursively (STAT-07).

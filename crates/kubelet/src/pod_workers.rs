@@ -193,6 +193,8 @@ pub(crate) struct Gates {
     pub(crate) stop_signals: bool,
     /// `InPlacePodVerticalScaling`: what pods were given is kept and shown, and resizes are told of (CTR-52).
     pub(crate) in_place_resize: bool,
+    /// `SupplementalGroupsPolicy`: `Strict` is admitted, and who a container runs as is shown (STAT-07).
+    pub(crate) supplemental_groups: bool,
 }
 
 /// How a pass ended.

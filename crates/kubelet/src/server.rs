@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -186,7 +186,7 @@ fn route(
         (
             Surface::ReadOnly,
             "/pods" | "/runningpods" | "/metrics" | "/metrics/probes" | "/events" | "/manifests",
-        ) => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
+        ) => only_read(),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }
@@ -264,17 +264,30 @@ fn rendered(registry: &daemon::metrics::Metrics) -> Answer {
     }
 }
 
+/// The path is there, to be read and nothing else.
+fn only_read() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+/// Words for people, which a browser is not to take for anything else.
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", body)
+    let mut answer = with_type(status, "text/plain; charset=utf-8", body);
+    answer
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static(content_type),
-    );
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

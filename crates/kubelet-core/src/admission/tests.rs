@@ -116,6 +116,13 @@ fn adm_10_unknown_extended_resources_do_not_reject() {
         admit(&pod("b", &[("example.com/x", "1")]), &node(), &[]),
         Admission::Admitted
     );
+    // But for what the pod itself takes.
+    let mut heavy = pod("b", &[("example.com/x", "1")]);
+    let overhead = [("example.com/x".to_owned(), ApiQuantity("2".to_owned()))];
+    heavy.spec.as_mut().unwrap().overhead = Some(overhead.into());
+    let (reason, message) = rejection(admit(&heavy, &node(), &[]));
+    assert_eq!(reason, "OutOfexample.com/x");
+    assert!(message.contains("requested: 2, used: 0"), "{message}");
     let mut node = node();
     node.allocatable
         .insert("example.com/x".to_owned(), quantity::parse("1").unwrap());

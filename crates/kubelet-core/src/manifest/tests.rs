@@ -53,6 +53,23 @@ fn static_pod_gets_name_node_annotations_and_toleration() {
 }
 
 #[test]
+fn empty_port_of_a_probe_is_a_bad_name_and_not_the_number_0() {
+    let refused = |port: &str| {
+        let probe = format!("    livenessProbe: {{tcpSocket: {{{port}}}}}\n");
+        load(&format!("{NGINX}{probe}")).unwrap_err().to_string()
+    };
+    let empty = refused("port: ''");
+    assert!(
+        empty.contains("must contain at least one letter"),
+        "{empty}"
+    );
+    for port in ["", "port: null", "port: 0"] {
+        let text = refused(port);
+        assert!(text.contains("Invalid value: 0: must be between"), "{text}");
+    }
+}
+
+#[test]
 fn kind_and_version_are_found_as_upstream_finds_them() {
     for (written, unknown) in [
         ("apiVersion: /v1\nkind: Pod", None),

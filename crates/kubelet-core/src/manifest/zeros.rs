@@ -7,8 +7,9 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value};
 
-/// Numbers, flags and texts behind a pointer, wherever they are.
-const POINTERS: [&str; 53] = [
+/// Numbers, flags and texts behind a pointer, wherever they are; and the port of a handler, which is
+/// a text or a number, and an empty text not the number 0.
+const POINTERS: [&str; 54] = [
     "activeDeadlineSeconds",
     "allowPrivilegeEscalation",
     "apiGroup",
@@ -37,6 +38,7 @@ const POINTERS: [&str; 53] = [
     "nodeAffinityPolicy",
     "nodeTaintsPolicy",
     "optional",
+    "port",
     "preemptionPolicy",
     "priority",
     "privileged",

@@ -160,14 +160,7 @@ impl One<'_> {
                 .as_ref()
                 .filter(|_| resizable)
                 .and_then(|resources| resources.requests.clone()),
-            user: observed.user.as_ref().map(|user| ContainerUser {
-                linux: Some(LinuxContainerUser {
-                    uid: user.uid,
-                    gid: user.gid,
-                    supplemental_groups: Some(user.supplemental_groups.clone())
-                        .filter(|groups| !groups.is_empty()),
-                }),
-            }),
+            user: self.user(observed),
             ..Default::default()
         };
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -305,6 +298,20 @@ impl One<'_> {
             .map(|latest| self.input.history.probes_of(&latest.id))
             .unwrap_or_default();
         judge(self.kind, self.container, status, probes);
+    }
+
+    /// Who the container runs as.
+    fn user(&self, observed: &ObservedContainer) -> Option<ContainerUser> {
+        let user = observed.user.as_ref();
+        let user = user.filter(|_| self.input.supplemental_groups)?;
+        Some(ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid,
+                gid: user.gid,
+                supplemental_groups: Some(user.supplemental_groups.clone())
+                    .filter(|groups| !groups.is_empty()),
+            }),
+        })
     }
 
     /// Differs (STAT-07): a container's mounts are shown after a restart of the kubelet too, when upstream has

@@ -105,6 +105,7 @@ fn input<'a>(pod: &'a Pod, observed: &'a ObservedPod, history: &'a History) -> S
         primary_family: IpFamily::V4,
         host_ips: &[],
         stop_signals: false,
+        supplemental_groups: true,
         in_place_resize: true,
         recursive_read_only: false,
         conditions: &[],

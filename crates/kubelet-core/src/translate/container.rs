@@ -185,7 +185,9 @@ pub fn stop_signal(container: &Container) -> v1::Signal {
         .unwrap_or_default()
 }
 
-/// CRI-53: volumes in the container's order, then the kubelet's own files.
+/// CRI-53: volumes in the container's order, then the kubelet's own files. Differs: a volume that is
+/// mounted where the termination message would be takes its place; upstream mounts both, which Docker
+/// refuses.
 fn mounts(input: &ContainerInput<'_>) -> Result<Vec<v1::Mount>, TranslateError> {
     let volume_mounts = input.container.volume_mounts.as_deref().unwrap_or_default();
     let mut mounts = Vec::with_capacity(volume_mounts.len() + 2);

@@ -184,6 +184,7 @@ pub(super) fn pod_context(parts: Parts<'_>) -> PodContext {
                 },
                 stop_signals: settings.gates.container_stop_signals,
                 in_place_resize: settings.gates.in_place_pod_vertical_scaling,
+                supplemental_groups: settings.gates.supplemental_groups_policy,
             },
             restart_backoff: restart_backoff.with_max(settings.sync.max_container_restart_period),
         },

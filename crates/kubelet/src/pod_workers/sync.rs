@@ -148,6 +148,7 @@ impl PodWorker {
     /// Differs (CTR-53): a pod that still waits for its volumes fails at its deadline; upstream looks again only
     /// after two minutes. A pod that succeeded stays so; upstream calls it failed where the deadline passes while
     /// it is taken down. The event `DeadlineExceeded` comes once; upstream's comes at each pass until the pod has ended.
+    /// A pod that was not admitted keeps the reason why; upstream writes `DeadlineExceeded` over it.
     fn judge_deadline(&mut self, pod: &Pod) {
         let passed = self.deadline(pod).is_some_and(|at| at <= clock::now());
         if passed && self.verdict.is_none() && !self.is_finished() {
@@ -324,6 +325,7 @@ impl PodWorker {
             primary_family: self.context.node.primary_family(),
             host_ips: &[],
             stop_signals: self.context.node.gates.stop_signals,
+            supplemental_groups: self.context.node.gates.supplemental_groups,
             in_place_resize: self.context.node.gates.in_place_resize,
             recursive_read_only: self.handler_features(pod).recursive_read_only,
             conditions: match end {

@@ -141,6 +141,18 @@ async fn http41_debugging_paths_are_refused_on_the_read_only_port() {
     );
 }
 
+#[test]
+fn what_can_only_be_read_says_so_to_those_who_write() {
+    let answers = answers(Ok(()));
+    for path in ["/pods", "/runningpods/", "/metrics", "/events"] {
+        let answer = route(Surface::ReadOnly, &answers, &Method::POST, path, None);
+        let header = |name| answer.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(header(ALLOW), "GET, HEAD");
+        assert_eq!(header(X_CONTENT_TYPE_OPTIONS), "nosniff");
+    }
+}
+
 #[tokio::test]
 async fn events_are_a_list_of_the_api() {
     let answers = answers(Ok(()));

@@ -68,7 +68,8 @@ impl Gate {
         self.decisions.retain(|uid, _| desired.contains_key(uid));
         // The loop has waited for the runtime's first word before anybody asks.
         let can = context.health.now().features;
-        self.node.supplemental_groups_policy = can.supplemental_groups_policy;
+        self.node.supplemental_groups_policy =
+            context.node.gates.supplemental_groups && can.supplemental_groups_policy;
         let mut new = Vec::new();
         for (uid, pod) in desired {
             match self.decisions.get_mut(uid) {

@@ -43,6 +43,9 @@ impl HostPathType {
     }
 }
 
+/// Links that a file is made through, as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -68,6 +71,8 @@ pub(super) enum Action {
 pub(super) enum HostPathError {
     #[error("invalid HostPath `{0}`: must not contain '..'")]
     Backstep(String),
+    /// Differs: a pod whose `hostPath` is not absolute waits; upstream hands the path on, and Docker takes
+    /// `data` for the name of one of its volumes.
     #[error("invalid HostPath `{0}`: must be an absolute path")]
     Relative(String),
     #[error("{0} is an invalid volume type")]
@@ -245,36 +250,51 @@ fn look(place: &Place) -> Result<Found, BeneathError> {
     })
 }
 
-/// An empty file of mode 0644 in a directory that must be there.
+/// An empty file of mode 0644 in a directory that must be there; where a link that leads to nothing
+/// has its name, where that leads.
 fn make_file(place: &Place, path: &str) -> Result<(), HostPathError> {
-    let parent = place.inside.parent().unwrap_or(Path::new(""));
-    let parent = place
-        .walk(parent, Missing::Refuse)
-        .map_err(|source| match source {
-            BeneathError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                HostPathError::NoParent(path.to_owned())
+    let mut inside = place.inside.clone();
+    for _ in 0..MAX_LINKS {
+        let parent = place
+            .walk(inside.parent().unwrap_or(Path::new("")), Missing::Refuse)
+            .map_err(|source| match source {
+                BeneathError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    HostPathError::NoParent(path.to_owned())
+                }
+                source => HostPathError::LookUp {
+                    path: path.to_owned(),
+                    source,
+                },
+            })?;
+        let file = parent
+            .proc_path()
+            .join(inside.file_name().unwrap_or_default());
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&file)
+        {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => {
+                return Err(HostPathError::Create {
+                    path: path.to_owned(),
+                    source,
+                });
             }
-            source => HostPathError::LookUp {
-                path: path.to_owned(),
-                source,
-            },
-        })?;
-    let file: PathBuf = parent
-        .proc_path()
-        .join(place.inside.file_name().unwrap_or_default());
-    match OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(file)
-    {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(source) => Err(HostPathError::Create {
-            path: path.to_owned(),
-            source,
-        }),
+        }
+        // Something else than a link: somebody made it meanwhile.
+        let Ok(target) = fs::read_link(&file) else {
+            return Ok(());
+        };
+        let target = Path::new("/").join(parent.relative()).join(target);
+        inside = target
+            .strip_prefix("/")
+            .map_or_else(|_| target.clone(), Path::to_owned);
     }
+    // Links that lead to each other: the runtime says what is wrong with them.
+    Ok(())
 }
 
 #[cfg(test)]
@@ -355,6 +375,10 @@ mod tests {
         assert_eq!((mode("new"), mode("new/deep/dir")), (0o755, 0o755));
         set_up(&view(&host), "/link/file", "FileOrCreate").unwrap();
         assert_eq!(mode("dir/file"), 0o644);
+        symlink("/dir/led", host.path().join("to_link")).unwrap();
+        symlink("to_link", host.path().join("to_nothing")).unwrap();
+        set_up(&view(&host), "/to_nothing", "FileOrCreate").unwrap();
+        assert_eq!(mode("dir/led"), 0o644);
         assert_eq!(
             refused(&host, "/no/parent", "FileOrCreate"),
             "open /no/parent: no such file or directory"

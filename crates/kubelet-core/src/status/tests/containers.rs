@@ -389,6 +389,30 @@ fn ctr_46_stop_signal_is_shown_where_its_gate_is_on() {
     assert_eq!(shown(false), None);
 }
 
+#[test]
+fn stat_07_who_a_container_runs_as_is_shown_where_its_gate_is_on() {
+    let pod = pod("Always", vec![], vec![container("c")]);
+    let mut container = running("c");
+    container.user = Some(crate::observed::ObservedUser {
+        uid: 1,
+        gid: 2,
+        supplemental_groups: vec![3],
+    });
+    let observed = world(vec![container]);
+    let history = history();
+    let shown = |supplemental_groups| {
+        let input = StatusInput {
+            supplemental_groups,
+            ..input(&pod, &observed, &history)
+        };
+        first(&compute_pod_status(&input)).user.clone()
+    };
+    let user = shown(true).unwrap().linux.unwrap();
+    assert_eq!((user.uid, user.gid), (1, 2));
+    assert_eq!(user.supplemental_groups, Some(vec![3]));
+    assert_eq!(shown(false), None);
+}
+
 /// Kubernetes kubelet, `convertToAPIContainerStatuses`.
 #[test]
 fn stat_07_resources_are_shown_where_their_gate_is_on() {
