@@ -1,6 +1,9 @@
 //! Hooks of containers: what runs after the start and before the stop (kubelet CTR-43 to CTR-45).
 //!
 //! Called by pod workers, no task of its own. A dropped call ends the command or the request.
+//!
+//! Differs (CTR-45): a hook by `tcpSocket` fails with a message that names what is known; upstream's prints the handler's
+//! Go structure.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -83,7 +86,7 @@ impl Hooks {
             cut_short.not();
             return Ok(());
         } else {
-            // Upstream knows no `tcpSocket` here (CTR-45).
+            // Upstream knows no `tcpSocket` here (CTR-45). Its message has the whole handler as Go prints it.
             let text = "Cannot run handler: invalid handler: neither exec, httpGet nor sleep";
             return Err(HookError(text.to_owned()));
         };

@@ -1,6 +1,11 @@
 //! The plain HTTP servers: health on 10248 and the read-only port 10255 (kubelet section 8).
 //!
 //! Config → bind → run: sockets are bound first, so addresses are known before the first request.
+//!
+//! Differs (HTTP-04): `HEAD` is answered as `GET` without its body, a path may end with a slash, and `/metrics` can only
+//! be read; upstream refuses `HEAD` of pods, does not find `/healthz/`, redirects unclean paths, and takes a `POST` of
+//! `/metrics` for a `GET`.
+//!
 //! Owner task: [`HttpServer::run`], one child task per connection, at most [`MAX_CONNECTIONS`].
 
 mod events;

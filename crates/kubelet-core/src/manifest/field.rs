@@ -1,4 +1,6 @@
 //! Errors of fields with upstream's wording (`k8s.io/apimachinery/pkg/util/validation/field`).
+//!
+//! Differs: where a value in such an error is an object it is shown as JSON; upstream prints the Go structure.
 
 use std::fmt;
 

@@ -3,6 +3,8 @@
 //! Upstream knows a finished pod by its dead containers and runs it again when somebody removed these
 //! (`docker system prune`). The record, `<root>/pods/<uid>/finished.json`, lasts as long as the pod's
 //! manifest: it goes with the pod's directory (LIFE-37).
+//!
+//! Differs (STAT-20): a finished pod keeps its addresses over a restart of the kubelet; upstream's are lost.
 
 use std::path::PathBuf;
 
