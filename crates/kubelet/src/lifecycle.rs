@@ -7,11 +7,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use daemon::pflag::quote;
 use k8s_openapi::api::core::v1::{ContainerPort, ExecAction, HTTPGetAction, LifecycleHandler, Pod};
 use kubelet_core::{
     ids::pod_in_message,
     probes::http::{self, Purpose},
+    quote::quote,
 };
 use prometheus::IntCounter;
 

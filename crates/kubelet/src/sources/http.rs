@@ -14,10 +14,11 @@ mod trust;
 
 use std::{sync::Arc, time::Duration};
 
-use daemon::{ErrorChain, pflag::quote};
+use daemon::ErrorChain;
 use kubelet_core::{
     ids::{PodKey, pod_in_message},
     manifest::{self, Origin, Refused, StaticSource},
+    quote::quote,
     reasons::EventReason,
 };
 use tokio::sync::watch;
