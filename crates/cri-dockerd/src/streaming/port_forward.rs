@@ -86,15 +86,16 @@ pub(super) async fn forward(
     };
     let pid = i32::try_from(pid).map_err(|_| ForwardError::NoProcess)?;
     let stream = connect(pid, &sandbox.id, port).await?;
-    exchange(stream, port, input, output).await
+    exchange(stream, port, input, output, LATE).await
 }
 
-/// Carries both directions to their ends.
+/// Carries both directions to their ends. For `late` see [`LATE`].
 async fn exchange(
     mut stream: TcpStream,
     port: u16,
     mut input: Input,
     output: Output,
+    late: Duration,
 ) -> Result<(), ForwardError> {
     let broken = |source| ForwardError::Broken { port, source };
     let (mut read, mut write) = stream.split();
@@ -132,7 +133,7 @@ async fn exchange(
         received = &mut outward => {
             received.map_err(broken)?;
             let still = async {
-                while let Ok(Ok(())) = tokio::time::timeout(LATE, moves.changed()).await {}
+                while let Ok(Ok(())) = tokio::time::timeout(late, moves.changed()).await {}
             };
             tokio::select! {
                 // An error now is the pod's last word.

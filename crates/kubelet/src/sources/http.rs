@@ -188,7 +188,8 @@ impl HttpSource {
         self.pods = pods;
     }
 
-    /// Shows what the URL is good for: each pod that it gave, or nothing, with what is wrong now.
+    /// Shows what the URL is good for: each pod that it gave, or nothing, with what is wrong now. Everybody may ask for
+    /// that, so a password of the URL's is kept back.
     fn show(&mut self, outcome: &Result<bool, SourceError>) {
         let errors = match outcome {
             Ok(true) => {
@@ -204,8 +205,20 @@ impl HttpSource {
                 lines
             }
         };
+        // Errors of the URL itself tell it without its fragment.
+        let (url, _) = self
+            .config
+            .url
+            .split_once('#')
+            .unwrap_or((&self.config.url, ""));
+        let hidden = without_password(url);
+        let errors: Vec<String> = errors
+            .iter()
+            .map(|line| line.replace(url, &hidden))
+            .collect();
+        let path = without_password(&self.config.url);
         let file = |pod: Option<&SourcePod>| ManifestFile {
-            path: self.config.url.clone().into(),
+            path: path.clone().into(),
             pod: pod.cloned(),
             errors: errors.clone(),
         };
@@ -246,6 +259,18 @@ impl HttpSource {
             }
         }
     }
+}
+
+/// The text of a URL, whether or not it is one, with `***` for its password.
+fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("//")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        let (name, _) = user.split_once(':')?;
+        Some(format!("{scheme}//{name}:***{}", &rest[user.len()..]))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
 }
 
 /// Of several with one name the first is taken (SRC-46).

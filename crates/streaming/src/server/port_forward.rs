@@ -64,7 +64,7 @@ pub(super) async fn serve<R: Runtime>(
                     spdy(&shared, inner, &request, &shutdown),
                 );
             });
-            finish(Box::pin(driver.run()), mux.clone(), main).await;
+            finish(Box::pin(driver.run()), mux.clone(), main, &shutdown).await;
         }
         Upgrade::WebSocket {
             inside: negotiate::PortForward::Channels(encoding),
@@ -92,7 +92,7 @@ async fn spdy<R: Runtime>(
         spdy::Writer::new(),
     );
     let main = Box::pin(until(shutdown, pairs(shared, incoming, request)));
-    finish(Box::pin(driver.run()), mux.clone(), main).await;
+    finish(Box::pin(driver.run()), mux.clone(), main, shutdown).await;
 }
 
 async fn until(shutdown: &CancellationToken, work: impl Future<Output = ()>) {
@@ -257,7 +257,7 @@ async fn channels<R: Runtime>(
     let main = Box::pin(until(shutdown, async {
         join_all(forwards).await;
     }));
-    finish(Box::pin(driver.run()), mux.clone(), main).await;
+    finish(Box::pin(driver.run()), mux.clone(), main, shutdown).await;
 }
 
 async fn forward_channel<R: Runtime>(

@@ -35,6 +35,9 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(10);
 /// The same, when the server ends.
 const BRIEF: Duration = Duration::from_secs(1);
+/// How long all of a connection's end may take when the server ends: [`BRIEF`] and the closing fit in.
+/// A client that reads nothing would hold it up for ever.
+const LAST_WORDS: Duration = Duration::from_secs(4);
 /// Streams of one connection: five are needed.
 const MAX_STREAMS: usize = 16;
 
@@ -102,7 +105,7 @@ pub(super) async fn serve<R: Runtime>(
                 Err(_) => tracing::info!("timed out waiting for client to create streams"),
             }
         });
-        finish(Box::pin(driver.run()), mux.clone(), main).await;
+        finish(Box::pin(driver.run()), mux.clone(), main, &shutdown).await;
     } else {
         let (mux, driver, _) = mux::connection(
             io,
@@ -117,27 +120,38 @@ pub(super) async fn serve<R: Runtime>(
             opened.greet().await;
             run(&shared.runtime, opened, version, work, &shutdown).await;
         });
-        finish(Box::pin(driver.run()), mux.clone(), main).await;
+        finish(Box::pin(driver.run()), mux.clone(), main, &shutdown).await;
     }
 }
 
-/// Drives a connection until `main` is done with it and it is closed, or until it ends earlier:
-/// then `main` is dropped.
+/// Drives a connection until `main` is done with it and it is closed, or until it ends earlier, or the
+/// server has ended for some time: then `main` is dropped.
 pub(super) async fn finish(
     mut driving: BoxFuture<'_, Result<End, ConnectionError>>,
     mux: Mux,
     main: BoxFuture<'_, ()>,
+    shutdown: &CancellationToken,
 ) {
     let main = async {
         main.await;
         mux.close().await;
     };
-    let ended = tokio::select! {
-        // The connection is over, so nobody is left to work for.
-        ended = &mut driving => ended,
-        () = main => driving.await,
+    let work = async {
+        tokio::select! {
+            // The connection is over, so nobody is left to work for.
+            ended = &mut driving => ended,
+            () = main => driving.await,
+        }
     };
-    tell(&ended);
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        // Both are dropped with the connection.
+        ended = work => tell(&ended),
+        () = overdue => tracing::debug!("the client did not take the end of its connection"),
+    }
 }
 
 fn tell(ended: &Result<End, ConnectionError>) {

@@ -82,11 +82,8 @@ async fn close_is_answered_with_its_own_status() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn answer_to_a_close_cuts_no_frame_in_two() {
-    let harness = Harness::start().await;
-    let (mut io, buffer) = harness.websocket(exec(&["yes"]), V5).await;
-    // The socket is full: a frame is on its way.
+/// Waits until "yes" can write no more: a frame is on its way.
+async fn socket_is_full(harness: &Harness) {
     let before = &mut 0;
     eventually_async(SOON, || {
         let written = harness.seen.written.load(Ordering::SeqCst);
@@ -95,6 +92,13 @@ async fn answer_to_a_close_cuts_no_frame_in_two() {
         async move { still.then_some(()).ok_or(written.to_string()) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answer_to_a_close_cuts_no_frame_in_two() {
+    let harness = Harness::start().await;
+    let (mut io, buffer) = harness.websocket(exec(&["yes"]), V5).await;
+    socket_is_full(&harness).await;
     let close = frame(Opcode::Close, &1000_u16.to_be_bytes());
     io.write_all(&close).await.unwrap();
     assert_eq!(closes(io, buffer).await, [Some(1000)]);
@@ -104,6 +108,8 @@ async fn answer_to_a_close_cuts_no_frame_in_two() {
 async fn client_that_closes_and_reads_nothing_is_not_waited_for() {
     let harness = Harness::start().await;
     let (mut io, _) = harness.websocket(exec(&["yes"]), V5).await;
+    socket_is_full(&harness).await;
+    assert_eq!(harness.seen.running.load(Ordering::SeqCst), 1);
     io.write_all(&frame(Opcode::Close, b"")).await.unwrap();
     eventually_async(SOON, || {
         let running = harness.seen.running.load(Ordering::SeqCst);
@@ -169,4 +175,15 @@ async fn server_that_ends_closes_normally() {
         harness.tasks.token().cancel();
         assert_eq!(closes(io, buffer).await, [Some(1000)], "{protocol}");
     }
+}
+
+/// The words of its end don't go through, nor do those of the closing.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_ends_does_not_wait_for_a_client_that_reads_nothing() {
+    let harness = Harness::start().await;
+    let (_io, _) = harness.websocket(exec(&["yes"]), V5).await;
+    socket_is_full(&harness).await;
+    harness.tasks.token().cancel();
+    let ended = tokio::time::timeout(SOON, harness.tasks.joined()).await;
+    assert!(ended.is_ok(), "{:?}", harness.tasks.running());
 }

@@ -240,7 +240,8 @@ impl Harness {
         io.write_all(head.as_bytes()).await.unwrap();
         let mut buffer = BytesMut::new();
         let end = loop {
-            assert_ne!(io.read_buf(&mut buffer).await.unwrap(), 0);
+            let read = tokio::time::timeout(SOON, io.read_buf(&mut buffer)).await;
+            assert_ne!(read.expect("an answer").unwrap(), 0);
             if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break end;
             }

@@ -283,7 +283,8 @@ async fn half_of_a_pair_that_was_reset_is_forgotten() {
     io.write_all(&out).await.unwrap();
     while decoder.decode(&mut buffer).unwrap().is_none() {
         // The server's acceptance.
-        assert_ne!(io.read_buf(&mut buffer).await.unwrap(), 0);
+        let read = tokio::time::timeout(SOON, io.read_buf(&mut buffer)).await;
+        assert_ne!(read.unwrap().unwrap(), 0);
     }
     let mut out = BytesMut::new();
     let (stream, status) = (1, 5);

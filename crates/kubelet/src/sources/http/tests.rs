@@ -215,6 +215,27 @@ async fn src_12_failures_are_told_in_the_words_of_gos_client() {
     assert_eq!(failure(&web.url).await, told);
 }
 
+#[tokio::test]
+async fn a_password_of_the_url_is_not_shown_to_those_who_ask_for_manifests() {
+    let web = Web::start(500, "").await;
+    let url = web.url.replace("http://", "http://user:word@");
+    let (mut source, _sets) = source(&url);
+    let outcome = source.look().await;
+    source.show(&outcome);
+    let file = source.shown.borrow()[0].clone();
+    let shown = web.url.replace("http://", "http://user:***@");
+    assert_eq!(file.path.as_os_str(), &*shown);
+    assert_eq!(file.errors, [format!("{shown}: 500 X")]);
+    for (url, shown) in [
+        ("http://h:80/a@b", "http://h:80/a@b"),
+        ("http://user@h/", "http://user@h/"),
+        ("http://u:p:q@r@h h/", "http://u:***@h h/"),
+        ("u:p@h", "u:p@h"),
+    ] {
+        assert_eq!(without_password(url), shown);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn src_10_a_server_that_does_not_answer_is_waited_for_ten_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
