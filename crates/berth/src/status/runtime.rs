@@ -92,7 +92,7 @@ mod tests {
     fn a_runtime_that_does_not_listen_is_told_with_the_reason() {
         let text = ask("unix:///nonexistent/cri.sock");
         assert!(text.starts_with("NOT reached: connect to unix:///nonexistent/cri.sock"));
-        assert!(text.contains("No such file"), "{text}");
+        assert!(text.contains("no such file or directory"), "{text}");
         assert!(ask("tcp://1.2.3.4:1").contains("only unix is supported"));
     }
 }
