@@ -1,7 +1,7 @@
 //! A URL as Go's `net/url` (1.24) reads it, prints it, and resolves one against another.
 //!
 //! Differs (SRC-10, PROBE-10): a host with letters beyond ASCII is looked up as it stands; upstream looks up its
-//! Punycode.
+//! Punycode. What is wrong with an address in brackets is told as `unable to parse IP`; upstream tells in which part of it.
 
 mod escape;
 mod parse;

@@ -1,5 +1,8 @@
 //! Connections to containers, and what to say when there is none: in the words of Go's dialler,
 //! which users know from events.
+//!
+//! Differs (PROBE-10): an IPv6 address with a zone (`fe80::1%eth0`) is taken for a name, which nobody knows; upstream
+//! connects to it.
 
 use std::{
     io,

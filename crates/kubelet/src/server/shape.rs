@@ -42,7 +42,7 @@ pub(super) fn as_go_writes(pod: &mut Value) {
 /// A name that is required in the schema is left out where it is empty, and a list that is not a pointer's own is
 /// null. The secret of `scaleIO` is null where there is none.
 ///
-/// Differs: `scaleIO.secretRef: {}`, which names nothing, is null as well.
+/// Differs: `scaleIO.secretRef: {}`, which names nothing, is null as well, and so are empty sources of `projected`.
 fn references(spec: &mut Map<String, Value>) {
     for secret in objects(spec, "imagePullSecrets") {
         drop_empty_name(secret);

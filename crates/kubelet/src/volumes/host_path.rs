@@ -1,5 +1,8 @@
 //! `hostPath`: nothing is mounted, only looked at (VOL-20). Source of behaviour: Kubernetes hostPath
 //! plugin, `checkTypeInternal`.
+//!
+//! Differs (VOL-20): a link to nothing where `DirectoryOrCreate` is wanted fails the mount; upstream lets it pass, and
+//! Docker fails the container's start.
 
 use std::{
     fs::{self, OpenOptions},
